@@ -1,0 +1,220 @@
+import type { ComponentKind, GateName, Host, Plan, PlannedComponent } from '../plan/plan.ts';
+
+/*
+ * Shapes of all activities but the mover's: small references in, small typed evidence out. No Secret value, file list or log
+ * ever travels. Failures are `ApplicationFailure`s whose `type` is one of `FailureType` and whose message is written for the
+ * operator: what happened, why, what was left untouched, the next command.
+ */
+
+/**
+ * heals-by-itself (`Transient`, retried), heals-by-a-human (`NeedsHuman`, parks the phase), never-heals-here (`Permanent`, parks with
+ * abort offered). Unknown errors are retried a few times and then park.
+ */
+export type FailureType = 'Transient' | 'NeedsHuman' | 'Permanent';
+
+/** Details of an ApplicationFailure (its first detail). */
+export interface FailureDetail {
+  cause: string;
+  untouched: string;
+  next: string;
+}
+
+/** What every mutating activity returns. */
+export interface Evidence {
+  /** False when the world already was as wanted and nothing had to be changed. */
+  changed: boolean;
+  /** One line for people: what was proved and how. */
+  proof: string;
+}
+
+export interface CheckResult {
+  name: string;
+  state: 'ok' | 'warning' | 'failed';
+  cause?: string;
+  /** The command that helps. */
+  next?: string;
+}
+
+export interface PreflightActivities {
+  /** All checks of the plan against the live world; changes nothing. */
+  preflight(input: { plan: Plan }): Promise<CheckResult[]>;
+}
+
+export interface WorkloadRecord {
+  kind: 'Deployment' | 'StatefulSet' | 'DaemonSet' | 'CronJob' | 'HorizontalPodAutoscaler';
+  namespace: string;
+  name: string;
+  /** Deployment, StatefulSet: replicas. HPA: minReplicas (0 = unset). */
+  replicas?: number;
+  /** CronJob. */
+  suspended?: boolean;
+  /** DaemonSet: its own nodeSelector, kept in place; stop adds one more key. */
+  nodeSelector?: Record<string, string>;
+}
+/** Taken once, before anything is stopped; lives in workflow state. */
+export interface ApplicationRecord {
+  takenAt: string;
+  workloads: WorkloadRecord[];
+}
+
+export interface PlacementRow {
+  component: ComponentKind;
+  ordinal: number;
+  pvc: string;
+  pv: string;
+  pod: string;
+  node: string;
+  path: string;
+  ready: boolean;
+}
+
+export interface VolumeRecord {
+  component: ComponentKind;
+  namespace: string;
+  /** Names only, from a snapshot of the live cluster; deletion is by these names. */
+  persistentVolumes: string[];
+  claims: string[];
+  statefulSets: string[];
+}
+
+export interface KubernetesActivities {
+  recordApplications(input: { migration: string; namespaces: string[] }): Promise<ApplicationRecord>;
+  /** Scales down, suspends, parks DaemonSets; leaves breadcrumbs (annotations); then polls until a successful API answer shows 0 pods Pending, Running or Unknown. */
+  stopApplications(input: { migration: string; namespaces: string[]; record: ApplicationRecord }): Promise<Evidence>;
+  /** Puts every workload back to the record, removes breadcrumbs, polls until ready (by numbers and observedGeneration, 0 replicas skipped). */
+  startApplications(input: { migration: string; record: ApplicationRecord }): Promise<Evidence>;
+  /** PVs, PVCs and StatefulSets of the components, by name. Refuses a PV whose reclaim policy is not Retain. */
+  recordVolumes(input: { components: PlannedComponent[] }): Promise<VolumeRecord[]>;
+  /** Helm release or CR of one component, its pods, then PVCs, then PVs, by name; polls until gone and names the blocking finalizer. Idempotent. */
+  uninstallComponent(input: {
+    migration: string;
+    component: PlannedComponent;
+    volumes: VolumeRecord;
+  }): Promise<Evidence>;
+  /** Nodes Ready (exactly these names must exist) and no unhealthy pod in the namespaces. */
+  awaitClusterHealthy(input: { nodes: string[]; namespaces: string[] }): Promise<Evidence>;
+  /** PVC → PV → node affinity and path → pod → node compared with the plan ('from': old hosts, 'to': new hosts); polls until all pods are ready. */
+  provePlacement(input: {
+    components: PlannedComponent[];
+    side: 'from' | 'to';
+  }): Promise<{ proof: string; rows: PlacementRow[] }>;
+  /** Restarts the mariadb operator only if the master service has no endpoint. */
+  repairMariadbMaster(input: { resourceNamespace: string }): Promise<Evidence>;
+  listNodes(): Promise<{ name: string; ready: boolean; controlPlane: boolean }[]>;
+  /** Takes the breadcrumbs of a finished or rolled back migration out of the cluster. */
+  clearBreadcrumbs(input: { migration: string; namespaces: string[] }): Promise<Evidence>;
+}
+
+export interface ImageActivities {
+  /** Images used now by components and applications, with one host that has each. */
+  listImages(input: { namespaces: string[]; references: string[] }): Promise<{ image: string; host: string }[]>;
+  /** Sees that one new host has the images: pulls, else relays from the host that has it. Heartbeats bytes. */
+  prewarmHost(input: {
+    target: Host;
+    images: { image: string; from: Host }[];
+  }): Promise<Evidence & { loaded: number; present: number }>;
+}
+
+export interface SecretActivities {
+  /** Saves both Secrets, the plugins Secret and ~/.proton-cli.yaml under the backup directory of the control host, 0600. */
+  backupSecrets(input: {
+    migration: string;
+    control: Host;
+    plan: PlanReference;
+  }): Promise<Evidence & { files: { name: string; digest: string }[] }>;
+  /**
+   * hosts (and data_path) of every component replaced in place by ordinal in both Secrets, under resourceVersion; nothing else
+   * touched. `direction: 'back'` is the undo. Asserts that `.nodes` names old and new nodes first.
+   */
+  editSecrets(input: {
+    migration: string;
+    plan: PlanReference;
+    components: PlannedComponent[];
+    direction: 'forth' | 'back';
+  }): Promise<Evidence & { diff: string; digests: Record<string, string> }>;
+}
+
+/** The part of a plan that configuration edits need; small enough to travel. */
+export type PlanReference = Pick<Plan, 'cluster' | 'platform' | 'mapping' | 'nodes' | 'containerRegistry'>;
+
+/**
+ * add-nodes: old + new nodes, nothing else changed. reinstall: components on `components[].replicas[].to`, old nodes still listed.
+ * reinstall-back: components on `from`, all nodes listed (undo). remove-nodes: only what stays. remove-new-nodes: undo of add-nodes.
+ */
+export type ConfigStage = 'add-nodes' | 'reinstall' | 'reinstall-back' | 'remove-nodes' | 'remove-new-nodes';
+
+export interface ProtonCliActivities {
+  /** `get conf` or the Secret, edited as a YAML document for the stage; stored 0600 on the control host; answers the redacted diff. */
+  prepareConfig(input: {
+    migration: string;
+    stage: ConfigStage;
+    plan: PlanReference;
+    components: PlannedComponent[];
+  }): Promise<{
+    stage: ConfigStage;
+    digest: string;
+    diff: string;
+    nodes: string[];
+  }>;
+  /**
+   * Gate (API ready, config readable three times under a second, namespace file unchanged, node difference exactly as planned), apply in
+   * a unit of its own on the control host that survives the worker, watched for the fresh-install line; then exit 0, success marker and
+   * the Secret's content are proved. Re-attaches to a running unit. Transient failures are thrown as `Transient`: Temporal retries.
+   */
+  applyConfig(input: {
+    migration: string;
+    stage: ConfigStage;
+    control: Host;
+    plan: PlanReference;
+    digest: string;
+    nodesBefore?: string[];
+  }): Promise<Evidence & { seconds: number; attempt: number }>;
+}
+
+export interface SystemdActivities {
+  /** Stops only units that exist on the host, then deals with containers that survive containerd (kills their tasks), proves nothing runs. */
+  stopHostServices(input: {
+    migration: string;
+    host: Host;
+    units: string[];
+  }): Promise<Evidence & { stopped: string[] }>;
+  startHostServices(input: { migration: string; host: Host; units: string[] }): Promise<Evidence>;
+  /** Reboots unless the boot id already differs from `bootId`; waits for the new boot id within the timeout. */
+  readBootId(input: { host: Host }): Promise<string>;
+  rebootHost(input: { host: Host; bootId: string }): Promise<Evidence>;
+}
+
+/** Result of one probe of one component; compared before and after. Values are counts or digests, never data. */
+export interface Probe {
+  component: ComponentKind;
+  ordinal: number;
+  name: string;
+  value: string;
+}
+export interface ProbeActivities {
+  takeProbes(input: { components: PlannedComponent[]; side: 'from' | 'to'; hosts: Host[] }): Promise<Probe[]>;
+}
+
+export interface NotifyActivities {
+  /** Never blocks: failures are returned, not thrown, after its retries. */
+  notify(input: {
+    targets: string[];
+    event: 'gate' | 'blocked' | 'finished' | 'rolled-back' | 'budget-exceeded';
+    cluster: string;
+    workflowId: string;
+    text: string;
+    gate?: GateName;
+    command?: string;
+  }): Promise<{ delivered: string[]; failed: { target: string; why: string }[] }>;
+}
+
+export interface MigrationActivities
+  extends
+    PreflightActivities,
+    KubernetesActivities,
+    ImageActivities,
+    SecretActivities,
+    ProtonCliActivities,
+    SystemdActivities,
+    ProbeActivities,
+    NotifyActivities {}

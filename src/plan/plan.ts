@@ -1,0 +1,202 @@
+import { z } from 'zod';
+
+/** A DNS-1035 label, which the platform demands of node names. */
+export const dnsLabel = z.string().regex(/^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/, 'must be a DNS-1035 label');
+
+/** An absolute path without `..`, `//`, control characters or a trailing slash; never `/` itself. */
+export const absolutePath = z
+  .string()
+  .regex(/^(\/[^/\u0000-\u001f\u007f]+)+$/, 'must be an absolute path without a trailing slash')
+  .refine((path) => !path.split('/').some((part) => part === '..' || part === '.'), 'must not contain "." or ".."');
+
+export const componentKinds = [
+  'mariadb',
+  'mongodb',
+  'redis',
+  'kafka',
+  'zookeeper',
+  'opensearch',
+  'etcd',
+  'nsq',
+  'policy-engine',
+  'nebula',
+  'prometheus',
+  'grafana',
+  'package-store',
+  'proton-monitor',
+] as const;
+export type ComponentKind = (typeof componentKinds)[number];
+
+/** How a machine is reached over ssh. `hostKeys` are pinned public keys, e.g. `ssh-ed25519 AAAA…`. */
+export const hostSchema = z.strictObject({
+  name: dnsLabel,
+  address: z.string().min(1),
+  port: z.int().min(1).max(65535).default(22),
+  user: z
+    .string()
+    .regex(/^[a-z_][-a-z0-9_]*$/)
+    .default('root'),
+  hostKeys: z.array(z.string().regex(/^(ssh-|ecdsa-)[-a-z0-9@.]+ [A-Za-z0-9+/=]+$/)).min(1),
+  role: z.enum(['old', 'new', 'other']).default('other'),
+});
+export type Host = z.infer<typeof hostSchema>;
+
+export const endSchema = z.strictObject({ host: dnsLabel, path: absolutePath });
+export type End = z.infer<typeof endSchema>;
+
+/** One directory to move: the data of one ordinal of one component, or a host service's directory. */
+export const transferSchema = z.strictObject({
+  /** Unique in the plan; names units, locks, markers and child workflows: `redis-0`, `host-old1-cr-data`. */
+  id: z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/),
+  subject: z.discriminatedUnion('type', [
+    z.strictObject({ type: z.literal('component'), component: z.enum(componentKinds), ordinal: z.int().min(0) }),
+    z.strictObject({ type: z.literal('host-service'), service: z.string().min(1) }),
+  ]),
+  source: endSchema,
+  destination: endSchema,
+  /** Observed when the plan was made: apparent bytes and number of files of the source, bytes free at the destination. */
+  observed: z.strictObject({ bytes: z.int().min(0), files: z.int().min(0), freeBytes: z.int().min(0) }).optional(),
+});
+export type Transfer = z.infer<typeof transferSchema>;
+
+/** One ordinal of a component: which Kubernetes objects hold its data (snapshot of names, never labels). */
+export const replicaSchema = z.strictObject({
+  ordinal: z.int().min(0),
+  from: dnsLabel,
+  to: dnsLabel,
+  pod: z.string(),
+  pvc: z.string(),
+  pv: z.string(),
+});
+export type Replica = z.infer<typeof replicaSchema>;
+
+export const componentSchema = z.strictObject({
+  kind: z.enum(componentKinds),
+  namespace: dnsLabel,
+  /** StatefulSets that run it (nebula has three). */
+  statefulSets: z.array(z.string()).min(1),
+  /** The directory on every host of the component, before and after (the same unless the data path is switched as well). */
+  dataPath: absolutePath,
+  newDataPath: absolutePath,
+  replicas: z.array(replicaSchema).min(1),
+});
+export type PlannedComponent = z.infer<typeof componentSchema>;
+
+export const gateNames = ['open-downtime', 'remove-nodes', 'close-downtime'] as const;
+export type GateName = (typeof gateNames)[number];
+
+export const gateSchema = z.strictObject({
+  /** Who may decide; empty: anybody but the author (unless `selfApproval`). */
+  approvers: z.array(z.string().min(1)).default([]),
+  /** How many different approvers are needed. */
+  required: z.int().min(1).default(1),
+  /** Whether the author of the plan may approve. */
+  selfApproval: z.boolean().default(false),
+});
+export type Gate = z.infer<typeof gateSchema>;
+
+export const limitsSchema = z.strictObject({
+  /** KiB/s per source host while applications run; 0 = unlimited. Shared fairly by the transfers of a host. */
+  preCopyKiBps: z.int().min(0).default(50_000),
+  /** Transfers at the same time per host pair. */
+  transfersPerHost: z.int().min(1).max(16).default(4),
+  /** Pre-copy passes before a transfer that does not converge is reported as such. */
+  maxPasses: z.int().min(1).default(10),
+  /** Seconds between freshening rounds while the gate is parked. */
+  refreshSeconds: z.int().min(10).default(300),
+  /** Worker nodes that may reboot at the same time; control-plane nodes always go one at a time. */
+  parallelReboots: z.int().min(1).default(1),
+  /** How often a flaky apply that removes nodes is tried. */
+  applyAttempts: z.int().min(1).max(10).default(4),
+  /** Seconds between tries of a flaky apply. */
+  applyBackoffSeconds: z.int().min(1).default(60),
+});
+
+export const planSchema = z.strictObject({
+  apiVersion: z.literal('ferry.migration/v1'),
+  kind: z.literal('MigrationPlan'),
+  /** Names the migration: workflow id `migrate-<cluster>`. */
+  cluster: dnsLabel,
+  author: z.string().min(1),
+  createdAt: z.iso.datetime(),
+  platform: z.strictObject({
+    configNamespace: dnsLabel.default('proton'),
+    resourceNamespace: dnsLabel.default('resource'),
+    /** The host where proton-cli runs: an original master. */
+    controlHost: dnsLabel,
+    /** Extracted dependency package on the control host; proton-cli runs inside it. */
+    packageDirectory: absolutePath,
+    /** Home directory of the user that runs proton-cli (proton-cli ignores KUBECONFIG). */
+    home: absolutePath.default('/root'),
+    protonCli: z.string().min(1).default('proton-cli'),
+    containerRuntime: z.enum(['containerd', 'docker']),
+    /** What was seen when the plan was made; evidence only. */
+    versions: z.record(z.string(), z.string()).default({}),
+  }),
+  hosts: z.array(hostSchema).min(1),
+  /** Which new machine replaces which old one: a bijection. */
+  mapping: z.array(z.strictObject({ from: dnsLabel, to: dnsLabel })).min(1),
+  nodes: z.strictObject({
+    add: z.array(z.strictObject({ name: dnsLabel, ip4: z.ipv4(), controlPlane: z.boolean() })),
+    remove: z.array(dnsLabel),
+  }),
+  components: z.array(componentSchema),
+  transfers: z.array(transferSchema),
+  hostServices: z
+    .strictObject({
+      /** Only hosts whose host directories move (or whose runtime must be restarted) are stopped. */
+      hosts: z.array(dnsLabel).default([]),
+      units: z
+        .array(z.string().regex(/^[A-Za-z0-9@._-]+$/))
+        .default([
+          'docker.socket',
+          'docker',
+          'kubelet',
+          'containerd',
+          'proton-cr',
+          'proton-cr-registry',
+          'proton-cr-chartmuseum',
+        ]),
+      restart: z.enum(['start', 'reboot']).default('start'),
+    })
+    .prefault({}),
+  /** What happens to the nodes of `cr.local.hosts` (images and charts of applications live there only). */
+  containerRegistry: z.enum(['not-moved', 'copy-data', 're-push']).default('not-moved'),
+  applications: z.strictObject({ namespaces: z.array(dnsLabel) }),
+  images: z
+    .strictObject({ prewarm: z.boolean().default(true), references: z.array(z.string()).default([]) })
+    .prefault({}),
+  backup: z
+    .strictObject({
+      /** Directory (0700) on the control host that receives the Secrets (0600). */
+      directory: absolutePath.default('/var/lib/ferry/backup'),
+      /** File with an age-less 32-byte AES-256-GCM key on the worker; absent: stored as they are, mode 0600. */
+      keyFile: absolutePath.optional(),
+    })
+    .prefault({}),
+  gates: z
+    .strictObject({
+      'open-downtime': gateSchema.prefault({}),
+      'remove-nodes': gateSchema.prefault({}),
+      'close-downtime': gateSchema.prefault({}),
+      /** When old nodes are removed: right after reinstall, or only after applications run again. */
+      removeNodesAfter: z.enum(['reinstall', 'start-apps']).default('reinstall'),
+    })
+    .prefault({}),
+  verify: z.enum(['metadata', 'sampled', 'full']).default('full'),
+  limits: limitsSchema.prefault({}),
+  downtime: z
+    .strictObject({
+      budgetSeconds: z.int().min(1).default(3600),
+      /** Expected seconds per phase, learned from rehearsals or defaults. */
+      expectedSeconds: z.record(z.string(), z.number().min(0)).default({}),
+    })
+    .prefault({}),
+  /** Names of webhook targets configured on the worker; the addresses themselves are secrets and never stand in a plan. */
+  notify: z.array(z.string()).default([]),
+  /** sha256 of the canonical JSON of everything above; approvals bind to it. */
+  digest: z.string().regex(/^sha256:[0-9a-f]{64}$/),
+});
+export type Plan = z.infer<typeof planSchema>;
+/** What may be written by hand: fields with defaults may be left out. */
+export type PlanInput = z.input<typeof planSchema>;

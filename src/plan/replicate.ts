@@ -1,0 +1,27 @@
+import { z } from 'zod';
+import { absolutePath, hostSchema, transferSchema } from './plan.ts';
+
+/**
+ * Input of the workflow `replicateDirectory`: moves one directory. `live` is one pre-copy round of a source in use (passes
+ * until it converges or `maxPasses`); `final` is the last delta of a quiet source, then verification.
+ */
+export const replicateInputSchema = z.strictObject({
+  /** Names units, locks and markers together with the transfer's id: `<cluster>` of the migration, or any label for a copy that stands alone. */
+  migration: z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/),
+  transfer: transferSchema,
+  source: hostSchema,
+  destination: hostSchema,
+  mode: z.enum(['live', 'final']),
+  verify: z.enum(['metadata', 'sampled', 'full']).default('full'),
+  /** KiB/s, 0 = unlimited. Ignored by `final`. */
+  limitKiBps: z.int().min(0).default(0),
+  maxPasses: z.int().min(1).default(10),
+  /** The final delta must be projected to fit in this many seconds before a live round calls itself fresh. */
+  targetFinalSeconds: z.number().min(1).default(60),
+  /** Keep passing at an adaptive cadence after convergence until signalled to stop; for copies that stand alone. */
+  hold: z.boolean().default(false),
+  /** Destinations must lie below one of these; the system's own directories are never allowed. Empty: only the transfer's own path. */
+  allowedRoots: z.array(absolutePath).default([]),
+});
+export type ReplicateInput = z.infer<typeof replicateInputSchema>;
+export type ReplicateRequest = z.input<typeof replicateInputSchema>;

@@ -1,0 +1,186 @@
+import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
+import type { ComponentKind, GateName } from '../plan/plan.ts';
+
+export const taskQueue = 'ferry';
+
+export interface ApproveInput {
+  gate: GateName;
+  by: string;
+  reason: string;
+  /** When given it must equal the digest of the running plan. */
+  planDigest?: string;
+}
+export interface RejectInput {
+  gate: GateName;
+  by: string;
+  reason: string;
+}
+export interface PauseInput {
+  by: string;
+  reason: string;
+}
+export interface ResumeInput {
+  by: string;
+}
+export interface AbortInput {
+  by: string;
+  reason: string;
+  /** Needed once applications wrote on the new nodes: the abort then loses those writes. */
+  acceptLosingWrites?: boolean;
+}
+export interface TuneInput {
+  by: string;
+  /** New pre-copy limit per source host, KiB/s; 0 = unlimited. */
+  preCopyKiBps: number;
+}
+
+export const approveSignal = defineSignal<[ApproveInput]>('approve');
+export const rejectSignal = defineSignal<[RejectInput]>('reject');
+export const pauseSignal = defineSignal<[PauseInput]>('pause');
+export const resumeSignal = defineSignal<[ResumeInput]>('resume');
+export const abortSignal = defineSignal<[AbortInput]>('abort');
+export const tuneSignal = defineSignal<[TuneInput]>('tune');
+
+/** The same decisions, refused by a validator before anything is written; each answers with one sentence. */
+export const approveUpdate = defineUpdate<string, [ApproveInput]>('approve');
+export const rejectUpdate = defineUpdate<string, [RejectInput]>('reject');
+export const pauseUpdate = defineUpdate<string, [PauseInput]>('pause');
+export const resumeUpdate = defineUpdate<string, [ResumeInput]>('resume');
+export const abortUpdate = defineUpdate<string, [AbortInput]>('abort');
+export const tuneUpdate = defineUpdate<string, [TuneInput]>('tune');
+
+export const phaseNames = [
+  'preflight',
+  'prewarm',
+  'backup',
+  'replicate',
+  'stop-apps',
+  'add-nodes',
+  'edit-secrets',
+  'uninstall',
+  'stop-host-services',
+  'final-copy',
+  'start-host-services',
+  'reinstall',
+  'remove-nodes',
+  'start-apps',
+  'verify',
+] as const;
+export type PhaseName = (typeof phaseNames)[number];
+
+export type PhaseState = 'pending' | 'running' | 'parked' | 'blocked' | 'done' | 'skipped' | 'undoing' | 'undone';
+
+export interface PhaseStatus {
+  name: PhaseName;
+  /** Section of the runbook. */
+  section: number;
+  state: PhaseState;
+  startedAt?: string;
+  endedAt?: string;
+  /** One line a person can read: what is going on or what was proved. */
+  detail?: string;
+}
+
+export interface DecisionRecord {
+  decision: 'approve' | 'reject' | 'pause' | 'resume' | 'abort' | 'tune';
+  gate?: GateName;
+  by: string;
+  reason: string;
+  at: string;
+  via: 'signal' | 'update';
+  /** False: it did not count, and why. */
+  counted: boolean;
+  why?: string;
+  planDigest: string;
+  /** Seconds of downtime projected at the moment of the decision. */
+  projectedDowntimeSeconds?: number;
+}
+
+export interface GateStatus {
+  name: GateName;
+  state: 'pending' | 'awaiting' | 'approved' | 'rejected';
+  required: number;
+  approvals: { by: string; reason: string; at: string }[];
+  openedAt?: string;
+  decidedAt?: string;
+}
+
+export interface PassSummary {
+  pass: number;
+  mode: 'live' | 'final';
+  startedAt: string;
+  seconds: number;
+  files: number;
+  filesTransferred: number;
+  deleted: number;
+  /** Size of the tree, bytes. */
+  totalBytes: number;
+  literalBytes: number;
+  matchedBytes: number;
+  /** Bytes on the wire per second. */
+  bytesPerSecond: number;
+  /** True when files vanished under a live pass (rsync 24). */
+  vanished: boolean;
+  /** What was chosen automatically and why. */
+  explanation?: string;
+}
+
+export interface TransferStatus {
+  id: string;
+  subject: { component?: ComponentKind; ordinal?: number; service?: string };
+  source: string;
+  destination: string;
+  state: 'pending' | 'copying' | 'fresh' | 'final' | 'verified' | 'failed';
+  /** Workflow id of the child that is or was moving it. */
+  workflowId: string;
+  passes: PassSummary[];
+  projectedFinalSeconds?: number;
+  /** Root digest of the verified content, the same on both sides. */
+  digest?: string;
+}
+
+export interface BlockedStatus {
+  phase: PhaseName;
+  cause: string;
+  /** What was left untouched. */
+  untouched: string;
+  /** The command to type next. */
+  next: string;
+  /** heals-by-a-human: fix and resume; never: only abort. */
+  heals: 'human' | 'never';
+  since: string;
+}
+
+export interface DowntimeStatus {
+  budgetSeconds: number;
+  projectedSeconds: number;
+  /** Half-width of the error band of the projection, seconds. */
+  projectedErrorSeconds: number;
+  startedAt?: string;
+  endedAt?: string;
+  spentSeconds: number;
+}
+
+export interface MigrationStatus {
+  cluster: string;
+  planDigest: string;
+  state: 'running' | 'awaiting-gate' | 'paused' | 'blocked' | 'rolling-back' | 'rolled-back' | 'completed';
+  phase?: PhaseName;
+  awaitingGate?: GateName;
+  pointOfNoReturn: boolean;
+  phases: PhaseStatus[];
+  gates: GateStatus[];
+  decisions: DecisionRecord[];
+  transfers: TransferStatus[];
+  blocked?: BlockedStatus;
+  paused?: { by: string; reason: string; since: string };
+  downtime: DowntimeStatus;
+}
+
+export const statusQuery = defineQuery<MigrationStatus>('status');
+
+/** Returned when the workflow ends. */
+export interface MigrationResult {
+  outcome: 'migrated' | 'rolled-back';
+  status: MigrationStatus;
+}
