@@ -1,4 +1,5 @@
 import { builtinModules } from 'node:module';
+import { defineConfig } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 import importX from 'eslint-plugin-import-x';
 
@@ -13,7 +14,7 @@ const rooms: { room: string; forbidden: string[] }[] = [
   { room: 'src/client', forbidden: [] },
 ];
 
-export default tseslint.config(
+export default defineConfig(
   { ignores: ['dist', 'coverage', 'node_modules', 'test-results'] },
   ...tseslint.configs.strictTypeChecked,
   {

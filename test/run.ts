@@ -1,0 +1,114 @@
+/**
+ * `npm test`: everything. Pure core and workflows first (they need no machine), then each stage inside a lab of its own that ends
+ * with this process, however it ends. Prints one true count at the end and exits non-zero if anything failed or did not run.
+ *
+ * node test/run.ts [STAGE…]   only these stages
+ */
+import { spawn } from 'node:child_process';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+
+interface Stage {
+  name: string;
+  /** vitest projects, or one project with test files. */
+  args: string[];
+  /** Arguments of `lab up`; absent: runs without a lab. */
+  lab?: string[];
+  env?: Record<string, string>;
+}
+
+const stages: Stage[] = [
+  { name: 'unit', args: ['--project', 'unit'] },
+  { name: 'workflow', args: ['--project', 'workflow'] },
+  { name: 'hosts', args: ['--project', 'hosts'], lab: ['--light'] },
+  { name: 'cluster', args: ['--project', 'cluster'], lab: [], env: { LAB_PROFILE: 'small' } },
+  { name: 'e2e', args: ['--project', 'e2e'], lab: [], env: { LAB_PROFILE: 'full' } },
+];
+
+interface Count {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const root = join(import.meta.dirname, '..');
+const results = join(root, 'test-results');
+
+function run(argv: string[], env: Record<string, string> = {}): Promise<number> {
+  const [file = '', ...args] = argv;
+  return new Promise((resolve, reject) => {
+    const child = spawn(file, args, {
+      cwd: root,
+      stdio: ['ignore', 'inherit', 'inherit'],
+      env: { ...process.env, ...env },
+    });
+    child.once('error', reject);
+    child.once('exit', (code) => resolve(code ?? 1));
+  });
+}
+
+interface VitestReport {
+  numPassedTests: number;
+  numFailedTests: number;
+  numPendingTests: number;
+  numFailedTestSuites: number;
+  success: boolean;
+}
+
+/** A stage whose report is missing, or that failed without a failed test, counts as one failure: nothing passes by silence. */
+async function count(reportFile: string, exitCode: number): Promise<Count> {
+  let report: VitestReport | undefined;
+  try {
+    report = JSON.parse(await readFile(reportFile, 'utf8')) as VitestReport;
+  } catch {
+    return { passed: 0, failed: 1, skipped: 0 };
+  }
+  const failed = report.numFailedTests > 0 ? report.numFailedTests : report.success && exitCode === 0 ? 0 : 1;
+  return { passed: report.numPassedTests, failed, skipped: report.numPendingTests };
+}
+
+async function runStage(stage: Stage): Promise<Count> {
+  const node = process.execPath;
+  const lab = [node, join(root, 'lab', 'cli.ts')];
+  const report = join(results, `${stage.name}.json`);
+  const env = { ...stage.env, LAB_NAME: `test-${stage.name}-${process.pid}` };
+  const vitest = [node, join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', ...stage.args];
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  if (stage.lab === undefined) return count(report, await run([...vitest, ...reporters], env));
+  try {
+    const up = await run([...lab, 'up', ...stage.lab, '--while', String(process.pid)], env);
+    if (up !== 0) {
+      console.error(`stage ${stage.name}: the lab did not come up (exit ${up}); its tests did not run`);
+      return { passed: 0, failed: 1, skipped: 0 };
+    }
+    return await count(report, await run([...lab, 'run', ...vitest, ...reporters], env));
+  } finally {
+    await run([...lab, 'down'], env);
+  }
+}
+
+async function main(): Promise<void> {
+  const only = process.argv.slice(2);
+  const unknown = only.filter((name) => !stages.some((stage) => stage.name === name));
+  if (unknown.length > 0)
+    throw new Error(`no such stage: ${unknown.join(', ')}; there are ${stages.map((s) => s.name).join(', ')}`);
+  await rm(results, { recursive: true, force: true });
+  await mkdir(results, { recursive: true });
+  const total: Count = { passed: 0, failed: 0, skipped: 0 };
+  const lines: string[] = [];
+  for (const stage of stages.filter((candidate) => only.length === 0 || only.includes(candidate.name))) {
+    const started = Date.now();
+    const { passed, failed, skipped } = await runStage(stage);
+    total.passed += passed;
+    total.failed += failed;
+    total.skipped += skipped;
+    lines.push(
+      `${stage.name}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${Math.round((Date.now() - started) / 1000)} s`,
+    );
+  }
+  console.log(lines.map((line) => `  ${line}`).join('\n'));
+  console.log(`tests: ${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+  if (total.failed > 0 || total.passed === 0) process.exitCode = 1;
+}
+
+await main();
