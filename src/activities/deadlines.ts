@@ -1,0 +1,39 @@
+/** How long an activity looks before it says what is still missing, milliseconds. One row each, with its reason. */
+export interface Deadlines {
+  /** Pods of a namespace to be gone: the platform's longest grace is 300 s (prometheus), and evictions queue up behind it. */
+  podsGone: number;
+  /** Running Jobs of CronJobs may finish by themselves for this long; then they are suspended, which ends their pods. */
+  cronJobsFinish: number;
+  /** Pods and Jobs that nothing recorded owns are watched for this long before a person is asked. */
+  strays: number;
+  /** Workloads to be ready: image pulls were done before; databases replay their logs. */
+  ready: number;
+  /** Custom resource, claims and volumes to be gone: garbage collection after the last grace period. */
+  gone: number;
+  /** Nodes and their namespaces after a start or reboot. */
+  healthy: number;
+  /** All replicas of reinstalled components on their hosts; cluster databases form their quorum in this time. */
+  placed: number;
+  /** The operator to make the master service by itself before it is restarted, and again afterwards. */
+  masterService: number;
+  /** A machine to come back with another boot id; firmware of real servers takes minutes. */
+  reboot: number;
+  /** One apply: pushes all images to every registry, 10 s per node, 10 min for each operator. */
+  apply: number;
+}
+
+const second = 1000;
+const minute = 60 * second;
+
+export const defaultDeadlines: Deadlines = {
+  podsGone: 10 * minute,
+  cronJobsFinish: minute,
+  strays: 30 * second,
+  ready: 20 * minute,
+  gone: 15 * minute,
+  healthy: 15 * minute,
+  placed: 20 * minute,
+  masterService: 2 * minute,
+  reboot: 20 * minute,
+  apply: 90 * minute,
+};
