@@ -1,0 +1,3 @@
+module ferry.lab/pause
+
+go 1.22

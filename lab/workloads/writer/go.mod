@@ -1,0 +1,3 @@
+module ferry.lab/writer
+
+go 1.22
