@@ -1,0 +1,73 @@
+import type { ChildProcess } from 'node:child_process';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { Client } from '@temporalio/client';
+import type { Plan } from '../../src/plan/plan.ts';
+import type { MigrationResult } from '../../src/workflows/messages.ts';
+import { killWorker, must, photograph, signal, startWorker, temporalClient, treeDigest, until } from './operator.ts';
+
+let directory: string;
+let worker: ChildProcess;
+let client: Client;
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'ferry-e2e-'));
+  worker = startWorker(join(directory, 'worker.log'));
+  client = await temporalClient();
+});
+
+afterAll(async () => {
+  await killWorker(worker);
+  await client.connection.close();
+});
+
+it('brings the old cluster back, its data never written, when the removal of its nodes is rejected', async () => {
+  const planFile = join(directory, 'plan.json');
+  await must(['ferry', 'plan', '--map', 'old1=new1,old2=new2,old3=new3', '-o', 'json', '--output-file', planFile]);
+  const plan = JSON.parse(await readFile(planFile, 'utf8')) as Plan;
+  const workflowId = `migrate-${plan.cluster}`;
+  const before = await photograph('anyshare');
+  const oldPaths = new Map(
+    plan.hosts
+      .filter(({ role }) => role === 'old')
+      .map(({ name }) => [
+        name,
+        plan.transfers.filter(({ source }) => source.host === name).map(({ source }) => source.path),
+      ]),
+  );
+  const digestOld = async (): Promise<string[]> => {
+    const digests: string[] = [];
+    for (const [host, paths] of oldPaths) digests.push(`${host} ${await treeDigest(host, paths)}`);
+    return digests;
+  };
+  await must([
+    ...['temporal', 'workflow', 'start', '--type', 'migrateNodes', '--task-queue', 'ferry'],
+    ...['--workflow-id', workflowId, '--input-file', planFile],
+  ]);
+  await until(client, workflowId, 'gate open-downtime', (status) => status.awaitingGate === 'open-downtime', 600);
+  await signal(workflowId, 'approve', {
+    gate: 'open-downtime',
+    by: 'li',
+    reason: 'rehearsal',
+    planDigest: plan.digest,
+  });
+  await until(client, workflowId, 'the uninstall', (status) => status.phase === 'uninstall', 600);
+  await signal(workflowId, 'pause', { by: 'li', reason: 'photograph of the old data' });
+  await until(client, workflowId, 'the pause', (status) => status.state === 'paused', 600);
+
+  const quiet = await digestOld();
+  await signal(workflowId, 'resume', { by: 'li' });
+  await until(client, workflowId, 'gate remove-nodes', (status) => status.awaitingGate === 'remove-nodes', 900);
+  const afterReinstall = await digestOld();
+  await signal(workflowId, 'reject', { gate: 'remove-nodes', by: 'wang', reason: 'rehearsal ends here' });
+  const result = (await client.workflow.getHandle(workflowId).result()) as MigrationResult;
+  const after = await photograph('anyshare');
+
+  expect(result.outcome).toBe('rolled-back');
+  expect(afterReinstall).toEqual(quiet);
+  expect(after).toEqual(before);
+  await must([process.execPath, 'lab/workloads/main.ts', 'ledger']);
+  await writeFile(join(directory, 'result.json'), JSON.stringify(result));
+}, 2_400_000);
