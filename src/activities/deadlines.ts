@@ -1,4 +1,7 @@
-/** How long an activity looks before it says what is still missing, milliseconds. One row each, with its reason. */
+/**
+ * How long an activity looks before it says what is still missing, milliseconds. One row each, with its reason. All are shorter than
+ * the activity's time limit, so that the message that names the obstacle wins over a bare timeout.
+ */
 export interface Deadlines {
   /** Pods of a namespace to be gone: the platform's longest grace is 300 s (prometheus), and evictions queue up behind it. */
   podsGone: number;
@@ -8,7 +11,7 @@ export interface Deadlines {
   strays: number;
   /** Workloads to be ready: image pulls were done before; databases replay their logs. */
   ready: number;
-  /** Custom resource, claims and volumes to be gone: garbage collection after the last grace period. */
+  /** All of a component to be gone: its last grace period (opensearch 120 s, prometheus 300 s), then garbage collection. */
   gone: number;
   /** Nodes and their namespaces after a start or reboot. */
   healthy: number;
@@ -16,6 +19,8 @@ export interface Deadlines {
   placed: number;
   /** The operator to make the master service by itself before it is restarted, and again afterwards. */
   masterService: number;
+  /** The restarted operator to be available again: leader election of two replicas. */
+  operator: number;
   /** A machine to come back with another boot id; firmware of real servers takes minutes. */
   reboot: number;
   /** One apply: pushes all images to every registry, 10 s per node, 10 min for each operator. */
@@ -30,10 +35,11 @@ export const defaultDeadlines: Deadlines = {
   cronJobsFinish: minute,
   strays: 30 * second,
   ready: 20 * minute,
-  gone: 15 * minute,
+  gone: 12 * minute,
   healthy: 15 * minute,
-  placed: 20 * minute,
+  placed: 15 * minute,
   masterService: 2 * minute,
+  operator: 4 * minute,
   reboot: 20 * minute,
-  apply: 90 * minute,
+  apply: 80 * minute,
 };

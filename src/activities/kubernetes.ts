@@ -355,7 +355,7 @@ async function restartOperator(api: KubernetesApi, deadlines: Deadlines): Promis
           ? { done: true, value: undefined }
           : { done: false, waiting: `${updated} of ${wanted} replicas of ${deployment} restarted` };
       }),
-    { deadline: deadlines.healthy, interval: 2000 },
+    { deadline: deadlines.operator, interval: 2000 },
     (waiting) =>
       needsHuman({
         what: 'The MariaDB operator does not come back',

@@ -41,6 +41,18 @@ export interface UninstallInput {
   control?: Host;
 }
 
+/** One time limit for all steps of an uninstall together. */
+interface Countdown {
+  /** Milliseconds left, at least one look's worth. */
+  left(): number;
+  /** The whole of it, for messages. */
+  seconds: number;
+}
+function countdown(milliseconds: number): Countdown {
+  const end = Date.now() + milliseconds;
+  return { left: () => Math.max(end - Date.now(), 0), seconds: milliseconds / 1000 };
+}
+
 const dataStays = 'the data directories: nothing below them is touched; all PVs are of policy Retain';
 
 /** Taking a component out of the cluster without touching its data. */
@@ -67,16 +79,17 @@ export function createUninstallActivities({ api, hosts, deadlines }: UninstallDe
     await onApi(api, doing, 'everything; nothing was deleted yet', () =>
       refuseUnsafeVolumes(api, volumes, 'everything; nothing was deleted yet'),
     );
+    const deadline = countdown(deadlines.gone);
     let changed = false;
     if (row.workload.type === 'helm') {
       changed = await uninstallRelease(hosts, input.control, component.namespace, row.workload.release);
     } else {
-      changed = await deleteCustomResource(api, component.namespace, row.workload, deadlines);
+      changed = await deleteCustomResource(api, component.namespace, row.workload, deadline);
     }
-    changed = (await deleteStatefulSets(api, component, volumes, deadlines)) || changed;
-    await awaitNoPods(api, component, volumes, deadlines);
-    changed = (await deleteClaims(api, volumes, deadlines)) || changed;
-    changed = (await deleteVolumes(api, volumes, deadlines)) || changed;
+    changed = (await deleteStatefulSets(api, component, volumes, deadline)) || changed;
+    await awaitNoPods(api, component, volumes, deadline);
+    changed = (await deleteClaims(api, volumes, deadline)) || changed;
+    changed = (await deleteVolumes(api, volumes, deadline)) || changed;
     return {
       changed,
       proof: `NotFound, asked by name: ${describeWorkload(row)}, ${volumes.statefulSets.length} StatefulSets, their pods, ${volumes.claims.length} PVCs, ${volumes.persistentVolumes.length} PVs`,
@@ -174,7 +187,7 @@ async function deleteCustomResource(
   api: KubernetesApi,
   namespace: string,
   workload: CustomResourceWorkload,
-  deadlines: Deadlines,
+  deadline: Countdown,
 ): Promise<boolean> {
   const doing = `Deleting ${workload.plural}.${workload.group} ${workload.name}`;
   const resource = path(`${workload.group}/${workload.version}`, namespace, workload.plural, workload.name);
@@ -206,8 +219,8 @@ async function deleteCustomResource(
           waiting: `${workload.kind} ${namespace}/${workload.name}: finalizer ${finalizers(now)}; its operator ${operatorName(workload)} has ${available} available replicas`,
         };
       }),
-    { deadline: deadlines.gone },
-    (waiting) => blocked(`${workload.kind} ${workload.name} does not go away`, waiting, deadlines.gone),
+    { deadline: deadline.left() },
+    (waiting) => blocked(`${workload.kind} ${workload.name} does not go away`, waiting, deadline),
   );
   return true;
 }
@@ -223,10 +236,10 @@ function finalizers(object: KubernetesObject): string {
   return (object.metadata.finalizers ?? []).join(', ') || 'none';
 }
 
-function blocked(what: string, waiting: string, deadline: number): Error {
+function blocked(what: string, waiting: string, deadline: Countdown): Error {
   return needsHuman({
     what,
-    cause: `after ${deadline / 1000} s: ${waiting}`,
+    cause: `after ${deadline.seconds} s: ${waiting}`,
     untouched: dataStays,
     next: 'see to it that whoever owns the finalizer does its work (never take a finalizer off by hand before the pods are gone), then: ferry resume',
   });
@@ -247,21 +260,21 @@ async function deleteStatefulSets(
   api: KubernetesApi,
   component: PlannedComponent,
   volumes: VolumeRecord,
-  deadlines: Deadlines,
+  deadline: Countdown,
 ): Promise<boolean> {
   const names = [...new Set([...component.statefulSets, ...volumes.statefulSets])];
   const resources = names.map((name) => ({
     label: `StatefulSet ${component.namespace}/${name}`,
     resource: path('apps/v1', component.namespace, 'statefulsets', name),
   }));
-  return deleteAll(api, `Deleting StatefulSets of ${component.kind}`, resources, deadlines, () => Promise.resolve(''));
+  return deleteAll(api, `Deleting StatefulSets of ${component.kind}`, resources, deadline, () => Promise.resolve(''));
 }
 
 async function awaitNoPods(
   api: KubernetesApi,
   component: PlannedComponent,
   volumes: VolumeRecord,
-  deadlines: Deadlines,
+  deadline: Countdown,
 ): Promise<void> {
   const doing = `Waiting for the pods of ${component.kind}`;
   await poll(
@@ -274,11 +287,11 @@ async function awaitNoPods(
         if (pods.length === 0) return { done: true, value: undefined };
         return { done: false, waiting: pods.map(describePod).join('; ') };
       }),
-    { deadline: deadlines.podsGone },
+    { deadline: deadline.left() },
     (waiting) =>
       needsHuman({
         what: `Pods of ${component.kind} still run`,
-        cause: `after ${deadlines.podsGone / 1000} s: ${waiting}`,
+        cause: `after ${deadline.seconds} s: ${waiting}`,
         untouched: `${dataStays}; PVCs and PVs of the component`,
         next: 'end them by hand (on a machine that is off: kubectl delete pod --force), then: ferry resume',
       }),
@@ -318,12 +331,12 @@ function describePod(pod: Pod): string {
   return `pod ${pod.metadata.namespace ?? ''}/${pod.metadata.name} (${facts.join(', ')})`;
 }
 
-async function deleteClaims(api: KubernetesApi, volumes: VolumeRecord, deadlines: Deadlines): Promise<boolean> {
+async function deleteClaims(api: KubernetesApi, volumes: VolumeRecord, deadline: Countdown): Promise<boolean> {
   const resources = volumes.claims.map((name) => ({
     label: `PVC ${volumes.namespace}/${name}`,
     resource: path('v1', volumes.namespace, 'persistentvolumeclaims', name),
   }));
-  return deleteAll(api, `Deleting PVCs of ${volumes.component}`, resources, deadlines, async () => {
+  return deleteAll(api, `Deleting PVCs of ${volumes.component}`, resources, deadline, async () => {
     const pods = await api.list<Pod>(path('v1', volumes.namespace, 'pods'));
     const users = pods.filter((pod) =>
       (pod.spec.volumes ?? []).some(({ persistentVolumeClaim: claim }) =>
@@ -334,12 +347,12 @@ async function deleteClaims(api: KubernetesApi, volumes: VolumeRecord, deadlines
   });
 }
 
-async function deleteVolumes(api: KubernetesApi, volumes: VolumeRecord, deadlines: Deadlines): Promise<boolean> {
+async function deleteVolumes(api: KubernetesApi, volumes: VolumeRecord, deadline: Countdown): Promise<boolean> {
   const resources = volumes.persistentVolumes.map((name) => ({
     label: `PV ${name}`,
     resource: path('v1', undefined, 'persistentvolumes', name),
   }));
-  return deleteAll(api, `Deleting PVs of ${volumes.component}`, resources, deadlines, () => Promise.resolve(''));
+  return deleteAll(api, `Deleting PVs of ${volumes.component}`, resources, deadline, () => Promise.resolve(''));
 }
 
 /** Deletes what is there of the named objects, without waiting in between, then polls until the API says NotFound for each. */
@@ -347,7 +360,7 @@ async function deleteAll(
   api: KubernetesApi,
   doing: string,
   resources: readonly { label: string; resource: string }[],
-  deadlines: Deadlines,
+  deadline: Countdown,
   holders: () => Promise<string>,
 ): Promise<boolean> {
   let changed = false;
@@ -377,8 +390,8 @@ async function deleteAll(
         const held = await holders();
         return { done: false, waiting: [...left, ...(held === '' ? [] : [held])].join('; ') };
       }),
-    { deadline: deadlines.gone },
-    (waiting) => blocked(`${doing} does not come to an end`, waiting, deadlines.gone),
+    { deadline: deadline.left() },
+    (waiting) => blocked(`${doing} does not come to an end`, waiting, deadline),
   );
   return changed;
 }
