@@ -87,7 +87,8 @@ export interface DecisionRecord {
   by: string;
   reason: string;
   at: string;
-  via: 'signal' | 'update';
+  /** `cancel`: somebody cancelled the workflow itself, which counts as an abort by `temporal cancel`. */
+  via: 'signal' | 'update' | 'cancel';
   /** False: it did not count, and why. */
   counted: boolean;
   why?: string;

@@ -1,0 +1,122 @@
+import { ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
+import type { Transfer } from '../plan/plan.ts';
+import type { ReplicateRequest } from '../plan/replicate.ts';
+import type { PassSummary, PhaseName, TransferStatus } from './messages.ts';
+import type { Migration } from './migration.ts';
+import { hostNamed, publish } from './migration.ts';
+import { step } from './parking.ts';
+import { clip, passesKept } from './policies.ts';
+import { pairOf, shareOf } from './shares.ts';
+import type { Slots } from './slots.ts';
+import { allOrFirstFailure, createSlots } from './slots.ts';
+
+/** What a migration reads of the result of `replicateDirectory`. */
+export interface CopyOutcome {
+  passes: PassSummary[];
+  projectedFinalSeconds?: number;
+  digest?: string;
+}
+
+export interface CopyMode {
+  mode: 'live' | 'final';
+  /** Passes of a live round at most. */
+  maxPasses: number;
+}
+
+/** Copies all transfers once more, each in a child workflow of its own, so many at a time per pair of machines. */
+export async function copyRound(migration: Migration, phase: PhaseName, mode: CopyMode): Promise<CopyOutcome[]> {
+  const slots = slotsPerPair(migration);
+  return allOrFirstFailure(
+    migration.plan.transfers.map((transfer) =>
+      slots(transfer).run(() => copyDirectory(migration, phase, transfer, mode)),
+    ),
+  );
+}
+
+/** Slots of the pair of machines of a transfer; one set for everything that runs at the same time. */
+export function slotsPerPair(migration: Migration): (transfer: Transfer) => Slots {
+  const perPair = new Map<string, Slots>();
+  return (transfer) => {
+    const pair = pairOf(migration.plan, transfer.id);
+    const slots = perPair.get(pair) ?? createSlots(migration.plan.limits.transfersPerHost);
+    perPair.set(pair, slots);
+    return slots;
+  };
+}
+
+/** Moves one directory in a child workflow and notes the result; failures park the phase while other copies go on. */
+export async function copyDirectory(
+  migration: Migration,
+  phase: PhaseName,
+  transfer: Transfer,
+  mode: CopyMode,
+): Promise<CopyOutcome> {
+  return step(migration, phase, async () => {
+    const before = statusOf(migration, transfer.id).state;
+    note(migration, transfer.id, { state: mode.mode === 'final' ? 'final' : 'copying' });
+    try {
+      const outcome = await runChild(migration, transfer, mode);
+      noteOutcome(migration, transfer.id, mode, outcome);
+      return outcome;
+    } catch (error) {
+      note(migration, transfer.id, { state: migration.forward.consideredCancelled ? before : 'failed' });
+      throw error;
+    }
+  });
+}
+
+async function runChild(migration: Migration, transfer: Transfer, mode: CopyMode): Promise<CopyOutcome> {
+  const { plan, state, copies } = migration;
+  const route = `${transfer.source.host} → ${transfer.destination.host}`;
+  const copy = await startChild<(request: ReplicateRequest) => Promise<CopyOutcome>>('replicateDirectory', {
+    workflowId: `migrate-${plan.cluster}/${transfer.id}`,
+    taskQueue: workflowInfo().taskQueue,
+    staticSummary: clip(`${mode.mode === 'final' ? 'last delta of' : 'copy'} ${transfer.id} ${route}`, 200),
+    // A migration that is terminated leaves no copy running behind it.
+    parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+    cancellationType: 'WAIT_CANCELLATION_COMPLETED',
+    args: [
+      {
+        migration: plan.cluster,
+        transfer,
+        source: hostNamed(plan, transfer.source.host),
+        destination: hostNamed(plan, transfer.destination.host),
+        mode: mode.mode,
+        verify: plan.verify,
+        limitKiBps: mode.mode === 'final' ? 0 : shareOf(plan, state.preCopyKiBps, transfer.id),
+        maxPasses: mode.maxPasses,
+      },
+    ],
+  });
+  copies.set(transfer.id, copy);
+  try {
+    return await copy.result();
+  } finally {
+    copies.delete(transfer.id);
+  }
+}
+
+function noteOutcome(migration: Migration, id: string, mode: CopyMode, outcome: CopyOutcome): void {
+  const passes = [...statusOf(migration, id).passes, ...outcome.passes].slice(-passesKept);
+  note(migration, id, {
+    passes,
+    state: mode.mode === 'final' ? 'verified' : 'fresh',
+    ...(outcome.projectedFinalSeconds === undefined ? {} : { projectedFinalSeconds: outcome.projectedFinalSeconds }),
+    ...(outcome.digest === undefined ? {} : { digest: outcome.digest }),
+  });
+}
+
+function statusOf(migration: Migration, id: string): TransferStatus {
+  const status = migration.state.transfers.find((candidate) => candidate.id === id);
+  if (status === undefined) {
+    throw new TypeError(`transfer ${id} is not in the plan`);
+  }
+  return status;
+}
+
+function note(migration: Migration, id: string, change: Partial<TransferStatus>): void {
+  migration.state.transfers = migration.state.transfers.map((status) =>
+    status.id === id ? { ...status, ...change } : status,
+  );
+  publish(migration);
+}

@@ -1,0 +1,140 @@
+import type { Plan } from '../plan/plan.ts';
+import type { PhaseName, PhaseStatus, TransferStatus } from './messages.ts';
+
+/** One stretch of time without applications. */
+export interface DowntimeSpan {
+  startedAt: string;
+  endedAt?: string;
+}
+
+export interface Projection {
+  seconds: number;
+  /** Half-width of the error band, seconds. */
+  errorSeconds: number;
+}
+
+/** Seconds that phases inside the window take when nothing better is known; final-copy is projected from the transfers. */
+const defaultSeconds: Partial<Record<PhaseName, number>> = {
+  'stop-apps': 120,
+  'add-nodes': 240,
+  'edit-secrets': 10,
+  uninstall: 120,
+  'stop-host-services': 60,
+  'start-host-services': 240,
+  reinstall: 360,
+  'remove-nodes': 240,
+  'start-apps': 180,
+};
+
+/** How far off a figure may be, as a part of it: a default, one learned from a rehearsal, a model of measured passes. */
+const errorOfDefault = 0.5;
+const errorOfLearned = 0.15;
+const errorOfModel = 0.25;
+
+/** Without a measured pass a final delta is guessed as a twentieth of the tree at 50 MB/s. */
+const guessedShare = 0.05;
+const guessedBytesPerSecond = 50_000_000;
+
+/** Seconds without applications until now. */
+export function spentSeconds(spans: readonly DowntimeSpan[], now: number): number {
+  let milliseconds = 0;
+  for (const span of spans) {
+    const end = span.endedAt === undefined ? now : Date.parse(span.endedAt);
+    milliseconds += Math.max(0, end - Date.parse(span.startedAt));
+  }
+  return milliseconds / 1000;
+}
+
+export function isDown(spans: readonly DowntimeSpan[]): boolean {
+  return spans.at(-1) !== undefined && spans.at(-1)?.endedAt === undefined;
+}
+
+/** The downtime begins unless it has; begins anew after applications had run again. */
+export function begin(spans: readonly DowntimeSpan[], at: string): DowntimeSpan[] {
+  return isDown(spans) ? [...spans] : [...spans, { startedAt: at }];
+}
+
+export function end(spans: readonly DowntimeSpan[], at: string): DowntimeSpan[] {
+  return spans.map((span) => (span.endedAt === undefined ? { ...span, endedAt: at } : span));
+}
+
+/** Seconds of downtime that lie inside the window of this plan, phase by phase. */
+export function expectedSeconds(plan: Plan, transfers: readonly TransferStatus[]): Map<PhaseName, Projection> {
+  const expected = new Map<PhaseName, Projection>();
+  for (const [key, fallback] of Object.entries(defaultSeconds)) {
+    const name = key as PhaseName;
+    if (!isInsideWindow(plan, name)) {
+      continue;
+    }
+    const learned = plan.downtime.expectedSeconds[name];
+    const seconds = learned ?? fallback;
+    expected.set(name, { seconds, errorSeconds: seconds * (learned === undefined ? errorOfDefault : errorOfLearned) });
+  }
+  if (plan.transfers.length > 0) {
+    expected.set('final-copy', finalCopySeconds(plan, transfers));
+  }
+  return expected;
+}
+
+function isInsideWindow(plan: Plan, name: PhaseName): boolean {
+  switch (name) {
+    case 'add-nodes':
+      return plan.nodes.add.length > 0;
+    case 'edit-secrets':
+    case 'uninstall':
+    case 'reinstall':
+      return plan.components.length > 0;
+    case 'stop-host-services':
+    case 'start-host-services':
+      return plan.hostServices.hosts.length > 0;
+    case 'remove-nodes':
+      return plan.nodes.remove.length > 0 && plan.gates.removeNodesAfter === 'reinstall';
+    default:
+      return true;
+  }
+}
+
+/** Transfers of one source host share its network and disks, hosts work side by side: the slowest host decides. */
+function finalCopySeconds(plan: Plan, transfers: readonly TransferStatus[]): Projection {
+  const perHost = new Map<string, Projection>();
+  for (const transfer of plan.transfers) {
+    const measured = transfers.find((status) => status.id === transfer.id)?.projectedFinalSeconds;
+    const guessed = ((transfer.observed?.bytes ?? 0) * guessedShare) / guessedBytesPerSecond + 5;
+    const seconds = measured ?? guessed;
+    const sum = perHost.get(transfer.source.host) ?? { seconds: 0, errorSeconds: 0 };
+    perHost.set(transfer.source.host, {
+      seconds: sum.seconds + seconds,
+      errorSeconds: sum.errorSeconds + seconds * (measured === undefined ? errorOfDefault : errorOfModel),
+    });
+  }
+  return [...perHost.values()].reduce((slowest, host) => (host.seconds > slowest.seconds ? host : slowest));
+}
+
+/**
+ * The whole downtime as it looks now: what is spent, what the running phase still needs, what the phases to come need. Before the
+ * window it is the projection people approve. Time that people take at gates inside the window cannot be known and is not in it.
+ */
+export function projectDowntime(
+  plan: Plan,
+  phases: readonly PhaseStatus[],
+  transfers: readonly TransferStatus[],
+  spans: readonly DowntimeSpan[],
+  now: number,
+): Projection {
+  const spent = spentSeconds(spans, now);
+  if (spans.length > 0 && !isDown(spans)) {
+    return { seconds: spent, errorSeconds: 0 };
+  }
+  let seconds = spent;
+  let errorSeconds = 0;
+  for (const [name, expected] of expectedSeconds(plan, transfers)) {
+    const phase = phases.find((candidate) => candidate.name === name);
+    if (phase === undefined || (phase.state !== 'pending' && phase.state !== 'running')) {
+      continue;
+    }
+    const elapsed = phase.startedAt === undefined ? 0 : Math.max(0, (now - Date.parse(phase.startedAt)) / 1000);
+    seconds += Math.max(0, expected.seconds - elapsed);
+    errorSeconds += expected.errorSeconds;
+  }
+  return { seconds, errorSeconds };
+}

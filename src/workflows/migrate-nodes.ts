@@ -1,0 +1,155 @@
+import { ApplicationFailure, CancellationScope, condition, TemporalFailure } from '@temporalio/workflow';
+import type { Plan, PlanInput } from '../plan/plan.ts';
+import { planSchema } from '../plan/plan.ts';
+import { checkpoint } from './checkpoint.ts';
+import { watchBudget } from './clock.ts';
+import { receiveCancellation, receiveDecisions } from './decisions.ts';
+import type { MigrationResult, PhaseName } from './messages.ts';
+import type { Migration } from './migration.ts';
+import { notify, now, publish } from './migration.ts';
+import { act } from './parking.ts';
+import type { GateStage, Stage } from './passing.ts';
+import { passStage, phasesOf } from './passing.ts';
+import { addNodes } from './phases/add-nodes.ts';
+import { backup } from './phases/backup.ts';
+import { editSecrets } from './phases/edit-secrets.ts';
+import { finalCopy } from './phases/final-copy.ts';
+import { startHostServices, stopHostServices } from './phases/host-services.ts';
+import { preflight } from './phases/preflight.ts';
+import { prewarm } from './phases/prewarm.ts';
+import { reinstall } from './phases/reinstall.ts';
+import { removeNodes } from './phases/remove-nodes.ts';
+import { keepFresh, replicate } from './phases/replicate.ts';
+import { startApps } from './phases/start-apps.ts';
+import { stopApps } from './phases/stop-apps.ts';
+import { uninstall } from './phases/uninstall.ts';
+import { checkResult, verify } from './phases/verify.ts';
+import { rollBack } from './rollback.ts';
+import type { MigrationState } from './state.ts';
+import { initialState } from './state.ts';
+import { viewStatus } from './status.ts';
+
+const openDowntime: GateStage = { gate: 'open-downtime', phase: 'replicate', meanwhile: keepFresh };
+const acceptRemoval: GateStage = {
+  gate: 'remove-nodes',
+  phase: 'remove-nodes',
+  skip: (plan) => removeNodes.skip?.(plan),
+};
+const closeDowntime: GateStage = { gate: 'close-downtime', phase: 'start-apps', check: checkResult };
+
+/** The whole migration, section by section of the runbook. */
+function stagesOf(plan: Plan): Stage[] {
+  const removal: Stage[] = [acceptRemoval, removeNodes];
+  const removesEarly = plan.gates.removeNodesAfter === 'reinstall';
+  return [
+    preflight,
+    prewarm,
+    backup,
+    replicate,
+    openDowntime,
+    stopApps,
+    addNodes,
+    editSecrets,
+    { together: [uninstall, stopHostServices, finalCopy] },
+    startHostServices,
+    reinstall,
+    ...(removesEarly ? removal : []),
+    closeDowntime,
+    startApps,
+    verify,
+    ...(removesEarly ? [] : removal),
+  ];
+}
+
+/**
+ * Moves a platform to new machines. One argument: the plan. `carried` is only ever given by the workflow itself, when a long wait is
+ * carried on in a fresh history. Fails for an invalid plan alone (type `InvalidPlan`, every problem listed, nothing touched); everything
+ * else parks and waits for people. Ends migrated or rolled back.
+ */
+export async function migrateNodes(input: PlanInput, carried?: MigrationState): Promise<MigrationResult> {
+  const plan = readPlan(input);
+  const stages = stagesOf(plan);
+  const phases = stages.flatMap(phasesOf);
+  const root = CancellationScope.current();
+  return CancellationScope.nonCancellable(async () => {
+    const migration = begin(plan, carried ?? initialState(plan, phases, now()));
+    receiveDecisions(migration);
+    receiveCancellation(migration, root);
+    await goForward(migration, stages);
+    const isUndone = migration.state.abort !== undefined;
+    if (isUndone) {
+      await rollBack(migration, phases);
+    }
+    return finish(migration, isUndone ? 'rolled-back' : 'migrated');
+  });
+}
+
+/** The plan as it was sent, checked to the last field. */
+function readPlan(input: unknown): Plan {
+  const parsed = planSchema.safeParse(input);
+  if (parsed.success) {
+    return parsed.data;
+  }
+  const problems = parsed.error.issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
+  const list = problems.map(({ path, message }) => `${path || 'plan'}: ${message}`).join('\n');
+  throw ApplicationFailure.nonRetryable(
+    `the plan is not valid, nothing was touched:\n${list}`,
+    'InvalidPlan',
+    problems,
+  );
+}
+
+function begin(plan: Plan, state: MigrationState): Migration {
+  const migration: Migration = {
+    plan,
+    state,
+    forward: new CancellationScope({ cancellable: true }),
+    copies: new Map(),
+    background: 0,
+    published: '',
+  };
+  publish(migration);
+  watchBudget(migration);
+  return migration;
+}
+
+/** All stages in order. Comes back early when an abort cancels it; by then whatever was at work has come to its end. */
+async function goForward(migration: Migration, stages: readonly Stage[]): Promise<void> {
+  try {
+    await migration.forward.run(async () => {
+      for (const stage of stages) {
+        await checkpoint(migration);
+        await passStage(migration, stage);
+      }
+      await clearBreadcrumbs(migration, 'verify');
+    });
+  } catch (error) {
+    if (migration.state.abort === undefined || !(error instanceof TemporalFailure)) {
+      throw error;
+    }
+  }
+}
+
+async function clearBreadcrumbs(migration: Migration, phase: PhaseName): Promise<void> {
+  const { plan } = migration;
+  const componentNamespaces = plan.components.map((component) => component.namespace);
+  await act(migration, phase, 'clearBreadcrumbs', 'take the marks of the migration out of the cluster', {
+    migration: plan.cluster,
+    namespaces: [...new Set([...plan.applications.namespaces, ...componentNamespaces])],
+  });
+}
+
+async function finish(migration: Migration, outcome: MigrationResult['outcome']): Promise<MigrationResult> {
+  if (outcome === 'rolled-back' && migration.state.applications !== undefined) {
+    await clearBreadcrumbs(migration, 'stop-apps');
+  }
+  migration.state.outcome = outcome;
+  publish(migration);
+  const text =
+    outcome === 'migrated'
+      ? `${migration.plan.cluster} runs on its new machines.`
+      : `${migration.plan.cluster} is back on its old machines.`;
+  notify(migration, outcome === 'migrated' ? 'finished' : 'rolled-back', text);
+  await condition(() => migration.background === 0);
+  return { outcome, status: viewStatus(migration.plan, migration.state, Date.now()) };
+}

@@ -1,0 +1,17 @@
+import { planReference } from '../apply-config.ts';
+import type { Migration, Phase } from '../migration.ts';
+import { hostNamed } from '../migration.ts';
+import { act } from '../parking.ts';
+
+/** Both Secrets and their companions saved on the control host; history holds digests only. */
+export const backup: Phase = { name: 'backup', section: 6, run: saveSecrets };
+
+async function saveSecrets(migration: Migration): Promise<string> {
+  const { plan } = migration;
+  const saved = await act(migration, 'backup', 'backupSecrets', `Secrets to ${plan.platform.controlHost}`, {
+    migration: plan.cluster,
+    control: hostNamed(plan, plan.platform.controlHost),
+    plan: planReference(plan),
+  });
+  return `${saved.proof} (${saved.files.length} files)`;
+}

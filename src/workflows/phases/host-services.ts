@@ -1,0 +1,110 @@
+import { condition } from '@temporalio/workflow';
+import type { Plan } from '../../plan/plan.ts';
+import type { PhaseName } from '../messages.ts';
+import type { Migration, Phase } from '../migration.ts';
+import { hostNamed, publish } from '../migration.ts';
+import { act } from '../parking.ts';
+import { forEachBounded } from '../slots.ts';
+
+function skipWithoutHosts(plan: Plan): string | undefined {
+  return plan.hostServices.hosts.length > 0 ? undefined : 'no host directory moves';
+}
+
+/** Host services down where a host directory moves, once no component's pods run any more. */
+export const stopHostServices: Phase = {
+  name: 'stop-host-services',
+  section: 12,
+  run: stop,
+  undo: startAgain,
+  skip: skipWithoutHosts,
+};
+
+/** Host services up again, control-plane nodes one at a time, until the whole cluster is healthy. */
+export const startHostServices: Phase = {
+  name: 'start-host-services',
+  section: 14,
+  run: start,
+  skip: skipWithoutHosts,
+};
+
+async function stop(migration: Migration): Promise<string> {
+  const { plan } = migration;
+  // Without kubelet no pod can be proved gone, so this waits for the last component.
+  await condition(() => plan.components.every((component) => migration.state.uninstalled.includes(component.kind)));
+  for (const name of [...workersFirst(plan)]) {
+    migration.state.hostsStopBegun = [...new Set([...migration.state.hostsStopBegun, name])];
+    await act(migration, 'stop-host-services', 'stopHostServices', `stop host services on ${name}`, {
+      migration: plan.cluster,
+      host: hostNamed(plan, name),
+      units: plan.hostServices.units,
+    });
+    migration.state.hostsStopped = [...new Set([...migration.state.hostsStopped, name])];
+    publish(migration);
+  }
+  return `host services stopped on ${plan.hostServices.hosts.join(', ')}`;
+}
+
+async function start(migration: Migration): Promise<string> {
+  const { plan } = migration;
+  const workers = plan.hostServices.hosts.filter((name) => !isControlPlane(plan, name));
+  for (const name of plan.hostServices.hosts.filter((host) => isControlPlane(plan, host))) {
+    await startHost(migration, name);
+  }
+  await forEachBounded(workers, plan.limits.parallelReboots, (name) => startHost(migration, name));
+  return proveHealthy(migration, 'start-host-services');
+}
+
+async function startHost(migration: Migration, name: string): Promise<void> {
+  const { plan } = migration;
+  const host = hostNamed(plan, name);
+  if (plan.hostServices.restart === 'reboot') {
+    const bootId =
+      migration.state.bootIds[name] ??
+      (await act(migration, 'start-host-services', 'readBootId', `boot id of ${name}`, { host }));
+    migration.state.bootIds = { ...migration.state.bootIds, [name]: bootId };
+    await act(migration, 'start-host-services', 'rebootHost', `reboot ${name}`, { host, bootId });
+  }
+  await act(migration, 'start-host-services', 'startHostServices', `host services on ${name}`, {
+    migration: plan.cluster,
+    host,
+    units: plan.hostServices.units,
+  });
+  migration.state.hostsStopped = migration.state.hostsStopped.filter((stopped) => stopped !== name);
+  publish(migration);
+}
+
+async function startAgain(migration: Migration): Promise<string> {
+  const { plan } = migration;
+  const stopped = [...workersFirst(plan)].reverse().filter((name) => migration.state.hostsStopBegun.includes(name));
+  if (stopped.length === 0) {
+    return 'no host service had been stopped';
+  }
+  for (const name of stopped) {
+    await act(migration, 'stop-host-services', 'startHostServices', `host services back on ${name}`, {
+      migration: plan.cluster,
+      host: hostNamed(plan, name),
+      units: plan.hostServices.units,
+    });
+  }
+  return proveHealthy(migration, 'stop-host-services');
+}
+
+async function proveHealthy(migration: Migration, phase: PhaseName): Promise<string> {
+  const healthy = await act(migration, phase, 'awaitClusterHealthy', 'nodes and system pods', {
+    nodes: migration.state.nodes,
+    namespaces: ['kube-system', migration.plan.platform.resourceNamespace],
+  });
+  return healthy.proof;
+}
+
+/** Control-plane nodes go down last and come up first: the API is there for as long as it can be. */
+function workersFirst(plan: Plan): string[] {
+  return plan.hostServices.hosts.toSorted(
+    (one, other) => Number(isControlPlane(plan, one)) - Number(isControlPlane(plan, other)),
+  );
+}
+
+/** A host counts as control-plane unless the plan knows it as an added worker: careful is never wrong here. */
+function isControlPlane(plan: Plan, name: string): boolean {
+  return plan.nodes.add.find((node) => node.name === name)?.controlPlane ?? true;
+}

@@ -1,0 +1,42 @@
+import { apply, prepare } from '../apply-config.ts';
+import type { Migration, Phase } from '../migration.ts';
+import { callActivity } from '../migration.ts';
+import { act, step } from '../parking.ts';
+import { provePlaces } from '../placement.ts';
+import { volumesOf } from './uninstall.ts';
+
+/** Components on the new nodes, over the copied data, while the old nodes are still listed. */
+export const reinstall: Phase = {
+  name: 'reinstall',
+  section: 15,
+  run: install,
+  undo: uninstallFromNew,
+  skip: (plan) => (plan.components.length > 0 ? undefined : 'the plan moves no component'),
+};
+
+async function install(migration: Migration): Promise<string> {
+  const prepared = await prepare(migration, 'reinstall', 'reinstall');
+  await apply(migration, 'reinstall', 'reinstall', prepared);
+  return provePlaces(migration, 'reinstall', 'to');
+}
+
+async function uninstallFromNew(migration: Migration): Promise<string> {
+  const { plan } = migration;
+  if (!migration.state.applied.includes('reinstall')) {
+    return 'nothing had been installed on the new nodes';
+  }
+  // The objects on the new nodes are new ones: their names are read afresh, the first snapshot stays as it is.
+  const volumes = await act(migration, 'reinstall', 'recordVolumes', 'names of the new volumes and claims', {
+    components: plan.components,
+  });
+  for (const component of plan.components) {
+    await step(migration, 'reinstall', () =>
+      callActivity(migration, 'uninstallComponent', `uninstall ${component.kind} from the new nodes`, {
+        migration: plan.cluster,
+        component,
+        volumes: volumesOf(volumes, component.kind),
+      }),
+    );
+  }
+  return `${plan.components.length} components gone from the new nodes`;
+}

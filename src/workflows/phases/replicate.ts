@@ -1,0 +1,95 @@
+import { CancellationScope, condition, TemporalFailure } from '@temporalio/workflow';
+import { copyRound } from '../copies.ts';
+import { projectDowntime } from '../downtime.ts';
+import type { Migration, Phase } from '../migration.ts';
+import { phaseOf } from '../state.ts';
+import { standsStill } from '../parking.ts';
+import { restSeconds } from '../shares.ts';
+import { duration } from '../status.ts';
+
+/** Passes of one freshening round: the source is in use, more passes would only chase it. */
+const freshenPasses = 1;
+
+/** Online copies of every directory while applications run; the gate after it keeps them fresh. */
+export const replicate: Phase = {
+  name: 'replicate',
+  section: 7,
+  run: copyOnline,
+  skip: (plan) => (plan.transfers.length > 0 ? undefined : 'the plan moves no data'),
+};
+
+async function copyOnline(migration: Migration): Promise<string> {
+  await copyRound(migration, 'replicate', { mode: 'live', maxPasses: migration.plan.limits.maxPasses });
+  return describeFreshness(migration);
+}
+
+/**
+ * While people think: rests, copies once more, and tells the projected downtime. Comes back after one round, or as soon as `until`
+ * holds; a round at work is then ended cleanly, what it moved stays.
+ */
+export async function keepFresh(migration: Migration, until: () => boolean): Promise<void> {
+  if (migration.plan.transfers.length === 0) {
+    await condition(until);
+    return;
+  }
+  await rest(migration, until);
+  if (!until()) {
+    await oneRound(migration, until);
+  }
+}
+
+async function rest(migration: Migration, until: () => boolean): Promise<void> {
+  const { quietRounds, lastRoundSeconds } = migration.state.freshening;
+  const seconds = restSeconds(migration.plan.limits.refreshSeconds, quietRounds, lastRoundSeconds);
+  await condition(until, seconds * 1000, { summary: 'rest before copying once more' });
+  if (standsStill(migration)) {
+    await condition(() => until() || !standsStill(migration));
+  }
+}
+
+async function oneRound(migration: Migration, until: () => boolean): Promise<void> {
+  const startedAt = Date.now();
+  const before = movedBytes(migration);
+  await CancellationScope.cancellable(async () => {
+    const round = copyRound(migration, 'replicate', { mode: 'live', maxPasses: freshenPasses });
+    const decided = condition(until);
+    try {
+      await Promise.race([round, decided]);
+    } finally {
+      CancellationScope.current().cancel();
+      await Promise.allSettled([round, decided]);
+    }
+    if (!until()) {
+      await round;
+    }
+  }).catch((error: unknown) => {
+    if (!until() || !(error instanceof TemporalFailure)) {
+      throw error;
+    }
+  });
+  const { freshening } = migration.state;
+  migration.state.freshening = {
+    rounds: freshening.rounds + 1,
+    quietRounds: movedBytes(migration) === before ? freshening.quietRounds + 1 : 0,
+    lastRoundSeconds: (Date.now() - startedAt) / 1000,
+  };
+  phaseOf(migration.state, 'replicate').detail = describeFreshness(migration);
+}
+
+/** Bytes that all passes known so far had to move; a round that adds none was quiet. */
+function movedBytes(migration: Migration): string {
+  return JSON.stringify(
+    migration.state.transfers.map((transfer) => {
+      const last = transfer.passes.at(-1);
+      return last === undefined || last.literalBytes === 0 ? '' : last.startedAt;
+    }),
+  );
+}
+
+function describeFreshness(migration: Migration): string {
+  const { plan, state } = migration;
+  const fresh = state.transfers.filter((transfer) => transfer.state === 'fresh').length;
+  const projection = projectDowntime(plan, state.phases, state.transfers, state.downtime, Date.now());
+  const rounds = state.freshening.rounds === 0 ? '' : `, freshened ${state.freshening.rounds} times`;
+  return `${fresh} of ${state.transfers.length} directories copied${rounds}; projected downtime ${duration(projection.seconds)} ± ${duration(projection.errorSeconds)}`;
+}

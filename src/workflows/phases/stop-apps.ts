@@ -1,0 +1,45 @@
+import { startDowntime, endDowntime } from '../clock.ts';
+import type { Migration, Phase } from '../migration.ts';
+import { act } from '../parking.ts';
+
+/** Every application of the plan's namespaces down, proved by the API; what ran is recorded once and for all before. */
+export const stopApps: Phase = { name: 'stop-apps', section: 8, run: stop, undo: startAgain };
+
+async function stop(migration: Migration): Promise<string> {
+  const { plan } = migration;
+  const { namespaces } = plan.applications;
+  migration.state.applications ??= await act(
+    migration,
+    'stop-apps',
+    'recordApplications',
+    'what runs before anything is stopped',
+    { migration: plan.cluster, namespaces },
+  );
+  const record = migration.state.applications;
+  startDowntime(migration);
+  const stopped = await act(migration, 'stop-apps', 'stopApplications', `stop ${namespaces.join(', ')}`, {
+    migration: plan.cluster,
+    namespaces,
+    record,
+  });
+  // Now nothing writes any more: these values must be found again, to the last digit, on the new nodes.
+  migration.state.probes ??= await act(migration, 'stop-apps', 'takeProbes', 'probes of the components at rest', {
+    components: plan.components,
+    side: 'from',
+    hosts: plan.hosts,
+  });
+  return stopped.proof;
+}
+
+async function startAgain(migration: Migration): Promise<string> {
+  const record = migration.state.applications;
+  if (record === undefined) {
+    return 'nothing had been stopped';
+  }
+  const started = await act(migration, 'stop-apps', 'startApplications', 'applications back on the old nodes', {
+    migration: migration.plan.cluster,
+    record,
+  });
+  endDowntime(migration);
+  return started.proof;
+}

@@ -1,0 +1,253 @@
+import type { ActivityOptions } from '@temporalio/workflow';
+import type { MigrationActivities } from '../activities/contract.ts';
+import type { Plan } from '../plan/plan.ts';
+
+export type ActivityName = keyof MigrationActivities;
+
+interface Policy {
+  /** One try, from its start to its end. */
+  startToClose: `${number}${'s' | 'm' | 'h'}`;
+  /** Longest silence of a try; absent for calls too short to heartbeat. A lost worker is noticed after this long. */
+  heartbeat?: `${number}${'s' | 'm'}`;
+  attempts: number;
+  /** First pause between tries; doubles up to `longestPause`. */
+  firstPause: `${number}s`;
+  longestPause: `${number}${'s' | 'm'}`;
+  reason: string;
+}
+
+/** Failures that another try cannot heal; the phase parks instead. */
+const heldForPeople = ['NeedsHuman', 'Permanent'];
+
+/** Every timeout and retry of every activity. Tries that run out park the phase: they never end the migration. */
+export const policies: Record<ActivityName, Policy> = {
+  preflight: {
+    startToClose: '10m',
+    attempts: 3,
+    firstPause: '5s',
+    longestPause: '30s',
+    reason: 'Reads every host and the API; nothing depends on the answer coming fast, and a person reads it.',
+  },
+  listImages: {
+    startToClose: '2m',
+    attempts: 5,
+    firstPause: '2s',
+    longestPause: '30s',
+    reason: 'Read only, outside the downtime.',
+  },
+  prewarmHost: {
+    startToClose: '6h',
+    heartbeat: '2m',
+    attempts: 5,
+    firstPause: '10s',
+    longestPause: '5m',
+    reason: 'Moves gigabytes of images outside the downtime; a retry skips the images that are already there.',
+  },
+  backupSecrets: {
+    startToClose: '2m',
+    attempts: 5,
+    firstPause: '2s',
+    longestPause: '30s',
+    reason: 'A few small files; writing them again is harmless.',
+  },
+  recordApplications: {
+    startToClose: '2m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'Read only, taken before anything is stopped; an API error must never read as an empty record.',
+  },
+  stopApplications: {
+    startToClose: '20m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'Polls until no pod runs; a long grace period is normal, silence is not.',
+  },
+  startApplications: {
+    startToClose: '30m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'Polls until every recorded workload is ready; applications that migrate data at start take their time.',
+  },
+  recordVolumes: {
+    startToClose: '2m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'Read only, inside the downtime: short pauses.',
+  },
+  uninstallComponent: {
+    startToClose: '15m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'Polls until release, pods, claims and volumes are gone and names a blocking finalizer itself.',
+  },
+  awaitClusterHealthy: {
+    startToClose: '20m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '5s',
+    longestPause: '30s',
+    reason: 'The API itself may be away for minutes while nodes come up.',
+  },
+  provePlacement: {
+    startToClose: '20m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '5s',
+    longestPause: '30s',
+    reason: 'Polls until the pods are ready; start-up time grows with the data.',
+  },
+  repairMariadbMaster: {
+    startToClose: '10m',
+    heartbeat: '1m',
+    attempts: 4,
+    firstPause: '5s',
+    longestPause: '30s',
+    reason: 'Restarts one operator at most and waits for one endpoint.',
+  },
+  listNodes: {
+    startToClose: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'One read of the API.',
+  },
+  clearBreadcrumbs: {
+    startToClose: '5m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '30s',
+    reason: 'Removes annotations after the work is done; nothing waits for it.',
+  },
+  editSecrets: {
+    startToClose: '2m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'Guarded by resourceVersion: a conflict heals by reading again.',
+  },
+  prepareConfig: {
+    startToClose: '3m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'Reads and edits one document; changes nothing in the cluster.',
+  },
+  applyConfig: {
+    startToClose: '90m',
+    heartbeat: '1m',
+    attempts: 4,
+    firstPause: '60s',
+    longestPause: '5m',
+    reason:
+      'The platform waits up to 10 minutes per chart inside one apply. Tries and first pause come from limits.applyAttempts and limits.applyBackoffSeconds; only Transient failures are tried again.',
+  },
+  stopHostServices: {
+    startToClose: '10m',
+    heartbeat: '1m',
+    attempts: 5,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'systemd gives each unit 90 seconds; surviving containers come on top.',
+  },
+  startHostServices: {
+    startToClose: '10m',
+    heartbeat: '1m',
+    attempts: 5,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'Starting what already runs is harmless.',
+  },
+  readBootId: {
+    startToClose: '1m',
+    attempts: 5,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'One read over ssh.',
+  },
+  rebootHost: {
+    startToClose: '30m',
+    heartbeat: '2m',
+    attempts: 4,
+    firstPause: '5s',
+    longestPause: '1m',
+    reason: 'Servers with much memory take 15 minutes to boot; the boot id keeps a retry from rebooting twice.',
+  },
+  takeProbes: {
+    startToClose: '10m',
+    attempts: 5,
+    firstPause: '5s',
+    longestPause: '30s',
+    reason: 'Small reads of every component.',
+  },
+  notify: {
+    startToClose: '30s',
+    attempts: 3,
+    firstPause: '5s',
+    longestPause: '30s',
+    reason: 'Nobody waits for it; a message that comes late says nothing new.',
+  },
+};
+
+/** How long a summary may be on the timeline, bytes. */
+const summaryBytes = 200;
+
+/** Options of one call of an activity: its row, the plan's say about applies, and the label of its bar on the timeline. */
+export function activityOptions(name: ActivityName, plan: Plan, summary: string): ActivityOptions {
+  const row = policies[name];
+  const applies = name === 'applyConfig';
+  return {
+    summary: clip(summary, summaryBytes),
+    startToCloseTimeout: row.startToClose,
+    ...(row.heartbeat === undefined ? {} : { heartbeatTimeout: row.heartbeat }),
+    // An activity that was asked to stop reports how it ended: undo starts from a world at rest.
+    cancellationType: 'WAIT_CANCELLATION_COMPLETED',
+    retry: {
+      maximumAttempts: applies ? plan.limits.applyAttempts : row.attempts,
+      initialInterval: applies ? plan.limits.applyBackoffSeconds * 1000 : row.firstPause,
+      maximumInterval: applies ? Math.max(plan.limits.applyBackoffSeconds * 1000, 300_000) : row.longestPause,
+      backoffCoefficient: applies ? 1 : 2,
+      nonRetryableErrorTypes: heldForPeople,
+    },
+  };
+}
+
+/** Shortens text to so many bytes of UTF-8 without cutting a character. */
+export function clip(text: string, bytes: number): string {
+  let length = 0;
+  let kept = '';
+  for (const character of text) {
+    const point = character.codePointAt(0) ?? 0;
+    length += point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+    if (length > bytes) {
+      return kept;
+    }
+    kept += character;
+  }
+  return kept;
+}
+
+/** Components uninstalled at the same time: the API and Helm stay responsive, one slow finalizer does not hold up the rest. */
+export const uninstallsAtOnce = 4;
+
+/** Hosts that receive images at the same time. */
+export const prewarmsAtOnce = 3;
+
+/** Events after which the history is started anew, at the next moment when nothing runs. */
+export const historyEvents = 2_000;
+
+/** How often people are reminded of a gate that waits for them. */
+export const gateReminderSeconds = 24 * 3600;
+
+/** Decisions kept in state and status. */
+export const decisionsKept = 300;
+
+/** Passes kept per transfer. */
+export const passesKept = 20;

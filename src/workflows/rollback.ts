@@ -1,0 +1,30 @@
+import type { Migration, Phase } from './migration.ts';
+import { now, publish } from './migration.ts';
+import { pausePoint } from './parking.ts';
+import { phaseOf } from './state.ts';
+
+/** Runs the registered undos in reverse. Nothing cancels it; an undo that fails parks and is tried again. */
+export async function rollBack(migration: Migration, phases: readonly Phase[]): Promise<void> {
+  for (let name = migration.state.undo.at(-1); name !== undefined; name = migration.state.undo.at(-1)) {
+    const registered = name;
+    const phase = phases.find((candidate) => candidate.name === registered);
+    const status = phaseOf(migration.state, registered);
+    await pausePoint(migration);
+    status.state = 'undoing';
+    publish(migration);
+    if (phase?.undo !== undefined) {
+      status.detail = await phase.undo(migration);
+    }
+    status.state = 'undone';
+    status.endedAt = now();
+    migration.state.undo = migration.state.undo.slice(0, -1);
+    publish(migration);
+  }
+  for (const status of migration.state.phases) {
+    if (status.state === 'running') {
+      // Phases without an undo leave nothing behind in the cluster.
+      status.state = 'undone';
+      status.endedAt = now();
+    }
+  }
+}

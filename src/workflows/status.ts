@@ -1,0 +1,216 @@
+import { defineSearchAttributeKey } from '@temporalio/common';
+import type { GateName, Plan } from '../plan/plan.ts';
+import { gateNames } from '../plan/plan.ts';
+import { isDown, projectDowntime, spentSeconds } from './downtime.ts';
+import { currentPhase } from './gates.ts';
+import type { BlockedStatus, MigrationStatus, PhaseStatus } from './messages.ts';
+import { clip } from './policies.ts';
+import type { MigrationState, Parked } from './state.ts';
+
+/** What `temporal workflow list --query` can ask for. */
+export const searchAttributes = {
+  cluster: defineSearchAttributeKey('FerryCluster', 'KEYWORD'),
+  phase: defineSearchAttributeKey('FerryPhase', 'KEYWORD'),
+  awaitingGate: defineSearchAttributeKey('FerryAwaitingGate', 'KEYWORD'),
+  downtimeStart: defineSearchAttributeKey('FerryDowntimeStart', 'DATETIME'),
+};
+
+/** The server's limit on current details, with room to spare. */
+const detailsBytes = 18_000;
+
+/** What people and programs see of a migration at a moment (`now`: ms since the epoch). A pure view of the state. */
+export function viewStatus(plan: Plan, state: MigrationState, now: number): MigrationStatus {
+  const projection = projectDowntime(plan, state.phases, state.transfers, state.downtime, now);
+  const awaiting = awaitingGate(state);
+  const blocked = state.parked.findLast((parked) => blockedBy(parked) !== undefined);
+  const paused = state.parked.find((parked) => parked.kind === 'paused');
+  const startedAt = state.downtime[0]?.startedAt;
+  const endedAt = isDown(state.downtime) ? undefined : state.downtime.at(-1)?.endedAt;
+  return {
+    cluster: plan.cluster,
+    planDigest: plan.digest,
+    state: overallState(state),
+    ...(state.outcome === undefined ? { phase: currentPhase(state) } : {}),
+    ...(awaiting === undefined ? {} : { awaitingGate: awaiting }),
+    pointOfNoReturn: state.pointOfNoReturn,
+    phases: state.phases.map((phase) => viewPhase(phase, state.parked)),
+    gates: gateNames.map((name) => state.gates[name]),
+    decisions: state.decisions,
+    transfers: state.transfers,
+    ...(blocked === undefined ? {} : { blocked: viewBlocked(blocked) }),
+    ...(paused === undefined
+      ? {}
+      : { paused: { by: paused.by ?? '', reason: paused.reason ?? '', since: paused.since } }),
+    downtime: {
+      budgetSeconds: plan.downtime.budgetSeconds,
+      projectedSeconds: Math.round(projection.seconds),
+      projectedErrorSeconds: Math.round(projection.errorSeconds),
+      ...(startedAt === undefined ? {} : { startedAt }),
+      ...(endedAt === undefined ? {} : { endedAt }),
+      spentSeconds: Math.round(spentSeconds(state.downtime, now)),
+    },
+  };
+}
+
+export function awaitingGate(state: MigrationState): GateName | undefined {
+  return state.parked.find((parked) => parked.kind === 'gate' && parked.outcome === undefined)?.gate;
+}
+
+function overallState(state: MigrationState): MigrationStatus['state'] {
+  if (state.outcome !== undefined) {
+    return state.outcome === 'migrated' ? 'completed' : 'rolled-back';
+  }
+  if (state.parked.some((parked) => blockedBy(parked) !== undefined)) {
+    return 'blocked';
+  }
+  if (state.parked.some((parked) => parked.kind === 'paused')) {
+    return 'paused';
+  }
+  if (state.abort !== undefined) {
+    return 'rolling-back';
+  }
+  return awaitingGate(state) === undefined ? 'running' : 'awaiting-gate';
+}
+
+function viewPhase(phase: PhaseStatus, parked: readonly Parked[]): PhaseStatus {
+  const own = parked.filter((candidate) => candidate.phase === phase.name && candidate.outcome === undefined);
+  if (own.some((candidate) => blockedBy(candidate) !== undefined)) {
+    return { ...phase, state: 'blocked' };
+  }
+  return own.some((candidate) => candidate.kind === 'gate') ? { ...phase, state: 'parked' } : phase;
+}
+
+/** Everything that keeps the work from going on and is not a plain question or a pause. */
+function blockedBy(parked: Parked): BlockedStatus | undefined {
+  return parked.kind === 'gate' || parked.kind === 'paused' || parked.outcome !== undefined
+    ? undefined
+    : viewBlocked(parked);
+}
+
+function viewBlocked(parked: Parked): BlockedStatus {
+  return { phase: parked.phase, since: parked.since, ...explanation(parked) };
+}
+
+function explanation(parked: Parked): Omit<BlockedStatus, 'phase' | 'since'> {
+  if (parked.blocked !== undefined) {
+    return parked.blocked;
+  }
+  const who = `${parked.by ?? 'somebody'} (${parked.reason ?? 'no reason given'})`;
+  if (parked.kind === 'no-way-back') {
+    return {
+      cause: `${who} asked to abort after the old nodes began to be removed: there is no way back to them`,
+      untouched: 'everything done so far stays as it is; the data on the old hosts was never written',
+      next: 'send resume to go on; the migration stands still before its next step',
+      heals: 'human',
+    };
+  }
+  return {
+    cause: `${who} sent gate ${parked.gate ?? ''} back`,
+    untouched: 'everything done so far stays as it is and nothing more is done',
+    next: 'set right what was found, then send resume: the checks run anew and the gate opens again; or abort where the way back is open',
+    heals: 'human',
+  };
+}
+
+/** The exact command that sends a decision, as a person types it. */
+export function decisionCommand(workflowId: string, name: string, input: Record<string, unknown>): string {
+  return `temporal workflow signal --workflow-id ${workflowId} --name ${name} --input '${JSON.stringify(input)}'`;
+}
+
+/** The command that approves an open gate; the name is left to be filled in. */
+export function approveCommand(plan: Plan, workflowId: string, gate: GateName): string {
+  return decisionCommand(workflowId, 'approve', {
+    gate,
+    by: plan.gates[gate].approvers[0] ?? 'YOUR-NAME',
+    reason: 'WHY',
+    planDigest: plan.digest,
+  });
+}
+
+/** The current details of the workflow: Markdown, for the Web UI and `temporal workflow metadata`. */
+export function describe(plan: Plan, status: MigrationStatus, workflowId: string): string {
+  const text = [
+    `## ${plan.cluster}: ${status.state}${status.phase === undefined ? '' : `, ${status.phase}`}`,
+    ...describeParking(plan, status, workflowId),
+    describeDowntime(status),
+    describeLadder(status),
+    describeTransfers(status),
+  ].join('\n\n');
+  return clip(text, detailsBytes);
+}
+
+function describeParking(plan: Plan, status: MigrationStatus, workflowId: string): string[] {
+  const lines: string[] = [];
+  if (status.awaitingGate !== undefined) {
+    const gate = status.gates.find((candidate) => candidate.name === status.awaitingGate);
+    lines.push(
+      `**Gate \`${status.awaitingGate}\` awaits ${gate?.required ?? 1} approval(s), ${gate?.approvals.length ?? 0} given.** Projected downtime: ${duration(status.downtime.projectedSeconds)} ± ${duration(status.downtime.projectedErrorSeconds)}.`,
+      fenced(approveCommand(plan, workflowId, status.awaitingGate)),
+    );
+  }
+  if (status.blocked !== undefined) {
+    lines.push(
+      `**Blocked in \`${status.blocked.phase}\`:** ${status.blocked.cause}`,
+      `Left untouched: ${status.blocked.untouched}`,
+      `Next: ${status.blocked.next}`,
+      fenced(decisionCommand(workflowId, 'resume', { by: 'YOUR-NAME' })),
+    );
+    if (!status.pointOfNoReturn) {
+      lines.push(fenced(decisionCommand(workflowId, 'abort', { by: 'YOUR-NAME', reason: 'WHY' })));
+    }
+  }
+  if (status.paused !== undefined) {
+    lines.push(
+      `**Paused** by ${status.paused.by}: ${status.paused.reason}`,
+      fenced(decisionCommand(workflowId, 'resume', { by: 'YOUR-NAME' })),
+    );
+  }
+  return lines;
+}
+
+function describeDowntime(status: MigrationStatus): string {
+  const { downtime } = status;
+  const spent =
+    downtime.startedAt === undefined
+      ? 'not begun'
+      : `since ${downtime.startedAt}${downtime.endedAt === undefined ? '' : `, over at ${downtime.endedAt}`}, ${duration(downtime.spentSeconds)} spent`;
+  return `Downtime: ${spent}; projected ${duration(downtime.projectedSeconds)} ± ${duration(downtime.projectedErrorSeconds)}, budget ${duration(downtime.budgetSeconds)}.`;
+}
+
+function describeLadder(status: MigrationStatus): string {
+  const rows = status.phases.map(
+    (phase) => `| ${phase.section} | ${phase.name} | ${phase.state} | ${cell(phase.detail ?? '')} |`,
+  );
+  return ['| § | phase | state | what |', '|---|---|---|---|', ...rows].join('\n');
+}
+
+function describeTransfers(status: MigrationStatus): string {
+  if (status.transfers.length === 0) {
+    return 'No data moves.';
+  }
+  const rows = status.transfers.map((transfer) => {
+    const last = transfer.passes.at(-1);
+    const moved = last === undefined ? '' : `${last.literalBytes} of ${last.totalBytes} bytes in pass ${last.pass}`;
+    return `| ${transfer.id} | ${transfer.source} | ${transfer.destination} | ${transfer.state} | ${moved} |`;
+  });
+  return ['| transfer | from | to | state | last pass |', '|---|---|---|---|---|', ...rows].join('\n');
+}
+
+function fenced(command: string): string {
+  return `\`\`\`\n${command}\n\`\`\``;
+}
+
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|').replaceAll('\n', ' ').slice(0, 300);
+}
+
+/** Seconds for people: `45 s`, `12 min`, `3 h 05 min`. */
+export function duration(seconds: number): string {
+  if (seconds < 120) {
+    return `${Math.round(seconds)} s`;
+  }
+  const minutes = Math.round(seconds / 60);
+  return minutes < 120
+    ? `${minutes} min`
+    : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, '0')} min`;
+}
