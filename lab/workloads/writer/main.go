@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,6 +22,8 @@ const usage = `usage: writer COMMAND
   read                                    prints what each target of stdin holds as ledger entries
   mariadb DATADIR ARGS...                 prepares an empty data directory and becomes mariadbd
   job --seconds N                         runs for a while, like a CronJob
+  logrotate DIR                           notes in DIR that logs were rotated: a writer that is not a server
+  answer --port N                         answers every request with 200
   ensure-file PATH TEXT                   writes a file unless it exists
   chown UID:GID DIR                       hands over a directory and all in it
   nothing                                 ends at once
@@ -46,6 +49,13 @@ func main() {
 		mariadb(args)
 	case "job":
 		job(args)
+	case "logrotate":
+		must(replaceFile(filepath.Join(args[0], "logrotate.status"), []byte(time.Now().UTC().Format(time.RFC3339Nano)+"\n")), "rotate logs")
+	case "answer":
+		go func() {
+			fail("%v", http.ListenAndServe(":"+flags(args)["port"], http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })))
+		}()
+		<-terminated()
 	case "ensure-file":
 		ensureFile(args[0], args[1])
 	case "chown":

@@ -231,6 +231,9 @@ func (c *mariadbConnection) each(visit func(record)) error {
 
 func (c *mariadbConnection) close() { c.conn.Close() }
 
+// mariadbUser is the uid that owns the data in the platform.
+const mariadbUser = 1001
+
 const grastate = `# GALERA saved state
 version: 2.1
 uuid:    6b1f5c1e-0000-11ef-8000-000000000000
@@ -262,6 +265,15 @@ func mariadb(args []string) {
 		argv = append(argv, "--init-file=/tmp/users.sql")
 	}
 	ensureFile(filepath.Join(data, "grastate.dat"), grastate)
+	if os.Getuid() == 0 {
+		// as the platform's entrypoint does: the whole directory is handed to the server's user at each start
+		owner := fmt.Sprintf("%d:%d", mariadbUser, mariadbUser)
+		chown(owner, data)
+		chown(owner, "/tmp")
+		must(syscall.Setgroups(nil), "set groups")
+		must(syscall.Setgid(mariadbUser), "set group")
+		must(syscall.Setuid(mariadbUser), "set user")
+	}
 	must(syscall.Exec("/usr/sbin/mariadbd", argv, os.Environ()), "start mariadbd")
 }
 
