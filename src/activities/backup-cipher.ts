@@ -1,0 +1,34 @@
+import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+
+/*
+ * Format of an encrypted backup file: 8 bytes `FERRYGCM`, 12 bytes nonce, 16 bytes tag, ciphertext (AES-256-GCM). The file's name is
+ * authenticated along, so that one file cannot be passed off as another.
+ */
+const magic = Buffer.from('FERRYGCM');
+
+/** A 32-byte key from a file: raw, or as 64 hexadecimal digits or base64 in one line. Throws when it is none of these. */
+export async function readKey(file: string): Promise<Buffer> {
+  const content = await readFile(file);
+  if (content.length === 32) return content;
+  const text = content.toString('latin1').trim();
+  const key = /^[0-9a-f]{64}$/i.test(text) ? Buffer.from(text, 'hex') : Buffer.from(text, 'base64');
+  if (key.length !== 32) throw new Error(`${file} holds no 32-byte key (raw, hexadecimal or base64)`);
+  return key;
+}
+
+export function encrypt(content: Buffer, key: Buffer, fileName: string): Buffer {
+  const nonce = randomBytes(12);
+  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(Buffer.from(fileName));
+  const body = Buffer.concat([cipher.update(content), cipher.final()]);
+  return Buffer.concat([magic, nonce, cipher.getAuthTag(), body]);
+}
+
+/** Throws when key, name or content do not belong together. */
+export function decrypt(sealed: Buffer, key: Buffer, fileName: string): Buffer {
+  if (!sealed.subarray(0, 8).equals(magic)) throw new Error(`${fileName} is not an encrypted backup`);
+  const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(8, 20))
+    .setAAD(Buffer.from(fileName))
+    .setAuthTag(sealed.subarray(20, 36));
+  return Buffer.concat([decipher.update(sealed.subarray(36)), decipher.final()]);
+}

@@ -1,0 +1,27 @@
+/** Where the activities keep their own small files on a machine; all 0600 below a directory 0700. */
+export interface HostState {
+  directory: string;
+  /** Digest of `~/.proton-cli.yaml` before the migration, or `absent`. */
+  namespaceFile: string;
+  /** Which execution of an activity the running apply belongs to. */
+  applyToken: string;
+  /** The configuration while it is applied. */
+  applyFile: string;
+  guard: string;
+  /** Units that stopHostServices found running. */
+  stoppedUnits: string;
+  images: string;
+}
+
+export function hostState(migration: string): HostState {
+  const directory = `/var/lib/ferry/state/${migration}`;
+  return {
+    directory,
+    namespaceFile: `${directory}/namespace-file`,
+    applyToken: `${directory}/apply-token`,
+    applyFile: `${directory}/apply.yaml`,
+    guard: `${directory}/apply-guard.sh`,
+    stoppedUnits: `${directory}/stopped-units.json`,
+    images: `${directory}/images`,
+  };
+}
