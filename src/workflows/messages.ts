@@ -1,7 +1,16 @@
+import { defineSearchAttributeKey } from '@temporalio/common';
 import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
 import type { ComponentKind, GateName } from '../plan/plan.ts';
 
 export const taskQueue = 'ferry';
+
+/** What `temporal workflow list --query` can ask for. The server must know them before the first migration starts. */
+export const searchAttributes = {
+  cluster: defineSearchAttributeKey('FerryCluster', 'KEYWORD'),
+  phase: defineSearchAttributeKey('FerryPhase', 'KEYWORD'),
+  awaitingGate: defineSearchAttributeKey('FerryAwaitingGate', 'KEYWORD'),
+  downtimeStart: defineSearchAttributeKey('FerryDowntimeStart', 'DATETIME'),
+};
 
 export interface ApproveInput {
   gate: GateName;

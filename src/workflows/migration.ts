@@ -9,10 +9,11 @@ import {
 import type { MigrationActivities } from '../activities/contract.ts';
 import type { GateName, Host, Plan } from '../plan/plan.ts';
 import type { PhaseName } from './messages.ts';
+import { searchAttributes } from './messages.ts';
 import type { ActivityName } from './policies.ts';
 import { activityOptions } from './policies.ts';
 import type { MigrationState } from './state.ts';
-import { awaitingGate, describe, searchAttributes, viewStatus } from './status.ts';
+import { awaitingGate, describe, viewStatus } from './status.ts';
 import { currentPhase } from './gates.ts';
 
 /** A migration at work: what was planned, what is known, and what runs. */

@@ -1,4 +1,3 @@
-import { defineSearchAttributeKey } from '@temporalio/common';
 import type { GateName, Plan } from '../plan/plan.ts';
 import { gateNames } from '../plan/plan.ts';
 import { isDown, projectDowntime, spentSeconds } from './downtime.ts';
@@ -6,14 +5,6 @@ import { currentPhase } from './gates.ts';
 import type { BlockedStatus, MigrationStatus, PhaseStatus } from './messages.ts';
 import { clip } from './policies.ts';
 import type { MigrationState, Parked } from './state.ts';
-
-/** What `temporal workflow list --query` can ask for. */
-export const searchAttributes = {
-  cluster: defineSearchAttributeKey('FerryCluster', 'KEYWORD'),
-  phase: defineSearchAttributeKey('FerryPhase', 'KEYWORD'),
-  awaitingGate: defineSearchAttributeKey('FerryAwaitingGate', 'KEYWORD'),
-  downtimeStart: defineSearchAttributeKey('FerryDowntimeStart', 'DATETIME'),
-};
 
 /** The server's limit on current details, with room to spare. */
 const detailsBytes = 18_000;

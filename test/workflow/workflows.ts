@@ -1,0 +1,2 @@
+export { migrateNodes } from '../../src/workflows/migrate-nodes.ts';
+export { replicateDirectory } from './copy-in-a-model.ts';

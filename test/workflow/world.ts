@@ -1,0 +1,446 @@
+import { activityInfo, ApplicationFailure, Context } from '@temporalio/activity';
+import type {
+  ConfigStage,
+  Evidence,
+  FailureDetail,
+  FailureType,
+  MigrationActivities,
+  Probe,
+  VolumeRecord,
+} from '../../src/activities/contract.ts';
+import type { ComponentKind, Plan } from '../../src/plan/plan.ts';
+import type { ReplicateRequest } from '../../src/plan/replicate.ts';
+import type { CopyOutcome } from '../../src/workflows/copies.ts';
+
+export interface ModelCopyActivities {
+  copyOnce(request: ReplicateRequest): Promise<CopyOutcome>;
+  noteTune(transfer: string, limitKiBps: number): Promise<void>;
+}
+
+type Name = keyof MigrationActivities | 'copyOnce';
+type Side = 'from' | 'to';
+
+/** What a cluster looks like from outside; an abort must bring all of it back. */
+export interface Snapshot {
+  nodes: string[];
+  configNodes: string[];
+  secretHosts: Record<string, Side>;
+  installed: Record<string, Side | 'gone' | 'half'>;
+  applications: 'running' | 'stopped';
+  services: Record<string, 'up' | 'down'>;
+  breadcrumbs: boolean;
+}
+
+interface Hold {
+  when: 'before' | 'after';
+  reached: () => void;
+  released: Promise<void>;
+}
+
+/**
+ * A small model of a platform with its hard rules. Activities act on it, so that order, idempotence and undo are judged by their effect;
+ * whatever the real platform would punish with lost data or a broken cluster is written into `violations`.
+ */
+export class World {
+  readonly plan: Plan;
+  readonly calls: string[] = [];
+  readonly inputs: { name: Name; input: unknown }[] = [];
+  readonly violations: string[] = [];
+  readonly notified: string[] = [];
+  readonly tunes: { transfer: string; limitKiBps: number }[] = [];
+  readonly limits: { transfer: string; limitKiBps: number; mode: string }[] = [];
+  readonly probesToBreak = new Set<string>();
+  copiesNow = 0;
+  mostCopies = 0;
+  /** Bytes written at the sources since each last pass; a round that moves none is quiet. */
+  dirtyBytes = 1000;
+  state: Snapshot;
+  /** Version of the data per transfer: at the source and as copied. */
+  readonly source = new Map<string, number>();
+  readonly copied = new Map<string, number>();
+  private readonly failures = new Map<Name, (() => Error)[]>();
+  private readonly holds = new Map<Name, Hold[]>();
+  readonly seconds = new Map<Name, number>();
+
+  constructor(plan: Plan) {
+    this.plan = plan;
+    const old = plan.mapping.map((pair) => pair.from);
+    this.state = {
+      nodes: [...old],
+      configNodes: [...old],
+      secretHosts: Object.fromEntries(plan.components.map((component) => [component.kind, 'from'])),
+      installed: Object.fromEntries(plan.components.map((component) => [component.kind, 'from'])),
+      applications: 'running',
+      services: Object.fromEntries(plan.hosts.map((host) => [host.name, 'up'])),
+      breadcrumbs: false,
+    };
+    for (const transfer of plan.transfers) {
+      this.source.set(transfer.id, 1);
+    }
+  }
+
+  snapshot(): Snapshot {
+    return structuredClone({ ...this.state, nodes: this.state.nodes.toSorted() });
+  }
+
+  /** The next calls of an activity fail with this. */
+  fail(name: Name, type: FailureType, detail: FailureDetail, times = 1): void {
+    const make = (): Error =>
+      ApplicationFailure.create({ message: detail.cause, type, nonRetryable: false, details: [detail] });
+    this.failures.set(name, [...(this.failures.get(name) ?? []), ...Array.from({ length: times }, () => make)]);
+  }
+
+  /** The next call of an activity stands still, before or after its effect, until released or cancelled. */
+  hold(name: Name, when: 'before' | 'after' = 'before'): { reached: Promise<void>; release: () => void } {
+    const reached = Promise.withResolvers<undefined>();
+    const released = Promise.withResolvers<undefined>();
+    const hold: Hold = { when, reached: () => reached.resolve(undefined), released: released.promise };
+    this.holds.set(name, [...(this.holds.get(name) ?? []), hold]);
+    return { reached: reached.promise, release: () => released.resolve(undefined) };
+  }
+
+  async act<T>(name: Name, input: unknown, effect: () => T): Promise<T> {
+    this.calls.push(name);
+    this.inputs.push({ name, input });
+    const failure = this.failures.get(name)?.shift();
+    if (failure !== undefined) {
+      throw failure();
+    }
+    const hold = this.holds.get(name)?.shift();
+    if (hold?.when === 'before') {
+      await stand(hold);
+    }
+    const result = effect();
+    if (hold?.when === 'after') {
+      await stand(hold);
+    }
+    return result;
+  }
+
+  violate(what: string): void {
+    this.violations.push(what);
+  }
+
+  isWriting(kind: ComponentKind): boolean {
+    return this.state.installed[kind] === 'from' || this.state.installed[kind] === 'half';
+  }
+}
+
+/** Waits until released; heartbeats, so that a cancellation of the workflow arrives. */
+async function stand(hold: Hold): Promise<void> {
+  const context = Context.current();
+  const beat = setInterval(() => context.heartbeat(), 50);
+  hold.reached();
+  try {
+    await Promise.race([hold.released, context.cancelled]);
+  } finally {
+    clearInterval(beat);
+  }
+}
+
+const worlds = new Map<string, World>();
+
+/** A world of its own for a plan; activities find it by the workflow that runs them. */
+export function createWorld(plan: Plan): World {
+  const world = new World(plan);
+  worlds.set(plan.cluster, world);
+  return world;
+}
+
+function here(): World {
+  const { workflowId } = activityInfo().workflowExecution ?? { workflowId: '' };
+  const cluster = /^migrate-(?<cluster>[^/]+)/.exec(workflowId)?.groups?.['cluster'] ?? '';
+  const world = worlds.get(cluster);
+  if (world === undefined) {
+    throw ApplicationFailure.nonRetryable(`no world for ${workflowId}`);
+  }
+  return world;
+}
+
+function evidence(changed: boolean, proof: string): Evidence {
+  return { changed, proof };
+}
+
+function permanent(cause: string): ApplicationFailure {
+  return ApplicationFailure.create({
+    message: cause,
+    type: 'Permanent',
+    details: [{ cause, untouched: 'everything', next: 'abort' }],
+  });
+}
+
+function nodesAfter(world: World, stage: ConfigStage): string[] {
+  const { nodes } = world.plan;
+  const added = nodes.add.map((node) => node.name);
+  switch (stage) {
+    case 'add-nodes':
+      return [...new Set([...world.state.configNodes, ...added])];
+    case 'reinstall':
+    case 'reinstall-back':
+      return [...world.state.configNodes];
+    case 'remove-nodes':
+      return world.state.configNodes.filter((name) => !nodes.remove.includes(name));
+    case 'remove-new-nodes':
+      return world.state.configNodes.filter((name) => !added.includes(name));
+  }
+}
+
+function install(world: World, side: Side): void {
+  const other = side === 'to' ? 'from' : 'to';
+  for (const { kind } of world.plan.components) {
+    if (world.state.secretHosts[kind] !== side) {
+      throw permanent(`${kind}: hosts can not be changed`);
+    }
+    const now = world.state.installed[kind];
+    if (now === other || now === 'half') {
+      throw permanent(`${kind}: still installed (${now})`);
+    }
+    world.state.installed[kind] = side;
+  }
+  if (side === 'to') {
+    for (const { id } of world.plan.transfers) {
+      if (world.copied.get(id) !== world.source.get(id)) {
+        world.violate(`${id} was installed over version ${world.copied.get(id) ?? 0} of ${world.source.get(id) ?? 0}`);
+      }
+    }
+  }
+}
+
+function applyStage(world: World, stage: ConfigStage): Evidence {
+  const { state, plan } = world;
+  const down = plan.hosts.filter((host) => state.services[host.name] === 'down').map((host) => host.name);
+  if (down.length > 0) {
+    world.violate(`apply ${stage} while services are down on ${down.join(', ')}`);
+  }
+  const removed = state.configNodes.filter((name) => !nodesAfter(world, stage).includes(name));
+  for (const { kind, replicas } of plan.components) {
+    const side = state.installed[kind];
+    if ((side === 'from' || side === 'to') && replicas.some((replica) => removed.includes(replica[side]))) {
+      world.violate(`${stage} removes nodes under ${kind}`);
+    }
+  }
+  const before = JSON.stringify(state);
+  if (stage === 'reinstall' || stage === 'reinstall-back') {
+    install(world, stage === 'reinstall' ? 'to' : 'from');
+  }
+  state.configNodes = nodesAfter(world, stage);
+  state.nodes = [...state.configNodes];
+  return evidence(before !== JSON.stringify(state), `applied ${stage}`);
+}
+
+const activities: MigrationActivities & ModelCopyActivities = {
+  preflight: (input) => here().act('preflight', input, () => [{ name: 'world', state: 'ok' as const }]),
+  listImages: (input) => here().act('listImages', input, () => [{ image: 'app:1', host: 'old1' }]),
+  prewarmHost: (input) =>
+    here().act('prewarmHost', input, () => ({ ...evidence(true, 'loaded'), loaded: 1, present: 0 })),
+  backupSecrets: (input) =>
+    here().act('backupSecrets', input, () => ({
+      ...evidence(true, 'saved'),
+      files: [{ name: 'proton-cli-config', digest: 'sha256:1' }],
+    })),
+  recordApplications: (input) =>
+    here().act('recordApplications', input, () => {
+      if (here().state.applications !== 'running') {
+        here().violate('applications recorded after they were stopped');
+      }
+      return {
+        takenAt: '2026-01-01T00:00:00Z',
+        workloads: [{ kind: 'Deployment' as const, namespace: 'anyshare', name: 'web', replicas: 3 }],
+      };
+    }),
+  stopApplications: (input) =>
+    here().act('stopApplications', input, () => {
+      const { state } = here();
+      const changed = state.applications === 'running';
+      state.applications = 'stopped';
+      state.breadcrumbs = true;
+      return evidence(changed, '0 pods run');
+    }),
+  startApplications: (input) =>
+    here().act('startApplications', input, () => {
+      const { state, violate } = bound(here());
+      if (Object.values(state.installed).some((side) => side === 'gone' || side === 'half')) {
+        violate('applications started without their components');
+      }
+      const changed = state.applications === 'stopped';
+      state.applications = 'running';
+      return evidence(changed, 'all ready');
+    }),
+  recordVolumes: (input) =>
+    here().act('recordVolumes', input, () =>
+      input.components.map((component): VolumeRecord => ({
+        component: component.kind,
+        namespace: component.namespace,
+        persistentVolumes: component.replicas.map((replica) => replica.pv),
+        claims: component.replicas.map((replica) => replica.pvc),
+        statefulSets: component.statefulSets,
+      })),
+    ),
+  uninstallComponent: (input) => {
+    const world = here();
+    const { kind } = input.component;
+    if (world.state.applications === 'running') {
+      world.violate(`${kind} uninstalled under running applications`);
+    }
+    if (kind === 'zookeeper' && world.plan.components.some((component) => component.kind === 'kafka')) {
+      if (world.state.installed['kafka'] === 'from') {
+        world.violate('zookeeper uninstalled under kafka');
+      }
+    }
+    return world.act('uninstallComponent', input, () => {
+      const changed = world.state.installed[kind] !== 'gone';
+      world.state.installed[kind] = 'gone';
+      return evidence(changed, `${kind} is gone`);
+    });
+  },
+  awaitClusterHealthy: (input) =>
+    here().act('awaitClusterHealthy', input, () => {
+      const { state } = here();
+      const isExact = input.nodes.toSorted().join() === state.nodes.toSorted().join();
+      const isUp = state.nodes.every((name) => state.services[name] === 'up');
+      if (!isExact || !isUp) {
+        throw permanent(`nodes are ${state.nodes.join()}, expected ${input.nodes.join()}; all up: ${isUp}`);
+      }
+      return evidence(false, `${state.nodes.length} nodes ready`);
+    }),
+  provePlacement: (input) =>
+    here().act('provePlacement', input, () => {
+      const { state } = here();
+      const wrong = input.components.filter((component) => state.installed[component.kind] !== input.side);
+      if (wrong.length > 0) {
+        throw permanent(`not in place: ${wrong.map((component) => component.kind).join()}`);
+      }
+      return { proof: `${input.components.length} components in place`, rows: [] };
+    }),
+  repairMariadbMaster: (input) => here().act('repairMariadbMaster', input, () => evidence(false, 'has an endpoint')),
+  listNodes: () =>
+    here().act('listNodes', undefined, () =>
+      here().state.nodes.map((name) => ({ name, ready: true, controlPlane: true })),
+    ),
+  clearBreadcrumbs: (input) =>
+    here().act('clearBreadcrumbs', input, () => {
+      here().state.breadcrumbs = false;
+      return evidence(true, 'no marks left');
+    }),
+  editSecrets: (input) =>
+    here().act('editSecrets', input, () => {
+      const { state, plan } = here();
+      const missing = plan.nodes.add.filter((node) => !state.configNodes.includes(node.name));
+      if (input.direction === 'forth' && missing.length > 0) {
+        throw permanent('the configuration does not name the new nodes');
+      }
+      const side = input.direction === 'forth' ? 'to' : 'from';
+      const changed = Object.values(state.secretHosts).some((current) => current !== side);
+      for (const { kind } of plan.components) {
+        state.secretHosts[kind] = side;
+      }
+      return { ...evidence(changed, `hosts are ${side}`), diff: '', digests: {} };
+    }),
+  prepareConfig: (input) =>
+    here().act('prepareConfig', input, () => ({
+      stage: input.stage,
+      digest: `sha256:${input.stage}`,
+      diff: '',
+      nodes: nodesAfter(here(), input.stage),
+    })),
+  applyConfig: (input) =>
+    here().act('applyConfig', input, () => {
+      if (input.digest !== `sha256:${input.stage}`) {
+        here().violate(`apply ${input.stage} with ${input.digest}`);
+      }
+      return { ...applyStage(here(), input.stage), seconds: 1, attempt: activityInfo().attempt };
+    }),
+  stopHostServices: (input) =>
+    here().act('stopHostServices', input, () => {
+      const { state, violate } = bound(here());
+      if (Object.values(state.installed).includes('from')) {
+        violate('host services stopped under components');
+      }
+      state.services[input.host.name] = 'down';
+      return { ...evidence(true, 'stopped'), stopped: input.units };
+    }),
+  startHostServices: (input) =>
+    here().act('startHostServices', input, () => {
+      here().state.services[input.host.name] = 'up';
+      return evidence(true, 'started');
+    }),
+  readBootId: (input) => here().act('readBootId', input, () => `boot-of-${input.host.name}`),
+  rebootHost: (input) =>
+    here().act('rebootHost', input, () => {
+      here().state.services[input.host.name] = 'up';
+      return evidence(true, 'another boot id');
+    }),
+  takeProbes: (input) =>
+    here().act('takeProbes', input, () =>
+      input.components.flatMap((component) =>
+        component.replicas.map((replica): Probe => ({
+          component: component.kind,
+          ordinal: replica.ordinal,
+          name: 'keys',
+          value: here().probesToBreak.has(component.kind) && input.side === 'to' ? '0' : '42',
+        })),
+      ),
+    ),
+  notify: (input) =>
+    here().act('notify', input, () => {
+      here().notified.push(input.event);
+      return { delivered: input.targets, failed: [] };
+    }),
+  copyOnce: async (request) => {
+    const world = here();
+    world.copiesNow += 1;
+    world.mostCopies = Math.max(world.mostCopies, world.copiesNow);
+    world.limits.push({ transfer: request.transfer.id, limitKiBps: request.limitKiBps ?? 0, mode: request.mode });
+    try {
+      return await world.act('copyOnce', request, () => copy(world, request));
+    } finally {
+      world.copiesNow -= 1;
+    }
+  },
+  noteTune: (transfer, limitKiBps) => {
+    here().tunes.push({ transfer, limitKiBps });
+    return Promise.resolve();
+  },
+};
+
+function bound(world: World): { state: Snapshot; violate: (what: string) => void } {
+  return { state: world.state, violate: (what) => world.violate(what) };
+}
+
+function copy(world: World, request: ReplicateRequest): CopyOutcome {
+  const { transfer, mode } = request;
+  const { subject } = transfer;
+  if (mode === 'final' && subject.type === 'component' && world.isWriting(subject.component)) {
+    world.violate(`last delta of ${transfer.id} while its component still writes`);
+  }
+  if (mode === 'final' && subject.type === 'host-service' && world.state.services[transfer.source.host] === 'up') {
+    world.violate(`last delta of ${transfer.id} while its services run`);
+  }
+  world.copied.set(transfer.id, world.source.get(transfer.id) ?? 0);
+  if (world.state.applications === 'running') {
+    // Applications go on writing: the copy is stale at once.
+    world.source.set(transfer.id, (world.source.get(transfer.id) ?? 0) + 1);
+  }
+  return {
+    passes: [
+      {
+        pass: 1,
+        mode,
+        startedAt: new Date().toISOString(),
+        seconds: 1,
+        files: 10,
+        filesTransferred: 1,
+        deleted: 0,
+        totalBytes: 1_000_000,
+        literalBytes: mode === 'live' ? world.dirtyBytes : 10,
+        matchedBytes: 0,
+        bytesPerSecond: 1_000_000,
+        vanished: false,
+      },
+    ],
+    projectedFinalSeconds: 7,
+    ...(mode === 'final' ? { digest: `sha256:${transfer.id}` } : {}),
+  };
+}
+
+export { activities };
