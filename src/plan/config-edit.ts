@@ -60,7 +60,8 @@ export function editConfig(
       break;
   }
   const edited = source.toString();
-  return { text: edited, nodes: configNodes(edited), changed: edited !== text };
+  const after = edited === source.text ? source : new YamlSource(edited);
+  return { text: edited, nodes: nodeEntries(after).map((entry) => entry.name), changed: edited !== text };
 }
 
 /** Names in `.nodes` of a configuration document. Throws YamlEditError when there are none: applying that is a fresh install. */

@@ -65,8 +65,9 @@ export function redactYaml(text: string): RedactedYaml {
     result += source.text.slice(at, place.start) + place.text;
     at = place.end;
   }
-  result += source.text.slice(at);
-  return { text: withoutComments(result), secrets };
+  result += source.text.slice(at, source.end);
+  const more = source.text.slice(source.end).trim() === '' ? '' : '# (further documents are not shown)\n';
+  return { text: withoutComments(result) + more, secrets };
 }
 
 /** Comments may hold anything, also a password that was commented out. */

@@ -62,6 +62,7 @@ export function isPlainSafe(value: string): boolean {
   if (reservedWords.test(value)) return false;
   if (/^[A-Za-z][-A-Za-z0-9_.]*(:\d{1,5})?$/.test(value)) return true;
   if (/^\/[-A-Za-z0-9_./]*$/.test(value)) return true;
+  if (/^[a-z]+:\/\/[-A-Za-z0-9_.]+(:\d{1,5})?(\/[-A-Za-z0-9_./]*)?$/.test(value)) return true;
   return /^\d{1,3}(\.\d{1,3}){3}(:\d{1,5})?$/.test(value);
 }
 
@@ -182,15 +183,16 @@ function hasAliases(document: Document.Parsed): boolean {
   return found;
 }
 
-/** The text with aliases and merge keys written out (the only case in which more than the edited places is rewritten). */
-function expandAliases(text: string): string {
+/** The first document with aliases and merge keys written out (the only case in which more than the edited places is rewritten). */
+function load(text: string): { text: string; contents: unknown; end: number } {
   const document = firstDocument(text);
-  if (!hasAliases(document)) return text;
+  if (!hasAliases(document)) return { text, contents: document.contents, end: document.range[2] };
   const plain = new Document(undefined, { schema: 'failsafe' });
   plain.contents = withoutAliases(document, document.contents, { nodes: 100_000 }) as Node;
   plain.commentBefore = document.commentBefore;
   plain.comment = document.comment;
-  return plain.toString({ lineWidth: 0, indentSeq: false });
+  const expanded = plain.toString({ lineWidth: 0, indentSeq: false });
+  return { text: expanded, contents: firstDocument(expanded).contents, end: expanded.length };
 }
 
 export interface Place<T> {
@@ -237,15 +239,18 @@ function dashOf(seq: YAMLSeq, index: number): number {
 export class YamlSource {
   readonly text: string;
   readonly root: YAMLMap;
+  /** Where the first document ends; the platform reads no further. */
+  readonly end: number;
   #replacements: Replacement[] = [];
   #touched: YamlPath[] = [];
 
   /** Throws YamlEditError when the text holds no readable YAML map. */
   constructor(text: string) {
-    this.text = expandAliases(text);
-    const contents = firstDocument(this.text).contents;
+    const { text: expanded, contents, end } = load(text);
+    this.text = expanded;
     if (!isMap(contents)) throw new YamlEditError('the document is not a map');
     this.root = contents;
+    this.end = end;
   }
 
   /** Values at a path of keys; keys match without regard to case, as the platform reads them, so several may match. */
@@ -409,7 +414,8 @@ export class YamlSource {
   }
 
   #assertUntouched(text: string): void {
-    const before = flattenTokens(this.text);
+    if (text === this.text) return;
+    const before = flatten(this.root);
     const after = flattenTokens(text);
     const touched = this.#touched.map((path) => formatPath(path));
     for (const path of new Set([...before.keys(), ...after.keys()])) {
@@ -458,6 +464,10 @@ function isEmpty(node: unknown): boolean {
  * every YAML version.
  */
 export function flattenTokens(text: string): Map<string, string> {
+  return flatten(load(text).contents);
+}
+
+function flatten(contents: unknown): Map<string, string> {
   const result = new Map<string, string>();
   const add = (path: YamlPath, value: string): void => {
     let name = formatPath(path);
@@ -484,8 +494,7 @@ export function flattenTokens(text: string): Map<string, string> {
     }
     add(path, 'plain:');
   };
-  const expanded = expandAliases(text);
-  walk(firstDocument(expanded).contents, []);
+  walk(contents, []);
   return result;
 }
 
@@ -496,5 +505,5 @@ export function readTexts(text: string): unknown {
     if (isMap(node)) return Object.fromEntries(node.items.map((pair) => [keyText(pair), value(pair.value)]));
     return isEmpty(node) ? null : YamlSource.textOf(node);
   };
-  return value(firstDocument(expandAliases(text)).contents);
+  return value(load(text).contents);
 }
