@@ -1,4 +1,5 @@
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import { CommandTimedOut, HostKeyMismatch, HostRefused, HostUnreachable } from '../hosts/errors.ts';
 import type { FailureDetail, FailureType } from './contract.ts';
 
 /** What an operator needs to know about a failure; becomes message and details of an `ApplicationFailure`. */
@@ -82,22 +83,34 @@ export function errorText(error: unknown): string {
   return text.replaceAll(/\s*\n\s*/g, '; ').trim();
 }
 
-/** Runs a step against a machine; a lost connection becomes `Transient`, everything classified passes. */
+/** Runs a step against a machine; a lost connection becomes `Transient`, a refused one `NeedsHuman`, everything classified passes. */
 export async function onHost<T>(host: string, untouched: string, step: () => Promise<T>): Promise<T> {
   try {
     return await step();
   } catch (error) {
     if (isClassified(error)) throw error;
-    const lost = error instanceof Error && (error.name === 'HostUnreachable' || networkCode(error) !== undefined);
-    if (!lost) throw error;
-    throw transient(
-      {
-        what: `The connection to ${host} failed`,
-        cause: errorText(error),
-        untouched,
-        next: `it is tried again by itself; if it stays so: ssh ${host} true`,
-      },
-      error,
-    );
+    if (error instanceof HostKeyMismatch || error instanceof HostRefused) {
+      throw needsHuman(
+        {
+          what: `${host} cannot be used`,
+          cause: errorText(error),
+          untouched,
+          next: "compare host key and authorized_keys of the machine with the plan and the worker's key, then: ferry resume",
+        },
+        error,
+      );
+    }
+    if (error instanceof CommandTimedOut || error instanceof HostUnreachable || networkCode(error) !== undefined) {
+      throw transient(
+        {
+          what: `${host} did not answer in time`,
+          cause: errorText(error),
+          untouched,
+          next: `it is tried again by itself; if it stays so: ssh ${host} true`,
+        },
+        error,
+      );
+    }
+    throw error;
   }
 }
