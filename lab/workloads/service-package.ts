@@ -29,7 +29,7 @@ function valuesOf(chart: string, profile: Profile): Record<string, unknown> {
   if (chart.endsWith('-operator') || chart === 'component-manage') return {};
   // the lab's kubelets allow no unsafe sysctl
   const special = chart === 'proton-redis' ? { sysctls: false } : {};
-  return { sidecars: false, sides, ...special };
+  return { sidecars: false, ...special };
 }
 
 export interface Chart {
