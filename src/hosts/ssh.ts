@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientChannel, ConnectConfig } from 'ssh2';
 import { Client } from 'ssh2';
 import type { HostAddress, HostConnection, Hosts, RunOptions, RunResult } from './contract.ts';
@@ -18,6 +19,7 @@ export interface HostsOptions {
 /** sshd serves ten sessions per connection unless told otherwise. */
 const sessionsPerConnection = 8;
 const connectionsPerHost = 4;
+const maxRefusals = 10;
 const keepaliveSeconds = 5;
 const defaultMaxOutput = 1024 * 1024;
 const maxFileSize = 64 * 1024 * 1024;
@@ -98,14 +100,25 @@ async function execute(pool: HostPool, argv: readonly string[], options: RunOpti
   options.signal?.throwIfAborted();
   const token = `ferry-${randomBytes(8).toString('hex')}`;
   const command = commandLine(argv, options, token);
-  const session = await pool.session();
-  try {
-    const channel = await open(session.link, host, command);
-    return await attend(pool, channel, session.link, argv[0] ?? '', options, token);
-  } finally {
-    session.release();
+  for (let refusals = 0; ; refusals += 1) {
+    const session = await pool.session();
+    try {
+      const { link } = session;
+      return await open(link, host, command, async (channel) =>
+        attend(pool, channel, link, argv[0] ?? '', options, token),
+      );
+    } catch (error) {
+      if (!(error instanceof SessionRefused) || refusals === maxRefusals) throw error;
+    } finally {
+      session.release();
+    }
+    options.signal?.throwIfAborted();
+    await sleep(200 * (refusals + 1));
   }
 }
+
+/** The server has no room for one more session just now (its limit is lower, or it still closes others). The command did not run. */
+class SessionRefused extends HostUnreachable {}
 
 /**
  * sshd makes every session's shell the leader of a process group; it tells its number on stderr before it becomes the command, so that
@@ -116,7 +129,13 @@ function commandLine(argv: readonly string[], options: RunOptions, token: string
   return `echo ${token} $$ >&2; ${directory}exec ${quoteCommand(argv, options.env)}`;
 }
 
-async function open(link: Link, host: HostAddress, command: string): Promise<ClientChannel> {
+/** `use` is called in the same turn in which the channel opens: a quick command's exit may lie in the same packet. */
+async function open<T>(
+  link: Link,
+  host: HostAddress,
+  command: string,
+  use: (channel: ClientChannel) => Promise<T>,
+): Promise<T> {
   return new Promise((resolve, reject) => {
     const lost = (): void => reject(new HostUnreachable(host.name, link.lost?.message ?? 'the connection was lost'));
     if (link.lost) {
@@ -126,8 +145,9 @@ async function open(link: Link, host: HostAddress, command: string): Promise<Cli
     link.client.once('close', lost);
     link.client.exec(command, (error, channel) => {
       link.client.off('close', lost);
-      if (error) reject(new HostUnreachable(host.name, error.message, { cause: error }));
-      else resolve(channel);
+      if (!error) resolve(use(channel));
+      else if (link.lost) lost();
+      else reject(new SessionRefused(host.name, error.message, { cause: error }));
     });
   });
 }
@@ -209,7 +229,7 @@ function abortReason(signal: AbortSignal | undefined): Error {
 async function endGroup(pool: HostPool, group: number | undefined): Promise<void> {
   if (group === undefined) return;
   const script =
-    'kill -TERM -- "-$1" 2>/dev/null || exit 0; for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.5; kill -0 -- "-$1" 2>/dev/null || exit 0; done; kill -KILL -- "-$1"; :';
+    'kill -TERM "-$1" 2>/dev/null || exit 0; for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.5; kill -0 "-$1" 2>/dev/null || exit 0; done; kill -KILL "-$1"; :';
   const ended = execute(pool, ['sh', '-c', script, 'sh', `${group}`], {}).catch(() => undefined);
   const patience = new Promise((resolve) => setTimeout(resolve, 9000).unref());
   await Promise.race([ended, patience]);
