@@ -10,7 +10,6 @@ export interface HostState {
   guard: string;
   /** Units that stopHostServices found running. */
   stoppedUnits: string;
-  images: string;
 }
 
 export function hostState(migration: string): HostState {
@@ -22,6 +21,5 @@ export function hostState(migration: string): HostState {
     applyFile: `${directory}/apply.yaml`,
     guard: `${directory}/apply-guard.sh`,
     stoppedUnits: `${directory}/stopped-units.json`,
-    images: `${directory}/images`,
   };
 }

@@ -1,12 +1,11 @@
-import { Readable, Writable } from 'node:stream';
+import { PassThrough, Writable } from 'node:stream';
 import { type ApplicationFailure } from '@temporalio/common';
 import {
-  Exec,
   HttpMethod,
   IsomorphicFetchHttpLibrary,
   KubeConfig,
+  PortForward,
   RequestContext,
-  type V1Status,
 } from '@kubernetes/client-node';
 import { errorText, isClassified, needsHuman, networkCode, permanent, transient } from './failures.ts';
 
@@ -51,11 +50,12 @@ export interface RequestOptions {
   timeout?: number;
 }
 
-/** What a command inside a container answered. */
-export interface ExecResult {
-  code: number;
-  stdout: string;
-  stderr: string;
+/** A TCP connection to a port of a pod, through the API server. */
+export interface PodSocket {
+  write(bytes: Buffer | string): void;
+  /** Everything received since the last read, as soon as it is enough; throws when the time is over or the connection ends before. */
+  read(isEnough: (received: Buffer) => boolean): Promise<Buffer>;
+  close(): void;
 }
 
 /**
@@ -68,12 +68,8 @@ export interface KubernetesApi {
   find<T>(path: string): Promise<T | undefined>;
   /** All items, page by page; a page that fails fails the list. */
   list<T>(path: string, query?: Record<string, string>): Promise<T[]>;
-  /** Runs argv in a container of a pod; stdin is the way for secrets. */
-  exec(
-    target: { namespace: string; pod: string; container: string },
-    argv: readonly string[],
-    options?: { input?: string; timeout?: number },
-  ): Promise<ExecResult>;
+  /** Opens a connection to a port of a pod; `timeout` (milliseconds, default 15 000) covers all of it. */
+  connect(target: { namespace: string; pod: string; port: number }, timeout?: number): Promise<PodSocket>;
   /** Address of the API server, for messages. */
   readonly server: string;
 }
@@ -154,69 +150,70 @@ export function createKubernetesApi(config: KubeConfig): KubernetesApi {
     return items;
   }
 
-  async function exec(
-    target: { namespace: string; pod: string; container: string },
-    argv: readonly string[],
-    options: { input?: string; timeout?: number } = {},
-  ): Promise<ExecResult> {
-    const stdout = collector();
-    const stderr = collector();
-    const limit = options.timeout ?? 30_000;
-    let timer: NodeJS.Timeout | undefined;
-    let socket: { close(): void } | undefined;
-    try {
-      const status = await new Promise<V1Status>((resolve, reject) => {
-        timer = setTimeout(() => {
-          reject(Object.assign(new Error(`no answer within ${limit} ms`), { code: 'ETIMEDOUT' }));
-        }, limit);
-        const stdin = options.input === undefined ? null : Readable.from([options.input]);
-        new Exec(config)
-          .exec(
-            target.namespace,
-            target.pod,
-            target.container,
-            [...argv],
-            stdout.stream,
-            stderr.stream,
-            stdin,
-            false,
-            resolve,
-          )
-          .then((connected) => {
-            // The client's own type of the socket comes from a package without resolvable types.
-            const opened = connected as unknown as { close(): void; on(event: 'close', listener: () => void): void };
-            socket = opened;
-            opened.on('close', () => {
-              reject(Object.assign(new Error('the connection to the container was closed'), { code: 'ECONNRESET' }));
-            });
-          }, reject);
-      });
-      return { code: exitCode(status), stdout: stdout.text(), stderr: stderr.text() };
-    } finally {
-      clearTimeout(timer);
-      socket?.close();
+  async function connect(
+    target: { namespace: string; pod: string; port: number },
+    timeout = 15_000,
+  ): Promise<PodSocket> {
+    const end = Date.now() + timeout;
+    const input = new PassThrough();
+    let received = Buffer.alloc(0);
+    let closed = false;
+    let wake: () => void = () => undefined;
+    const output = new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        received = Buffer.concat([received, chunk]);
+        wake();
+        done();
+      },
+    });
+    const complaints = new Writable({ write: (_chunk, _encoding, done) => done() });
+    const opening = new PortForward(config).portForward(
+      target.namespace,
+      target.pod,
+      [target.port],
+      output,
+      complaints,
+      input,
+    );
+    // The client's own type of the socket comes from a package without resolvable types.
+    const socket = (await within(opening, end)) as unknown as {
+      close(): void;
+      on(event: 'close', listener: () => void): void;
+    };
+    socket.on('close', () => {
+      closed = true;
+      wake();
+    });
+
+    async function read(isEnough: (received: Buffer) => boolean): Promise<Buffer> {
+      while (!isEnough(received)) {
+        if (closed) throw Object.assign(new Error('the pod closed the connection'), { code: 'ECONNRESET' });
+        const arrival = new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+        await within(arrival, end);
+      }
+      const answer = received;
+      received = Buffer.alloc(0);
+      return answer;
     }
+    return { read, write: (bytes) => void input.write(bytes), close: () => socket.close() };
   }
 
-  return { request, find, list, exec, server };
+  return { request, find, list, connect, server };
 }
 
-function collector(): { stream: Writable; text(): string } {
-  const chunks: Buffer[] = [];
-  const stream = new Writable({
-    write(chunk: Buffer, _encoding, done) {
-      chunks.push(chunk);
-      done();
-    },
+async function within<T>(promise: Promise<T>, end: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_resolve, reject) => {
+    const late = (): void => reject(Object.assign(new Error('no answer in time'), { code: 'ETIMEDOUT' }));
+    timer = setTimeout(late, Math.max(end - Date.now(), 0));
   });
-  return { stream, text: () => Buffer.concat(chunks).toString('utf8') };
-}
-
-function exitCode(status: V1Status): number {
-  if (status.status === 'Success') return 0;
-  const cause = status.details?.causes?.find(({ reason }) => reason === 'ExitCode');
-  if (cause?.message !== undefined) return Number(cause.message);
-  throw new ApiError(status.code ?? 500, status.reason, status.message ?? 'the command could not be run');
+  try {
+    return await Promise.race([promise, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function statusError(code: number, text: string): ApiError {
