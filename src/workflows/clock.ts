@@ -1,4 +1,4 @@
-import { CancellationScope, condition } from '@temporalio/workflow';
+import { condition } from '@temporalio/workflow';
 import { begin, end, isDown, spentSeconds } from './downtime.ts';
 import type { Migration } from './migration.ts';
 import { now, notify, publish } from './migration.ts';
@@ -27,7 +27,7 @@ export function watchBudget(migration: Migration): void {
     return;
   }
   const left = Math.max(1, plan.downtime.budgetSeconds - spentSeconds(state.downtime, Date.now()));
-  void CancellationScope.nonCancellable(async () => {
+  void migration.shield.run(async () => {
     const isOver = await condition(() => !isDown(migration.state.downtime), Math.ceil(left * 1000), {
       summary: `downtime budget of ${duration(plan.downtime.budgetSeconds)}`,
     });

@@ -103,6 +103,7 @@ function begin(plan: Plan, state: MigrationState): Migration {
   const migration: Migration = {
     plan,
     state,
+    shield: CancellationScope.current(),
     forward: new CancellationScope({ cancellable: true }),
     copies: new Map(),
     background: 0,

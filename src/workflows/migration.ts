@@ -1,11 +1,5 @@
-import type { ChildWorkflowHandle, Workflow } from '@temporalio/workflow';
-import {
-  CancellationScope,
-  proxyActivities,
-  setCurrentDetails,
-  upsertSearchAttributes,
-  workflowInfo,
-} from '@temporalio/workflow';
+import type { CancellationScope, ChildWorkflowHandle, Workflow } from '@temporalio/workflow';
+import { proxyActivities, setCurrentDetails, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
 import type { MigrationActivities } from '../activities/contract.ts';
 import type { GateName, Host, Plan } from '../plan/plan.ts';
 import type { PhaseName } from './messages.ts';
@@ -20,6 +14,8 @@ import { currentPhase } from './gates.ts';
 export interface Migration {
   readonly plan: Plan;
   state: MigrationState;
+  /** Around everything: cancelling the workflow itself is a request to us, not an end. */
+  readonly shield: CancellationScope;
   /** Holds all forward work; cancelled by an abort. Undo runs outside of it. */
   readonly forward: CancellationScope;
   /** Copies that run now, by transfer id. */
@@ -84,7 +80,8 @@ export function publish(migration: Migration): void {
 /** Starts work that nobody waits for. It outlives an abort; its failures are nobody's. */
 export function inBackground(migration: Migration, work: () => Promise<unknown>): void {
   migration.background += 1;
-  void CancellationScope.nonCancellable(work)
+  void migration.shield
+    .run(work)
     .catch(() => undefined)
     .finally(() => {
       migration.background -= 1;

@@ -5,7 +5,7 @@ import type { GateName, Plan } from '../../src/plan/plan.ts';
 import type { MigrationStatus } from '../../src/workflows/messages.ts';
 import { approveSignal, searchAttributes, statusQuery, taskQueue } from '../../src/workflows/messages.ts';
 import type { migrateNodes } from '../../src/workflows/migrate-nodes.ts';
-import { startTestServer } from '../temporal-server.ts';
+import { startDevelopmentServer, startTimeSkippingServer } from '../temporal-server.ts';
 import { activities } from './world.ts';
 
 export type Handle = WorkflowHandle<typeof migrateNodes>;
@@ -16,12 +16,19 @@ export interface Harness {
   stop: () => Promise<void>;
 }
 
-/** A real time-skipping server and one worker with the workflow and the model world. */
-export async function startHarness(): Promise<Harness> {
+/**
+ * A real server and one worker with the workflow and the model world. `time-skipping` passes days in moments; `development` keeps the
+ * exact rules of cancellation (the time-skipping one loses its way when an activity is cancelled before a worker took it).
+ */
+export async function startHarness(server: 'time-skipping' | 'development'): Promise<Harness> {
   const logger = new DefaultLogger('ERROR');
   Runtime.install({ logger });
-  const environment = await startTestServer();
-  await registerSearchAttributes(environment);
+  const environment = await (server === 'development'
+    ? startDevelopmentServer(Object.values(searchAttributes))
+    : startTimeSkippingServer());
+  if (server === 'time-skipping') {
+    await registerSearchAttributes(environment);
+  }
   const workflowBundle = await bundleWorkflowCode({
     workflowsPath: new URL('workflows.ts', import.meta.url).pathname,
     logger,

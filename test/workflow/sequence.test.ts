@@ -7,7 +7,7 @@ import { createWorld } from './world.ts';
 
 let harness: Harness;
 beforeAll(async () => {
-  harness = await startHarness();
+  harness = await startHarness('time-skipping');
 });
 afterAll(() => harness.stop());
 

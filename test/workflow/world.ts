@@ -32,6 +32,8 @@ export interface Snapshot {
 }
 
 interface Hold {
+  /** Calls that pass before this one is held. */
+  passes: number;
   when: 'before' | 'after';
   reached: () => void;
   released: Promise<void>;
@@ -91,10 +93,10 @@ export class World {
   }
 
   /** The next call of an activity stands still, before or after its effect, until released or cancelled. */
-  hold(name: Name, when: 'before' | 'after' = 'before'): { reached: Promise<void>; release: () => void } {
+  hold(name: Name, when: 'before' | 'after' = 'before', passes = 0): { reached: Promise<void>; release: () => void } {
     const reached = Promise.withResolvers<undefined>();
     const released = Promise.withResolvers<undefined>();
-    const hold: Hold = { when, reached: () => reached.resolve(undefined), released: released.promise };
+    const hold: Hold = { passes, when, reached: () => reached.resolve(undefined), released: released.promise };
     this.holds.set(name, [...(this.holds.get(name) ?? []), hold]);
     return { reached: reached.promise, release: () => released.resolve(undefined) };
   }
@@ -106,7 +108,7 @@ export class World {
     if (failure !== undefined) {
       throw failure();
     }
-    const hold = this.holds.get(name)?.shift();
+    const hold = this.takeHold(name);
     if (hold?.when === 'before') {
       await stand(hold);
     }
@@ -115,6 +117,15 @@ export class World {
       await stand(hold);
     }
     return result;
+  }
+
+  private takeHold(name: Name): Hold | undefined {
+    const next = this.holds.get(name)?.[0];
+    if (next === undefined) {
+      return undefined;
+    }
+    next.passes -= 1;
+    return next.passes < 0 ? this.holds.get(name)?.shift() : undefined;
   }
 
   violate(what: string): void {
