@@ -1,0 +1,62 @@
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  awaitSsh,
+  block,
+  crashMachine,
+  hostNamed,
+  limitRate,
+  linkDown,
+  linkUp,
+  onMachine,
+  startMachine,
+  stopMachine,
+  unblock,
+} from './machines/machines.ts';
+import { allHosts, labState, machineState } from './paths.ts';
+import { inLab } from './process.ts';
+
+async function restart(name: string | undefined): Promise<void> {
+  const host = hostNamed(name);
+  await linkUp(host.name);
+  await startMachine(host);
+  await awaitSsh(host);
+}
+
+/** Merges switches into the file that the stand-in for proton-cli reads on every old machine. */
+async function setSwitches(switches: Record<string, unknown>): Promise<void> {
+  const script = `mkdir -p /etc/lab; /opt/node/bin/node -e '
+    const fs = require("fs"), file = "/etc/lab/proton-cli.json";
+    const before = fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, "utf8")) : {};
+    fs.writeFileSync(file, JSON.stringify({ ...before, ...JSON.parse(fs.readFileSync(0, "utf8")) }));'`;
+  for (const host of allHosts) {
+    await onMachine(host, script, { input: JSON.stringify(switches) });
+  }
+}
+
+async function stallApi(seconds: string | undefined): Promise<void> {
+  const pid = join(labState, 'control-plane', 'apiserver.pid');
+  await inLab(['sh', '-c', 'kill -STOP $(cat "$1"); sleep "$2"; kill -CONT $(cat "$1")', 'sh', pid, seconds ?? '3']);
+}
+
+/** Faults by name; each takes its arguments as words. */
+export const faults: Record<string, (args: string[]) => Promise<unknown>> = {
+  cut: ([name]) => linkDown(hostNamed(name).name),
+  heal: ([name]) => linkUp(hostNamed(name).name),
+  block: ([at, from]) => block(hostNamed(at).name, hostNamed(from)),
+  unblock: ([at]) => unblock(hostNamed(at).name),
+  rate: ([name, megabits]) => limitRate(hostNamed(name).name, megabits ?? '100'),
+  norate: ([name]) => limitRate(hostNamed(name).name, undefined),
+  crash: ([name]) => crashMachine(hostNamed(name).name),
+  stop: ([name]) => stopMachine(hostNamed(name).name),
+  start: ([name]) => restart(name),
+  hold: ([name]) => Promise.resolve(writeFileSync(join(machineState(hostNamed(name).name), 'hold'), '')),
+  unhold: ([name]) => Promise.resolve(rmSync(join(machineState(hostNamed(name).name), 'hold'), { force: true })),
+  'kill-rsync': ([name]) => onMachine(hostNamed(name), 'pkill -KILL -x rsync', { allowFailure: true }),
+  fill: ([name, path = '/small']) =>
+    onMachine(hostNamed(name), `dd if=/dev/zero of='${path}/.lab-fill' bs=1M status=none`, { allowFailure: true }),
+  unfill: ([name, path = '/small']) => onMachine(hostNamed(name), `rm -f '${path}/.lab-fill'`),
+  'apply-flake': ([times = '1']) => setSwitches({ flakeFirstRemovals: Number(times) }),
+  'apply-switches': ([json = '{}']) => setSwitches(JSON.parse(json) as Record<string, unknown>),
+  'api-stall': ([seconds]) => stallApi(seconds),
+};
