@@ -236,6 +236,15 @@ export function classifyApply(outcome: ApplyOutcome): ApplyVerdict & { rule: str
       next: 'see the log of the apply on the control host, repair package or configuration, then: ferry resume',
     };
   }
+  if (outcome.exitCode === undefined && outcome.result === 'lost') {
+    return {
+      rule: 'lost',
+      type: 'Transient',
+      cause: 'the apply ended without an exit code: the control host went down under it, or it was killed',
+      untouched: secretKept,
+      next: retried,
+    };
+  }
   if (
     outcome.exitCode === undefined ||
     (outcome.result !== undefined && /signal|oom|core|timeout/.test(outcome.result))
