@@ -93,12 +93,15 @@ spec:
   valueFrom: { fieldRef: { fieldPath: status.podIP } }
 {{- end }}
 
-{{/* The main container where the lab's own writer stands in for the server. root, name, kind, port, data, volume, mount: path of the volume if other than data. */}}
+{{/* The main container where the lab's own writer stands in for the server. root, name, kind, port, data, volume, mount: path of the volume if other than data, user: uid. */}}
 {{- define "lab.writer" -}}
 - name: {{ .name }}
   image: {{ .root.Values.image }}
   imagePullPolicy: IfNotPresent
   args: [serve, --kind, {{ .kind }}, --data, {{ .data }}, --port, {{ .port | quote }}]
+  {{- if .user }}
+  securityContext: { runAsUser: {{ .user }}, runAsGroup: {{ .user }} }
+  {{- end }}
   env:
     {{- include "lab.podEnv" .root | nindent 4 }}
   ports:

@@ -16,7 +16,7 @@ export interface LabAccess {
   cache: string;
   kubectl(args: readonly string[], options?: RunOptions): Promise<RunOutput>;
   onMachine(machine: Machine, argv: readonly string[], options?: RunOptions): Promise<RunOutput>;
-  progress(line: string): void;
+  progress: (line: string) => void;
 }
 
 function needed(name: string): string {
@@ -39,7 +39,17 @@ export function accessFromEnvironment(progress: (line: string) => void = console
   needed('KUBECONFIG');
   const name = process.env['LAB_NAME'] ?? 'lab';
   const stateHome = process.env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state');
-  const ssh = ['ssh', '-i', identity, '-o', `UserKnownHostsFile=${knownHosts}`, '-o', 'StrictHostKeyChecking=yes', '-o', 'BatchMode=yes'];
+  const ssh = [
+    'ssh',
+    '-i',
+    identity,
+    '-o',
+    `UserKnownHostsFile=${knownHosts}`,
+    '-o',
+    'StrictHostKeyChecking=yes',
+    '-o',
+    'BatchMode=yes',
+  ];
   return {
     old: [1, 2, 3].map((number) => ({ name: `old${number}`, address: `10.77.0.${10 + number}` })),
     controlAddress: '10.77.0.1',

@@ -132,7 +132,12 @@ export function applicationManifests(sources: readonly Source[], ledgerUrl: stri
       metadata: { name: 'search-index', namespace },
       spec: { clusterIP: 'None', selector: { app: 'search-index' }, ports: [{ port: 80 }] },
     },
-    workload('DaemonSet', 'log-agent', {}, pod('log-agent', ['idle'], { nodeSelector: { 'kubernetes.io/os': 'linux' } })),
+    workload(
+      'DaemonSet',
+      'log-agent',
+      {},
+      pod('log-agent', ['idle'], { nodeSelector: { 'kubernetes.io/os': 'linux' } }),
+    ),
     cronJob('session-cleanup', '* * * * *', false),
     cronJob('yearly-audit', '0 3 1 1 *', true),
     {

@@ -132,7 +132,12 @@ const memory = (requests: string, limits: string): object => ({
 });
 
 const extraFields: Record<string, Record<string, unknown>> = {
-  kafka: { disable_external_service: false, env: null, external_service_list: null, resources: memory('16Mi', '256Mi') },
+  kafka: {
+    disable_external_service: false,
+    env: null,
+    external_service_list: null,
+    resources: memory('16Mi', '256Mi'),
+  },
   zookeeper: { env: { JVMFLAGS: '-Xms500m -Xmx500m' }, resources: memory('16Mi', '256Mi') },
   opensearch: {
     config: { jvmOptions: '-Xmx8g -Xms8g' },

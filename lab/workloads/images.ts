@@ -4,7 +4,21 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { chmod, cp, link, lstat, mkdir, mkdtemp, readFile, readdir, readlink, rename, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  cp,
+  link,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  readlink,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { run } from './run.ts';
 
@@ -77,7 +91,11 @@ async function once(path: string, make: (draft: string) => Promise<void>): Promi
 }
 
 /** Builds a static Go program of the lab; returns the path of the binary. */
-export async function buildProgram(name: 'writer' | 'pause', cache: string, progress?: (line: string) => void): Promise<string> {
+export async function buildProgram(
+  name: 'writer' | 'pause',
+  cache: string,
+  progress?: (line: string) => void,
+): Promise<string> {
   const source = join(here, name);
   const key = (await folderDigest(source)).slice(0, 16);
   return once(join(cache, `${name}-${key}`), async (out) => {
@@ -91,19 +109,38 @@ export async function buildProgram(name: 'writer' | 'pause', cache: string, prog
 
 /** Debian's packages of the real servers, unpacked, with a mariadb data directory prepared in /template. */
 async function debian(cache: string, progress?: (line: string) => void): Promise<string> {
-  const key = createHash('sha256').update([recipe, suite, ...packages].join('\n')).digest('hex').slice(0, 16);
+  const key = createHash('sha256')
+    .update([recipe, suite, ...packages].join('\n'))
+    .digest('hex')
+    .slice(0, 16);
   return once(join(cache, `servers-${key}`), async (root) => {
     progress?.(`fetch Debian packages: ${packages.join(' ')}`);
     const trim = ['man', 'locale', 'doc'].map((folder) => `--dpkgopt=path-exclude=/usr/share/${folder}/*`);
     const sources = '/etc/apt/sources.list.d/debian.sources';
     const list = (await exists(sources)) ? [sources] : [];
-    await run(['mmdebstrap', '--quiet', '--variant=extract', `--include=${packages.join(',')}`, ...trim, suite, root, ...list]);
+    await run([
+      'mmdebstrap',
+      '--quiet',
+      '--variant=extract',
+      `--include=${packages.join(',')}`,
+      ...trim,
+      suite,
+      root,
+      ...list,
+    ]);
     progress?.('prepare an empty mariadb data directory');
     const share = join(root, 'usr/share/mysql');
     const scripts = ['mysql_system_tables.sql', 'mysql_performance_tables.sql', 'mysql_system_tables_data.sql'];
     const sql = await Promise.all(scripts.map((script) => readFile(join(share, script), 'utf8')));
     await mkdir(join(root, 'template'));
-    const options = ['--no-defaults', '--bootstrap', '--user=root', '--datadir=/template', '--enforce-storage-engine=', ...mariadbFiles];
+    const options = [
+      '--no-defaults',
+      '--bootstrap',
+      '--user=root',
+      '--datadir=/template',
+      '--enforce-storage-engine=',
+      ...mariadbFiles,
+    ];
     await run(['chroot', root, '/usr/sbin/mariadbd', ...options, '--max-allowed-packet=8M', '--log-warnings=0'], {
       input: ['create database mysql;', 'use mysql;', 'set @auth_root_socket=NULL;', ...sql].join('\n'),
     });
@@ -112,7 +149,12 @@ async function debian(cache: string, progress?: (line: string) => void): Promise
 }
 
 /** Options that decide how mariadb's files look; the prepared directory and the running server must agree on them. */
-const mariadbFiles = ['--innodb-log-file-size=4M', '--innodb-data-file-path=ibdata1:12M:autoextend', '--innodb-buffer-pool-size=8M', '--innodb-use-native-aio=0'];
+const mariadbFiles = [
+  '--innodb-log-file-size=4M',
+  '--innodb-data-file-path=ibdata1:12M:autoextend',
+  '--innodb-buffer-pool-size=8M',
+  '--innodb-use-native-aio=0',
+];
 
 /** Arguments that keep a mariadb of the lab small (28 MB). */
 export const mariadbArguments = [
@@ -152,14 +194,21 @@ async function copyFile(from: string, to: string): Promise<void> {
 
 function specifications(parts: ImageParts): ImageSpec[] {
   const { cache, progress } = parts;
-  const sources = async (...folders: string[]): Promise<string[]> => Promise.all(folders.map((folder) => folderDigest(join(here, folder))));
-  const program = async (name: 'writer' | 'pause', root: string): Promise<void> => copyFile(await buildProgram(name, cache, progress), join(root, name));
+  const sources = async (...folders: string[]): Promise<string[]> =>
+    Promise.all(folders.map((folder) => folderDigest(join(here, folder))));
+  const program = async (name: 'writer' | 'pause', root: string): Promise<void> =>
+    copyFile(await buildProgram(name, cache, progress), join(root, name));
   const temporary = async (root: string): Promise<void> => {
     await mkdir(join(root, 'tmp'), { recursive: true });
     await chmod(join(root, 'tmp'), 0o1777);
   };
   return [
-    { name: 'pause', inputs: () => sources('pause'), config: { Entrypoint: ['/pause'] }, fill: (root) => program('pause', root) },
+    {
+      name: 'pause',
+      inputs: () => sources('pause'),
+      config: { Entrypoint: ['/pause'] },
+      fill: (root) => program('pause', root),
+    },
     {
       name: 'writer',
       inputs: () => sources('writer'),
@@ -204,9 +253,19 @@ function specifications(parts: ImageParts): ImageSpec[] {
       config: { Cmd: ['/opt/node/bin/node', '--version'] },
       fill: async (root) => {
         const from = await debian(cache, progress);
-        for (const library of ['libstdc++.so.6', 'libgcc_s.so.1', 'libm.so.6', 'libc.so.6', 'libdl.so.2', 'libpthread.so.0', 'librt.so.1', 'libatomic.so.1']) {
+        for (const library of [
+          'libstdc++.so.6',
+          'libgcc_s.so.1',
+          'libm.so.6',
+          'libc.so.6',
+          'libdl.so.2',
+          'libpthread.so.0',
+          'librt.so.1',
+          'libatomic.so.1',
+        ]) {
           for (const folder of ['usr/lib/x86_64-linux-gnu', 'lib/x86_64-linux-gnu']) {
-            if (await exists(join(from, folder, library))) await copyFile(join(from, folder, library), join(root, 'lib/x86_64-linux-gnu', library));
+            if (await exists(join(from, folder, library)))
+              await copyFile(join(from, folder, library), join(root, 'lib/x86_64-linux-gnu', library));
           }
         }
         await copyFile(join(from, loader), join(root, loader));
@@ -221,7 +280,12 @@ function specifications(parts: ImageParts): ImageSpec[] {
  * Packs a folder as an OCI image archive of one layer. The layer is not compressed: machines import it from the same disk.
  * The same folder gives the same bytes.
  */
-export async function packImage(root: string, out: string, reference: string, config: ImageSpec['config']): Promise<void> {
+export async function packImage(
+  root: string,
+  out: string,
+  reference: string,
+  config: ImageSpec['config'],
+): Promise<void> {
   const work = await mkdtemp(`${out}.pack-`);
   try {
     const blobs = join(work, 'blobs/sha256');
@@ -282,7 +346,10 @@ export async function buildImages(parts: ImageParts): Promise<string> {
   const archives: { name: string; path: string }[] = [];
   for (const spec of specifications(parts)) {
     const inputs = await spec.inputs();
-    const key = createHash('sha256').update(JSON.stringify([recipe, suite, spec.name, spec.config, inputs])).digest('hex').slice(0, 16);
+    const key = createHash('sha256')
+      .update(JSON.stringify([recipe, suite, spec.name, spec.config, inputs]))
+      .digest('hex')
+      .slice(0, 16);
     const path = await once(join(parts.cache, `${spec.name}-${key}.tar`), async (out) => {
       const root = `${out}.root`;
       await mkdir(root, { mode: 0o755 });
@@ -292,7 +359,10 @@ export async function buildImages(parts: ImageParts): Promise<string> {
     });
     archives.push({ name: spec.name, path });
   }
-  const set = createHash('sha256').update(archives.map(({ path }) => path).join('\n')).digest('hex').slice(0, 16);
+  const set = createHash('sha256')
+    .update(archives.map(({ path }) => path).join('\n'))
+    .digest('hex')
+    .slice(0, 16);
   return once(join(parts.cache, `set-${set}`), async (folder) => {
     await mkdir(folder);
     for (const { name, path } of archives) await link(path, join(folder, `${name}.tar`));

@@ -208,7 +208,11 @@ async function accountOf(access: LabAccess, source: Source): Promise<{ user?: st
 }
 
 /** Runs the lab's writer with targets on its standard input (passwords stay off the command line). */
-export async function askTargets(access: LabAccess, args: readonly string[], targets: readonly Target[]): Promise<string> {
+export async function askTargets(
+  access: LabAccess,
+  args: readonly string[],
+  targets: readonly Target[],
+): Promise<string> {
   const program = await buildProgram('writer', access.cache, access.progress);
   const { stdout } = await run([program, ...args], { input: JSON.stringify(targets) });
   return stdout;

@@ -15,7 +15,8 @@ async function main(): Promise<void> {
   const [command, ...rest] = process.argv.slice(2);
   const access = accessFromEnvironment();
   const profile = profileFromEnvironment();
-  if (command === 'install') return installPlatform(access, { profile, method: rest.includes('--helm') ? 'helm' : 'proton-cli' });
+  if (command === 'install')
+    return installPlatform(access, { profile, method: rest.includes('--helm') ? 'helm' : 'proton-cli' });
   if (command === 'seed') return seedData(access, profile);
   if (command === 'ledger') {
     const verdict = await checkLedger(access, componentsOf(profile));

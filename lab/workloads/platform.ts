@@ -31,7 +31,8 @@ function sleep(milliseconds: number): Promise<void> {
 
 function bytesFromEnvironment(): number {
   const value = Number(process.env['LAB_DATA_MB'] ?? '16');
-  if (!Number.isFinite(value) || value < 0) throw new Error(`LAB_DATA_MB=${String(process.env['LAB_DATA_MB'])}: not a number of MiB`);
+  if (!Number.isFinite(value) || value < 0)
+    throw new Error(`LAB_DATA_MB=${String(process.env['LAB_DATA_MB'])}: not a number of MiB`);
   return value;
 }
 
@@ -128,7 +129,11 @@ export function chartValues(component: Component, hosts: readonly string[]): obj
   return { replicaCount: hosts.length, namespace: 'resource', storage: { local, capacity: '1Gi' } };
 }
 
-async function helmInstall(release: { name: string; namespace: string }, archive: string, values: object): Promise<void> {
+async function helmInstall(
+  release: { name: string; namespace: string },
+  archive: string,
+  values: object,
+): Promise<void> {
   const command = ['helm3', 'upgrade', '--install', release.name, archive, '-n', release.namespace, '-f', '-'];
   await run(command, { input: stringify(values) });
 }
@@ -193,9 +198,18 @@ export async function awaitWorkloads(
   for (;;) {
     const waiting: string[] = [];
     for (const namespace of namespaces) {
-      const { stdout } = await access.kubectl(['-n', namespace, 'get', 'deployments,statefulsets,daemonsets', '-o', 'json']);
+      const { stdout } = await access.kubectl([
+        '-n',
+        namespace,
+        'get',
+        'deployments,statefulsets,daemonsets',
+        '-o',
+        'json',
+      ]);
       const { items } = JSON.parse(stdout) as { items: WorkloadStatus[] };
-      const names = new Set(items.filter(({ kind }) => kind === 'StatefulSet').map((item) => `${namespace}/${item.metadata.name}`));
+      const names = new Set(
+        items.filter(({ kind }) => kind === 'StatefulSet').map((item) => `${namespace}/${item.metadata.name}`),
+      );
       const absent = expected.filter((name) => name.startsWith(`${namespace}/`) && !names.has(name));
       waiting.push(...absent.map((name) => `${name} absent`));
       waiting.push(...items.flatMap((item) => unready(item) ?? []));
@@ -205,7 +219,9 @@ export async function awaitWorkloads(
       throw new Error(`not ready after ${deadlineSeconds} s: ${waiting.join(', ')}; look with kubectl get pods -A`);
     if (Date.now() - said > 5000) {
       said = Date.now();
-      access.progress(`waiting for ${waiting.slice(0, 6).join(', ')}${waiting.length > 6 ? ` and ${waiting.length - 6} more` : ''}`);
+      access.progress(
+        `waiting for ${waiting.slice(0, 6).join(', ')}${waiting.length > 6 ? ` and ${waiting.length - 6} more` : ''}`,
+      );
     }
     await sleep(1000);
   }
@@ -229,7 +245,8 @@ export async function seedData(access: LabAccess, profile: Profile, megabytes = 
   for (const target of seedable) {
     const url = `http://${target.address}/seed?bytes=${share}&files=${files}`;
     const answer = await fetch(url, { method: 'POST' });
-    if (!answer.ok) throw new Error(`seed ${target.component}-${target.ordinal}: ${answer.status} ${await answer.text()}`);
+    if (!answer.ok)
+      throw new Error(`seed ${target.component}-${target.ordinal}: ${answer.status} ${await answer.text()}`);
     const { digest, entries } = (await answer.json()) as { digest: string; entries: number };
     const { component, ordinal } = target;
     await appendToLedger(access, `${JSON.stringify({ component, ordinal, tree: digest, entries })}\n`);

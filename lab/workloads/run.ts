@@ -39,7 +39,10 @@ export function run(argv: readonly string[], options: RunOptions = {}): Promise<
     child.once('close', (code, signal) => {
       const stdout = Buffer.concat(out).toString();
       const stderr = Buffer.concat(err).toString();
-      if (code === 0 || (options.allowFailure === true && signal === null)) return resolve({ code, stdout, stderr });
+      if (code === 0 || (options.allowFailure === true && signal === null)) {
+        resolve({ code, stdout, stderr });
+        return;
+      }
       const ended = signal === null ? `exit ${String(code)}` : `ended by ${signal} (limit ${timeout / 1000} s)`;
       const said = (stderr.trim() || stdout.trim()).slice(-2000);
       reject(new Error(`${file} ${args.slice(0, 3).join(' ')} …: ${ended}: ${said}`));

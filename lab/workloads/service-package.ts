@@ -24,7 +24,8 @@ export function profileFromEnvironment(env: NodeJS.ProcessEnv = process.env): Pr
 /** Values that differ from the charts' own, which are as the platform's. */
 function valuesOf(chart: string, profile: Profile): Record<string, unknown> {
   const sides = profile === 'full';
-  if (chart === 'rds-mariadb-operator') return { sides, mariadbArguments: [...mariadbArguments], replicas: sides ? 2 : 1 };
+  if (chart === 'rds-mariadb-operator')
+    return { sides, mariadbArguments: [...mariadbArguments], replicas: sides ? 2 : 1 };
   if (chart === 'nebula-operator') return { reclaim: process.env['LAB_NEBULA_RECLAIM'] === 'true' };
   if (chart.endsWith('-operator') || chart === 'component-manage') return {};
   // the lab's kubelets allow no unsafe sysctl
@@ -64,7 +65,10 @@ export async function stageChart(name: string, to: string, values: Record<string
  * Makes `<directory>/service-package/charts/<chart>-<version>.tgz`, an empty image index and `<directory>/proton-version.txt`.
  * What was there is replaced.
  */
-export async function buildServicePackage(directory: string, profile: Profile = profileFromEnvironment()): Promise<void> {
+export async function buildServicePackage(
+  directory: string,
+  profile: Profile = profileFromEnvironment(),
+): Promise<void> {
   await mkdir(directory, { recursive: true });
   const work = await mkdtemp(join(directory, '.package-'));
   try {

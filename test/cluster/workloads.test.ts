@@ -31,7 +31,16 @@ async function names(kind: string, like: string): Promise<string[]> {
 async function ready(statefulSet: string, replicas: number): Promise<void> {
   await until(`${statefulSet} ready`, 120, async () => {
     const template = '{.status.readyReplicas}';
-    const get = ['-n', 'resource', 'get', 'statefulset', statefulSet, '-o', `jsonpath=${template}`, '--ignore-not-found'];
+    const get = [
+      '-n',
+      'resource',
+      'get',
+      'statefulset',
+      statefulSet,
+      '-o',
+      `jsonpath=${template}`,
+      '--ignore-not-found',
+    ];
     return (await kubectl(...get)) === String(replicas);
   });
 }
@@ -58,7 +67,16 @@ const hosts = ['old1', 'old2', 'old3'];
 
 beforeAll(async () => {
   access = accessFromEnvironment();
-  const present = await kubectl('-n', 'anyshare', 'get', 'deployment', 'ledger-client', '-o', 'name', '--ignore-not-found');
+  const present = await kubectl(
+    '-n',
+    'anyshare',
+    'get',
+    'deployment',
+    'ledger-client',
+    '-o',
+    'name',
+    '--ignore-not-found',
+  );
   if (present === '') await installPlatform(access, { profile, method: 'helm', dataMegabytes: 4 });
 });
 
@@ -69,7 +87,9 @@ describe('the ledger', () => {
 
     const after = await ledger();
 
-    const ordinals = components.flatMap(({ hosts: count, sources }) => sources.map(() => count)).reduce((a, b) => a + b, 0);
+    const ordinals = components
+      .flatMap(({ hosts: count, sources }) => sources.map(() => count))
+      .reduce((a, b) => a + b, 0);
     expect(after.acknowledged - before.acknowledged).toBeGreaterThanOrEqual(2 * ordinals);
     expect(after, describeVerdict(after)).toMatchObject({ missingCount: 0, differentTrees: [], unreadable: [] });
     expect(after.trees).toBeGreaterThan(0);
@@ -78,7 +98,8 @@ describe('the ledger', () => {
   it('loses nothing when servers are killed while they write', async () => {
     const pods = components.flatMap(({ sources }) => sources.map(({ statefulSet }) => `${statefulSet}-0`));
     await kubectl('-n', 'resource', 'delete', 'pod', ...pods, '--grace-period=0', '--force', '--wait=false');
-    for (const { sources, hosts: count } of components) for (const source of sources) await ready(source.statefulSet, count);
+    for (const { sources, hosts: count } of components)
+      for (const source of sources) await ready(source.statefulSet, count);
 
     const verdict = await ledger();
 
@@ -91,7 +112,10 @@ describe('the ledger', () => {
   ])('with the data of one $name away', ({ statefulSet, name, replicas }) => {
     const machine = { name: 'old2', address: '10.77.0.12' };
     const path = component(name).dataPath;
-    const operator = ['proton-rds-mariadb-operator-system', 'deployment/proton-rds-mariadb-operator-controller-manager'] as const;
+    const operator = [
+      'proton-rds-mariadb-operator-system',
+      'deployment/proton-rds-mariadb-operator-controller-manager',
+    ] as const;
 
     beforeAll(async () => {
       // or it would put the replicas back
@@ -143,7 +167,9 @@ describe('operators', () => {
   }
 
   it('mariadb: claims carry no labels, the resource carries both finalizers, the master service has one endpoint', async () => {
-    const claims = JSON.parse(await kubectl('-n', 'resource', 'get', 'pvc', 'mariadb-datadir-mariadb-mariadb-0', '-o', 'json')) as {
+    const claims = JSON.parse(
+      await kubectl('-n', 'resource', 'get', 'pvc', 'mariadb-datadir-mariadb-mariadb-0', '-o', 'json'),
+    ) as {
       metadata: { labels?: object };
     };
     expect(claims.metadata.labels).toBeUndefined();
@@ -152,15 +178,30 @@ describe('operators', () => {
       '["delete-storage","delete-app"]',
     );
     await until('one endpoint', 60, async () => {
-      const get = ['-n', 'resource', 'get', 'endpoints', 'mariadb-mariadb-master', '-o', 'jsonpath={.subsets[*].addresses[*].ip}'];
+      const get = [
+        '-n',
+        'resource',
+        'get',
+        'endpoints',
+        'mariadb-mariadb-master',
+        '-o',
+        'jsonpath={.subsets[*].addresses[*].ip}',
+      ];
       return (await kubectl(...get)).split(' ').filter(Boolean).length === 1;
     });
   });
 
   it('mariadb: with the operator down a deletion hangs on the finalizers; up again it removes claims and volumes by name', async () => {
-    const operator = ['proton-rds-mariadb-operator-system', 'deployment/proton-rds-mariadb-operator-controller-manager'] as const;
+    const operator = [
+      'proton-rds-mariadb-operator-system',
+      'deployment/proton-rds-mariadb-operator-controller-manager',
+    ] as const;
     await scale(...operator, 0);
-    await until('operator gone', 60, async () => (await kubectl('-n', operator[0], 'get', 'pods', '-o', 'name')) === '');
+    await until(
+      'operator gone',
+      60,
+      async () => (await kubectl('-n', operator[0], 'get', 'pods', '-o', 'name')) === '',
+    );
     await deleteResource(mariadb);
     await new Promise((resolve) => setTimeout(resolve, 5000));
     expect(await resourceGone(mariadb)).toBe(false);
@@ -176,7 +217,9 @@ describe('operators', () => {
     await apply(customResource(component('mariadb'), hosts));
     await ready('mariadb-mariadb', 3);
     const verdict = await ledger();
-    expect(verdict.missing.filter((record) => record.startsWith('mariadb-') && !record.startsWith('mariadb-1/'))).toEqual([]);
+    expect(
+      verdict.missing.filter((record) => record.startsWith('mariadb-') && !record.startsWith('mariadb-1/')),
+    ).toEqual([]);
   });
 
   it('mongodb: claims and volumes survive the resource, and keep the old node when it comes back with another', async () => {
@@ -211,7 +254,9 @@ describe('operators', () => {
         local: { path: component('mariadb').dataPath },
         nodeAffinity: {
           required: {
-            nodeSelectorTerms: [{ matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: ['elsewhere'] }] }],
+            nodeSelectorTerms: [
+              { matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: ['elsewhere'] }] },
+            ],
           },
         },
       },
@@ -222,7 +267,9 @@ describe('operators', () => {
 
     await until('reconciled', 60, async () => {
       const [flag = '', namespace = '', kind = '', name = ''] = mariadb;
-      return (await kubectl(flag, namespace, 'get', kind, name, '-o', 'jsonpath={.metadata.finalizers}')).includes('delete-app');
+      return (await kubectl(flag, namespace, 'get', kind, name, '-o', 'jsonpath={.metadata.finalizers}')).includes(
+        'delete-app',
+      );
     });
     const pending = ['-n', 'resource', 'get', 'pod', 'mariadb-mariadb-0', '-o', 'jsonpath={.status.phase}'];
     expect(await kubectl(...pending)).toBe('Pending');

@@ -35,7 +35,10 @@ export async function inClusterApi(): Promise<Api> {
         response.once('end', () => {
           const answer = Buffer.concat(chunks).toString();
           try {
-            resolve({ status: response.statusCode ?? 0, body: answer === '' ? undefined : (JSON.parse(answer) as unknown) });
+            resolve({
+              status: response.statusCode ?? 0,
+              body: answer === '' ? undefined : (JSON.parse(answer) as unknown),
+            });
           } catch {
             resolve({ status: response.statusCode ?? 0, body: answer });
           }

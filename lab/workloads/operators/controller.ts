@@ -140,11 +140,10 @@ export class Controller {
   }
 
   #resourcePath(resource: KubernetesObject): string {
-    const [group = '', plural = ''] = [
-      collections[this.#kind].slice(0, collections[this.#kind].lastIndexOf('/')),
-      collections[this.#kind].slice(collections[this.#kind].lastIndexOf('/') + 1),
-    ];
-    return `${group}/namespaces/${resource.metadata.namespace ?? 'default'}/${plural}/${resource.metadata.name}`;
+    const collection = collections[this.#kind];
+    const slash = collection.lastIndexOf('/');
+    const namespace = resource.metadata.namespace ?? 'default';
+    return `${collection.slice(0, slash)}/namespaces/${namespace}${collection.slice(slash)}/${resource.metadata.name}`;
   }
 
   async #setFinalizers(resource: KubernetesObject, wanted: string[]): Promise<void> {
@@ -198,7 +197,9 @@ export class Controller {
     const { items } = answer.body as { items: (KubernetesObject & { status?: PodStatus })[] };
     const ready = items
       .filter((pod) => pod.metadata.deletionTimestamp === undefined)
-      .filter((pod) => pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') === true)
+      .filter(
+        (pod) => pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') === true,
+      )
       .sort((a, b) => a.metadata.name.localeCompare(b.metadata.name));
     const master = ready.find((pod) => pod.metadata.labels?.['db-role'] === 'master') ?? ready[0];
     for (const pod of items) {
@@ -238,7 +239,12 @@ export async function holdLease(
   const found = await api.call('GET', path);
   if (found.status === 404) {
     const metadata = { name: lease.name, namespace: lease.namespace };
-    const made = await api.call('POST', collection, { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata, spec });
+    const made = await api.call('POST', collection, {
+      apiVersion: 'coordination.k8s.io/v1',
+      kind: 'Lease',
+      metadata,
+      spec,
+    });
     return ok(made.status);
   }
   if (!ok(found.status)) throw new Error(`read lease: ${refusal(found)}`);

@@ -86,10 +86,23 @@ function namespaceOf(resource: KubernetesObject): string {
 
 function owner(resource: KubernetesObject): object {
   const { name, uid } = resource.metadata;
-  return { apiVersion: resource.apiVersion, kind: resource.kind, name, uid, controller: true, blockOwnerDeletion: true };
+  return {
+    apiVersion: resource.apiVersion,
+    kind: resource.kind,
+    name,
+    uid,
+    controller: true,
+    blockOwnerDeletion: true,
+  };
 }
 
-function volume(name: string, labels: Record<string, string>, place: Place, capacity: string, more: object = {}): KubernetesObject {
+function volume(
+  name: string,
+  labels: Record<string, string>,
+  place: Place,
+  capacity: string,
+  more: object = {},
+): KubernetesObject {
   const term = { key: 'kubernetes.io/hostname', operator: 'In', values: [place.host] };
   return {
     apiVersion: 'v1',

@@ -1,10 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { stringify, parseAllDocuments } from 'yaml';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { workloadsCache } from '../../../lab/workloads/access.ts';
+import { ensureParts, partFolder } from '../../../lab/build/parts.ts';
 import { chartValues } from '../../../lab/workloads/platform.ts';
 import { components } from '../../../lab/workloads/components.ts';
 import { run } from '../../../lab/workloads/run.ts';
@@ -27,7 +27,7 @@ interface Rendered {
   spec?: any;
 }
 
-/* eslint-disable @typescript-eslint/no-unsafe-assignment, @typescript-eslint/no-unsafe-member-access, @typescript-eslint/no-unsafe-call, @typescript-eslint/no-unsafe-return, @typescript-eslint/no-explicit-any */
+/* eslint-disable @typescript-eslint/no-unsafe-assignment, @typescript-eslint/no-unsafe-member-access, @typescript-eslint/no-unsafe-call, @typescript-eslint/no-unsafe-return, @typescript-eslint/no-unsafe-argument, @typescript-eslint/no-explicit-any */
 
 /** The facts that chart-objects.json records of an object. */
 function facts(object: Rendered): Record<string, unknown> {
@@ -81,22 +81,26 @@ function facts(object: Rendered): Record<string, unknown> {
   return out;
 }
 
-function findHelm(): string {
-  const places = (process.env['PATH'] ?? '').split(delimiter).concat(join(workloadsCache(), '..', 'bin'));
-  const found = places.flatMap((place) => ['helm3', 'helm'].map((name) => join(place, name))).find((path) => existsSync(path));
-  if (found === undefined) throw new Error('no helm on PATH nor in the lab’s cache: build the lab first (npm run lab -- build)');
-  return found;
-}
-
 let staged: string;
 beforeAll(async () => {
+  // on a fresh machine helm is built here, which takes minutes
+  await ensureParts(['helm']);
   staged = await mkdtemp(join(tmpdir(), 'charts-'));
   for (const { name } of await listCharts()) await stageChart(name, staged);
-});
+}, 900_000);
 afterAll(() => rm(staged, { recursive: true, force: true }));
 
 async function render(chart: string, release: string, values: object): Promise<Rendered[]> {
-  const command = [findHelm(), 'template', release, join(staged, chart), '-n', 'resource', '-f', '-'];
+  const command = [
+    join(partFolder('helm'), 'helm3'),
+    'template',
+    release,
+    join(staged, chart),
+    '-n',
+    'resource',
+    '-f',
+    '-',
+  ];
   const { stdout } = await run(command, { input: stringify(values) });
   return parseAllDocuments(stdout)
     .map((document) => document.toJS() as Rendered | null)
@@ -104,7 +108,9 @@ async function render(chart: string, release: string, values: object): Promise<R
 }
 
 const sorted = (objects: Record<string, unknown>[]): Record<string, unknown>[] =>
-  objects.toSorted((a, b) => `${String(a['kind'])}/${String(a['name'])}`.localeCompare(`${String(b['kind'])}/${String(b['name'])}`));
+  objects.toSorted((a, b) =>
+    `${String(a['kind'])}/${String(a['name'])}`.localeCompare(`${String(b['kind'])}/${String(b['name'])}`),
+  );
 
 describe('charts of the lab', () => {
   it('exist for each chart that was recorded', async () => {
@@ -113,16 +119,23 @@ describe('charts of the lab', () => {
     expect(names).toHaveLength(Object.keys(recorded).length + 4);
   });
 
-  it.each(Object.entries(recorded))('%s renders the objects that were recorded', async (chart, { release, objects }) => {
-    const version = (await listCharts()).find(({ name }) => name === chart)?.version ?? '';
-    const local = Object.fromEntries([1, 2, 3].map((n, index) => [String(index), { host: `node-${n}`, path: '/sysvol/x' }]));
-    const values = { replicaCount: 3, namespace: 'resource', storage: { local, storageClassName: '' } };
+  it.each(Object.entries(recorded))(
+    '%s renders the objects that were recorded',
+    async (chart, { release, objects }) => {
+      const version = (await listCharts()).find(({ name }) => name === chart)?.version ?? '';
+      const local = Object.fromEntries(
+        [1, 2, 3].map((n, index) => [String(index), { host: `node-${n}`, path: '/sysvol/x' }]),
+      );
+      const values = { replicaCount: 3, namespace: 'resource', storage: { local, storageClassName: '' } };
 
-    const rendered = await render(chart, release, values);
+      const rendered = await render(chart, release, values);
 
-    const wanted = JSON.parse(JSON.stringify(objects).replaceAll(`${chart}-0.0.0`, `${chart}-${version}`)) as typeof objects;
-    expect(sorted(rendered.map(facts))).toEqual(sorted(wanted));
-  });
+      const wanted = JSON.parse(
+        JSON.stringify(objects).replaceAll(`${chart}-0.0.0`, `${chart}-${version}`),
+      ) as typeof objects;
+      expect(sorted(rendered.map(facts))).toEqual(sorted(wanted));
+    },
+  );
 
   it.each(components.filter(({ release }) => release !== undefined))(
     '$name: the values the platform passes give one volume per host with its path',
@@ -134,7 +147,9 @@ describe('charts of the lab', () => {
 
       const volumes = rendered.filter(({ kind }) => kind === 'PersistentVolume').map(facts);
       expect(volumes.map(({ path }) => path)).toEqual(hosts.map(() => component.dataPath));
-      expect(volumes.map(({ affinity }) => (affinity as { values: string[] }[])[0]?.values)).toEqual(hosts.map((host) => [host]));
+      expect(volumes.map(({ affinity }) => (affinity as { values: string[] }[])[0]?.values)).toEqual(
+        hosts.map((host) => [host]),
+      );
       const sets = rendered.filter(({ kind }) => kind === 'StatefulSet').map(({ metadata }) => metadata.name);
       for (const { statefulSet } of component.sources) expect(sets).toContain(statefulSet);
     },
@@ -143,7 +158,9 @@ describe('charts of the lab', () => {
   it.each(['proton-redis', 'proton-etcd', 'proton-mq-nsq', 'proton-policy-engine', 'proton-package-store'])(
     '%s knows three indexes only, as the platform’s',
     async (chart) => {
-      const local = Object.fromEntries([0, 1, 2, 3].map((index) => [String(index), { host: `node-${index}`, path: '/x' }]));
+      const local = Object.fromEntries(
+        [0, 1, 2, 3].map((index) => [String(index), { host: `node-${index}`, path: '/x' }]),
+      );
 
       const rendered = await render(chart, 'r', { replicaCount: 4, storage: { local } });
 
