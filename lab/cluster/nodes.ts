@@ -148,9 +148,15 @@ export function prepareNode(host: LabHost): void {
     '#!/bin/sh\nexec /opt/node/bin/node /opt/ferry-lab/lab/stand-ins/proton-cli/main.ts "$@"\n',
     0o755,
   );
-  for (const program of ['kubectl'])
-    put(`usr/local/bin/${program}`, `#!/bin/sh\nexec /opt/kubernetes/${program} "$@"\n`, 0o755);
+  put(
+    'usr/local/bin/kubeadm',
+    '#!/bin/sh\nexec /opt/node/bin/node /opt/ferry-lab/lab/stand-ins/kubeadm/main.ts "$@"\n',
+    0o755,
+  );
+  put('usr/local/bin/kubectl', '#!/bin/sh\nexec /opt/kubernetes/kubectl "$@"\n', 0o755);
   put('usr/local/bin/helm3', '#!/bin/sh\nexec /opt/helm/helm3 "$@"\n', 0o755);
+  // the tool's own fixed waits, shortened: nothing is learned from them
+  put('etc/lab/proton-cli.json', '{"sleepScale":0.1}\n');
 }
 
 /** Units that a machine starts at boot. */
