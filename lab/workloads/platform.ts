@@ -45,18 +45,25 @@ function secret(namespace: string, name: string, stringData: Record<string, stri
   return { apiVersion: 'v1', kind: 'Secret', metadata: { name, namespace }, stringData };
 }
 
-/** Namespaces, and the Secrets that are there before the first apply of the lab. */
+/** Namespaces, and the Secrets that are there before the first apply of the lab. What exists is left: it may have moved on since. */
 async function prepareCluster(access: LabAccess, profile: Profile): Promise<void> {
   const namespaces = ['proton', 'resource', applicationNamespace];
   const account = { username: 'root', password: passwords.mariadbAdmin };
-  await applyManifests(access, [
-    ...namespaces.map((name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })),
+  await applyManifests(
+    access,
+    namespaces.map((name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })),
+  );
+  for (const object of [
     secret('proton', 'proton-cli-config', { ClusterConfiguration: clusterConfiguration(access.old, profile) }),
     secret('resource', 'proton-mariadb-proton-rds', account),
     secret('resource', 'mongodb-secret', { username: 'root', password: passwords.mongodbAdmin }),
     secret('resource', 'nebula', { password: passwords.nebula }),
     secret('resource', 'etcdssl-secret', { 'ca.crt': '' }),
-  ]);
+  ]) {
+    const create = ['create', '-f', '-'];
+    const { code, stderr } = await access.kubectl(create, { input: JSON.stringify(object), allowFailure: true });
+    if (code !== 0 && !stderr.includes('AlreadyExists')) throw new Error(`kubectl create: ${stderr.trim()}`);
+  }
 }
 
 /** Something in the container registry's storage, which is a host service's directory and no component's. */
