@@ -31,11 +31,11 @@ const sizeScript =
 export async function measureDirectory(
   connection: HostConnection,
   path: string,
-  signal?: AbortSignal,
+  options: { timeout?: number; signal?: AbortSignal } = {},
 ): Promise<DirectorySize | undefined> {
   // Idle class: applications are reading the same disks.
   const argv = ['nice', '-n', '19', 'sh', '-c', sizeScript, 'sh', path];
-  const result = await connection.run(argv, { timeout: hour, ...(signal === undefined ? {} : { signal }) });
+  const result = await connection.run(argv, { timeout: hour, ...options });
   if (result.code === 44) return undefined;
   const [bytes, files] = result.stdout.trim().split(' ').map(Number);
   if (result.code !== 0 || !Number.isSafeInteger(bytes) || !Number.isSafeInteger(files)) {

@@ -47,6 +47,8 @@ export interface ComponentRow {
   /** `resource`: the resource namespace of the plan. */
   namespace: 'resource' | 'kube-system';
   workload: HelmWorkload | CustomResourceWorkload;
+  /** Name of the chart in the dependency package: of the component, or of its operator. */
+  chart: string;
   /** StatefulSets whose pods hold the volumes. Empty: `runTime` tells how they are found. */
   statefulSets(context: NameContext): string[];
   pod(ordinal: number, context: NameContext): string;
@@ -99,6 +101,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
       },
       removesVolumes: 'yes',
     },
+    chart: 'rds-mariadb-operator',
     statefulSets: named('mariadb-mariadb'),
     pod: numbered('mariadb-mariadb'),
     pvc: numbered('mariadb-datadir-mariadb-mariadb'),
@@ -130,6 +133,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
       },
       removesVolumes: 'no',
     },
+    chart: 'mongodb-operator',
     statefulSets: named('mongodb-mongodb'),
     pod: numbered('mongodb-mongodb'),
     pvc: numbered('mongodb-datadir-mongodb-mongodb'),
@@ -147,6 +151,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     persist: { key: 'proton-redis', type: 'redis' },
     namespace: 'resource',
     workload: helm('proton-redis'),
+    chart: 'proton-redis',
     statefulSets: named('proton-redis-proton-redis'),
     pod: numbered('proton-redis-proton-redis'),
     pvc: numbered('redis-datadir-proton-redis-proton-redis'),
@@ -164,6 +169,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     persist: { key: 'kafka', type: 'kafka' },
     namespace: 'resource',
     workload: helm('kafka'),
+    chart: 'proton-kafka',
     statefulSets: named('kafka'),
     pod: numbered('kafka'),
     pvc: numbered('data-kafka'),
@@ -182,6 +188,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     persist: { key: 'zookeeper', type: 'zookeeper' },
     namespace: 'resource',
     workload: helm('zookeeper'),
+    chart: 'proton-zookeeper',
     statefulSets: named('zookeeper'),
     pod: numbered('zookeeper'),
     pvc: numbered('data-zookeeper'),
@@ -202,6 +209,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     persist: { key: 'opensearch', type: 'opensearch' },
     namespace: 'resource',
     workload: helm('opensearch-master'),
+    chart: 'proton-opensearch',
     statefulSets: (context) => [opensearchName(context)],
     pod: (ordinal, context) => `${opensearchName(context)}-${ordinal}`,
     pvc: (ordinal, context) => `data-${opensearchName(context)}-${ordinal}`,
@@ -219,6 +227,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     persist: { key: 'proton-etcd', type: 'etcd' },
     namespace: 'resource',
     workload: helm('proton-etcd'),
+    chart: 'proton-etcd',
     statefulSets: named('proton-etcd'),
     pod: numbered('proton-etcd'),
     pvc: numbered('data-proton-etcd'),
@@ -235,6 +244,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     section: 'proton_mq_nsq',
     namespace: 'resource',
     workload: helm('proton-mq-nsq'),
+    chart: 'proton-mq-nsq',
     statefulSets: named('proton-mq-nsq-nsqd'),
     pod: numbered('proton-mq-nsq-nsqd'),
     pvc: numbered('proton-mq-nsq-datadir-proton-mq-nsq-nsqd'),
@@ -252,6 +262,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     persist: { key: 'proton-policy-engine', type: 'policyengine' },
     namespace: 'resource',
     workload: helm('proton-policy-engine'),
+    chart: 'proton-policy-engine',
     statefulSets: named('proton-policy-engine-proton-policy-engine'),
     pod: numbered('proton-policy-engine-proton-policy-engine'),
     pvc: numbered('policy-engine-datadir-proton-policy-engine-proton-policy-engine'),
@@ -282,6 +293,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
       },
       removesVolumes: 'unknown',
     },
+    chart: 'nebula-operator',
     // The usual names; the operator's own are looked up in the live cluster (`runTime`).
     statefulSets: () => ['nebula-graphd', 'nebula-metad', 'nebula-storaged'],
     pod: numbered('nebula-storaged'),
@@ -305,6 +317,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     section: 'prometheus',
     namespace: 'resource',
     workload: helm('prometheus'),
+    chart: 'proton-prometheus',
     statefulSets: named('prometheus'),
     pod: numbered('prometheus'),
     pvc: numbered('data-prometheus'),
@@ -321,6 +334,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     section: 'grafana',
     namespace: 'resource',
     workload: helm('grafana'),
+    chart: 'proton-grafana',
     statefulSets: named('grafana'),
     pod: numbered('grafana'),
     pvc: numbered('data-grafana'),
@@ -337,6 +351,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     section: 'package-store',
     namespace: 'resource',
     workload: helm('proton-package-store'),
+    chart: 'proton-package-store',
     statefulSets: named('proton-package-store'),
     pod: numbered('proton-package-store'),
     pvc: numbered('package-store-datadir-proton-package-store'),
@@ -353,6 +368,7 @@ export const componentTable: Readonly<Record<ComponentKind, ComponentRow>> = {
     section: 'proton_monitor',
     namespace: 'kube-system',
     workload: helm('proton-monitor'),
+    chart: 'proton-monitor',
     statefulSets: named('proton-monitor'),
     pod: numbered('proton-monitor'),
     pvc: numbered('data-proton-monitor'),

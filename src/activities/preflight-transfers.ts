@@ -1,0 +1,205 @@
+import { CommandTimedOut } from '../hosts/errors.ts';
+import type { HostConnection } from '../hosts/contract.ts';
+import type { ReplicateInput } from '../plan/replicate.ts';
+import { componentTable } from '../plan/components.ts';
+import type { Transfer } from '../plan/plan.ts';
+import type { DirectorySize } from './directories.ts';
+import { inspectPath, measureDirectory, measureFreeSpace } from './directories.ts';
+import type { Check, Finding, World } from './preflight-world.ts';
+import { askMachines, count } from './preflight-world.ts';
+import { namesOf } from './transfer-names.ts';
+
+/** Checks of the directories that are to move. */
+export const transferChecks: readonly Check[] = [
+  { name: 'sources', run: checkSources },
+  { name: 'destinations', run: checkDestinations },
+  { name: 'space', run: checkSpace },
+];
+
+/** Longest time for one directory here; the plan's own figure serves where a tree is larger than that. */
+const measureTimeout = 120_000;
+
+/** Side by side over machines, one directory after the other on each. */
+async function eachTransfer(
+  world: World,
+  side: 'source' | 'destination',
+  look: (connection: HostConnection, transfer: Transfer) => Promise<void>,
+): Promise<string[]> {
+  const byHost = Map.groupBy(world.plan.transfers, (transfer) => transfer[side].host);
+  return askMachines(world, [...byHost.keys()], async (connection, name) => {
+    for (const transfer of byHost.get(name) ?? []) await look(connection, transfer);
+    return undefined;
+  });
+}
+
+async function checkSources(world: World): Promise<Finding> {
+  const failures: string[] = [];
+  const warnings: string[] = [];
+  const unreachable = await eachTransfer(world, 'source', async (connection, transfer) => {
+    const { host, path } = transfer.source;
+    const { state, resolved } = await inspectPath(connection, path);
+    if (state === 'absent') failures.push(`${host}:${path} does not exist (${transfer.id})`);
+    else if (state === 'other') failures.push(`${host}:${path} is no directory (${transfer.id})`);
+    else if (state === 'link' || resolved !== path) {
+      failures.push(
+        `${host}:${path} leads over a symbolic link to ${resolved} (${transfer.id}): name the real directory`,
+      );
+    } else if (state === 'empty') warnings.push(`${host}:${path} is empty (${transfer.id})`);
+    else if (!(await hasSentinels(connection, transfer))) {
+      warnings.push(`${host}:${path} does not look like data of ${transfer.id.replace(/-\d+$/, '')}`);
+    }
+  });
+  return {
+    failures: [...unreachable, ...failures],
+    warnings,
+    next: 'ls -la on these directories; is data_path of the configuration the real one?',
+    proof: `${count(world.plan.transfers.length, 'directory').replace('directorys', 'directories')} with data`,
+  };
+}
+
+async function hasSentinels(connection: HostConnection, transfer: Transfer): Promise<boolean> {
+  if (transfer.subject.type !== 'component') return true;
+  const { sentinels } = componentTable[transfer.subject.component];
+  // The patterns come from the table and are meant to be expanded by the shell, below the directory only.
+  const script =
+    'cd -- "$1" || exit 1; shift; for g in "$@"; do f=; for p in $g; do if [ -e "$p" ]; then f=1; fi; done; [ -n "$f" ] || exit 3; done';
+  const groups = sentinels.map((group) => group.join(' '));
+  const result = await connection.run(['sh', '-c', script, 'sh', transfer.source.path, ...groups], { timeout: 30_000 });
+  return result.code === 0;
+}
+
+async function checkDestinations(world: World): Promise<Finding> {
+  const failures: string[] = [];
+  let ours = 0;
+  const unreachable = await eachTransfer(world, 'destination', async (connection, transfer) => {
+    const { host, path } = transfer.destination;
+    const { state, resolved } = await inspectPath(connection, path);
+    if (state === 'absent' || (state === 'empty' && resolved === path)) return;
+    if (state === 'other') failures.push(`${host}:${path} is no directory (${transfer.id})`);
+    else if (state === 'link' || resolved !== path) {
+      failures.push(`${host}:${path} leads over a symbolic link to ${resolved} (${transfer.id})`);
+    } else if (await isOurs(connection, world, transfer, resolved)) ours += 1;
+    else failures.push(`${host}:${path} is not empty and does not carry this migration's mark (${transfer.id})`);
+  });
+  return {
+    failures: [...unreachable, ...failures],
+    next: 'look at what is there; if nobody needs it, move it away (mv DIR DIR.old)',
+    proof: `empty or absent${ours === 0 ? '' : `; ${ours} already filled by this migration`}`,
+  };
+}
+
+async function isOurs(
+  connection: HostConnection,
+  world: World,
+  transfer: Transfer,
+  resolved: string,
+): Promise<boolean> {
+  const request = { migration: world.plan.cluster, transfer } as ReplicateInput;
+  const { claim, key } = namesOf(request, resolved);
+  const result = await connection.run(['grep', '-rqsF', '--', key, claim], { timeout: 30_000 });
+  return result.code === 0;
+}
+
+interface Need {
+  bytes: number;
+  files: number;
+  ids: string[];
+}
+
+async function checkSpace(world: World): Promise<Finding> {
+  const sizes = new Map<string, DirectorySize>();
+  const warnings: string[] = [];
+  const failures = await eachTransfer(world, 'source', async (connection, transfer) => {
+    const size = await sizeOf(connection, transfer, warnings);
+    if (size !== undefined) sizes.set(transfer.id, size);
+  });
+  for (const transfer of world.plan.transfers) {
+    const now = sizes.get(transfer.id)?.bytes ?? 0;
+    const planned = transfer.observed?.bytes;
+    if (planned === undefined || now <= planned * 1.5 + 1e9) continue;
+    warnings.push(`${transfer.id} grew from ${formatBytes(planned)} to ${formatBytes(now)} since the plan was made`);
+  }
+  const spaces: string[] = [];
+  failures.push(
+    ...(await askMachines(
+      world,
+      [...new Set(world.plan.transfers.map(({ destination }) => destination.host))],
+      async (connection, name) => {
+        const lacking = await lackingSpace(
+          connection,
+          world.plan.transfers.filter(({ destination }) => destination.host === name),
+          sizes,
+        );
+        spaces.push(...lacking.seen);
+        return lacking.failures.length === 0 ? undefined : lacking.failures.join('; ');
+      },
+    )),
+  );
+  return {
+    failures,
+    warnings,
+    next: failures.length > 0 ? 'make room or mount a larger disk on these machines' : 'ferry plan measures again',
+    proof: spaces.toSorted().join(', '),
+  };
+}
+
+async function sizeOf(
+  connection: HostConnection,
+  transfer: Transfer,
+  warnings: string[],
+): Promise<DirectorySize | undefined> {
+  try {
+    return await measureDirectory(connection, transfer.source.path, { timeout: measureTimeout });
+  } catch (error) {
+    if (!(error instanceof CommandTimedOut) || transfer.observed === undefined) throw error;
+    warnings.push(`${transfer.id} is too large to be measured here; the plan's figure is used`);
+    return { bytes: transfer.observed.bytes, files: transfer.observed.files };
+  }
+}
+
+/** Transfers to one file system share its room; what was copied there already counts. */
+async function lackingSpace(
+  connection: HostConnection,
+  transfers: readonly Transfer[],
+  sizes: ReadonlyMap<string, DirectorySize>,
+): Promise<{ failures: string[]; seen: string[] }> {
+  const needs = new Map<string, Need>();
+  const free = new Map<string, { bytes: number; inodes: number }>();
+  for (const transfer of transfers) {
+    const size = sizes.get(transfer.id);
+    if (size === undefined) continue;
+    const { path } = transfer.destination;
+    const space = await measureFreeSpace(connection, path);
+    const there = (await measureDirectory(connection, path, { timeout: measureTimeout })) ?? { bytes: 0, files: 0 };
+    const need = needs.get(space.mount) ?? { bytes: 0, files: 0, ids: [] };
+    need.bytes += Math.max(0, size.bytes * 1.1 - there.bytes);
+    need.files += Math.max(0, size.files * 1.1 - there.files);
+    need.ids.push(transfer.id);
+    needs.set(space.mount, need);
+    free.set(space.mount, { bytes: space.freeBytes, inodes: space.freeInodes });
+  }
+  const failures: string[] = [];
+  const seen: string[] = [];
+  for (const [mount, need] of needs) {
+    const room = free.get(mount) ?? { bytes: 0, inodes: 0 };
+    const where = `${connection.host.name}:${mount}`;
+    if (room.bytes < need.bytes) {
+      failures.push(
+        `${where} has ${formatBytes(room.bytes)} free, ${need.ids.join(', ')} need ${formatBytes(need.bytes)}`,
+      );
+    }
+    if (room.inodes < need.files) {
+      failures.push(`${where} has ${room.inodes} inodes free, ${need.ids.join(', ')} need ${Math.ceil(need.files)}`);
+    }
+    seen.push(`${where} ${formatBytes(room.bytes)} free for ${formatBytes(need.bytes)}`);
+  }
+  return { failures, seen };
+}
+
+/** `1.5 GiB`. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  const power = bytes < 1024 ? 0 : Math.min(Math.floor(Math.log(bytes) / Math.log(1024)), units.length - 1);
+  const value = bytes / 1024 ** power;
+  return `${power === 0 || value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${units[power] ?? 'B'}`;
+}

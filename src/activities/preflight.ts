@@ -1,0 +1,67 @@
+import type { Hosts } from '../hosts/contract.ts';
+import { planDigest } from '../plan/digest.ts';
+import type { Plan } from '../plan/plan.ts';
+import { parsePlanData } from '../plan/validate.ts';
+import type { CheckResult, PreflightActivities } from './contract.ts';
+import type { KubernetesApi } from './kubernetes-api.ts';
+import { whileBeating } from './polling.ts';
+import { clusterChecks, componentChecks } from './preflight-cluster.ts';
+import { hostChecks } from './preflight-hosts.ts';
+import { transferChecks } from './preflight-transfers.ts';
+import type { Check, World } from './preflight-world.ts';
+import { openWorld, runCheck } from './preflight-world.ts';
+
+export interface PreflightDeps {
+  api: KubernetesApi;
+  hosts: Hosts;
+}
+
+/** All checks of a plan, in the order in which they are reported. */
+export function checksOf(plan: Plan): Check[] {
+  return [
+    { name: 'plan', run: checkPlan },
+    ...clusterChecks,
+    ...componentChecks(plan.components.map((component) => component.kind)),
+    ...hostChecks,
+    ...transferChecks,
+  ];
+}
+
+/** All checks of a plan against the live world. They only read. */
+export function createPreflightActivities(deps: PreflightDeps): PreflightActivities {
+  return {
+    preflight: ({ plan }) => whileBeating('checking', () => runPreflight(deps, plan)),
+  };
+}
+
+/** The same outside of an activity; `onResult` hears every result as it comes, in order. */
+export async function runPreflight(
+  deps: PreflightDeps,
+  plan: Plan,
+  onResult: (result: CheckResult) => void = () => undefined,
+): Promise<CheckResult[]> {
+  const world = openWorld(plan, deps.api, deps.hosts);
+  const results: CheckResult[] = [];
+  for (const check of checksOf(plan)) {
+    const result = await runCheck(check, world);
+    results.push(result);
+    onResult(result);
+    // Every further check would only say once more that the API does not answer.
+    if (check.name === 'api' && result.state === 'failed' && result.cause?.startsWith('could not be checked') === true)
+      break;
+  }
+  return results;
+}
+
+async function checkPlan(world: World): ReturnType<Check['run']> {
+  const registryHosts = await world
+    .cluster()
+    .then(({ config }) => config.registryHosts)
+    .catch(() => []);
+  const result = parsePlanData(world.plan, { registryHosts });
+  return {
+    failures: result.ok ? [] : result.errors.map((error) => `${error.path}: ${error.message}`),
+    next: 'correct the plan, then: ferry plan --seal FILE',
+    proof: planDigest(world.plan),
+  };
+}
