@@ -23,7 +23,9 @@ mkdir -p "$group/supervisor"
 echo $BASHPID > "$group/supervisor/cgroup.procs"
 child= stopping=
 trap 'stopping=1; [ -n "$child" ] && kill -TERM "$child"' TERM INT
+tries=0
 while :; do
+  began=$SECONDS
   # pods' cgroups of the boot before: kubelet trips over them
   find "$v1"/*/"ferry-$lab-$name" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null
   mkdir -p "$group/machine"
@@ -42,6 +44,11 @@ while :; do
   done
   echo "machine-run: $name exited $code"
   find "$group/machine" -depth -type d -exec rmdir {} + 2>/dev/null
+  if [ $code != 133 ] && [ $code != 0 ] && [ -z "$stopping" ] && [ $((SECONDS - began)) -lt 3 ] && [ $tries -lt 3 ]; then
+    tries=$((tries + 1)) # it did not even boot: seen when several labs start at the same moment
+    sleep 1
+    continue
+  fi
   [ $code = 133 ] && [ -z "$stopping" ] || break
   while [ -e "$state/hold" ]; do sleep 0.1; done # a reboot that does not come back
 done
