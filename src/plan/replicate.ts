@@ -15,13 +15,29 @@ export const replicateInputSchema = z.strictObject({
   verify: z.enum(['metadata', 'sampled', 'full']).default('full'),
   /** KiB/s, 0 = unlimited. Ignored by `final`. */
   limitKiBps: z.int().min(0).default(0),
+  /** Other limits for hours of the day, local time of the source host; the first that holds counts. */
+  schedule: z
+    .array(
+      z.strictObject({
+        from: z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/),
+        to: z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/),
+        limitKiBps: z.int().min(0),
+      }),
+    )
+    .default([]),
   maxPasses: z.int().min(1).default(10),
   /** The final delta must be projected to fit in this many seconds before a live round calls itself fresh. */
   targetFinalSeconds: z.number().min(1).default(60),
+  /** `all` compares the content of every file in every pass; `changed` of those that may have changed since the last pass. */
+  content: z.enum(['changed', 'all']).default('changed'),
   /** Keep passing at an adaptive cadence after convergence until signalled to stop; for copies that stand alone. */
   hold: z.boolean().default(false),
+  /** Shortest pause between passes while holding. */
+  holdSeconds: z.int().min(1).default(60),
   /** Destinations must lie below one of these; the system's own directories are never allowed. Empty: only the transfer's own path. */
   allowedRoots: z.array(absolutePath).default([]),
+  /** Seconds without any progress on either machine after which an attempt is ended and tried again. */
+  stallSeconds: z.int().min(10).default(180),
 });
 export type ReplicateInput = z.infer<typeof replicateInputSchema>;
 export type ReplicateRequest = z.input<typeof replicateInputSchema>;

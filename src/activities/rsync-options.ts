@@ -1,0 +1,229 @@
+import type { CopyChoice } from './transfer-contract.ts';
+
+/** What rsync of one machine can do, from `rsync --version`. */
+export interface RsyncFacts {
+  version: string;
+  acls: boolean;
+  xattrs: boolean;
+  compress: string[];
+}
+
+/** What one machine brings along for a transfer. */
+export interface EndFacts {
+  rsync: RsyncFacts | undefined;
+  /** The file system keeps nanoseconds; undefined where it was not tried. */
+  nanoseconds: boolean | undefined;
+  ciphers: string[];
+  aesInHardware: boolean;
+  /** Digest tools found, with bytes per second of a short trial. */
+  digests: Partial<Record<'sha256' | 'blake2b', number>>;
+  cores: number;
+}
+
+/** What the data asks for. */
+export interface TreeFacts {
+  hardLinks: boolean;
+  acls: boolean;
+  xattrs: boolean;
+  largestFile: number;
+  files: number;
+  bytes: number;
+}
+
+export interface Wishes {
+  mode: 'live' | 'final';
+  sameHost: boolean;
+  limitKiBps: number;
+  /** Bytes per second on the wire that the last unlimited pass reached, 0 = unknown. */
+  linkBytesPerSecond: number;
+}
+
+/** A combination that would lose something: `why` names it, `wayOut` what helps. */
+export class CopyRefused extends Error {
+  override readonly name = 'CopyRefused';
+  readonly wayOut: string;
+
+  constructor(why: string, wayOut: string) {
+    super(why);
+    this.wayOut = wayOut;
+  }
+}
+
+/** Output of `rsync --version`, any version from 2.6 on; undefined when it is not rsync's. */
+export function parseRsyncVersion(text: string): RsyncFacts | undefined {
+  const version = /^rsync\s+version\s+v?(\d+\.\d+(?:\.\d+)?)/m.exec(text)?.[1];
+  if (version === undefined) return undefined;
+  const words = text.replaceAll(/\s+/g, ' ');
+  const list = /Compress list: ([a-z0-9 ]+?) (?:Daemon|rsync|$)/.exec(words)?.[1];
+  return {
+    version,
+    acls: /\bACLs\b/.test(words) && !/\bno ACLs\b/.test(words),
+    xattrs: /\bxattrs\b/.test(words) && !/\bno xattrs\b/.test(words),
+    compress: list === undefined ? ['zlib'] : list.split(' ').filter((name) => name !== 'none'),
+  };
+}
+
+/** True when version `left` is `right` or later. */
+export function isAtLeast(left: string, right: string): boolean {
+  const a = left.split('.').map(Number);
+  const b = right.split('.').map(Number);
+  for (let index = 0; index < 3; index += 1) {
+    const difference = (a[index] ?? 0) - (b[index] ?? 0);
+    if (difference !== 0) return difference > 0;
+  }
+  return true;
+}
+
+const oldestRsync = '3.0.0';
+const blockSize = 16 * 1024;
+/** Above it the list of block digests grows too long for memory. */
+const largestForSmallBlocks = 16 * 1024 ** 3;
+const large = 64 * 1024 ** 2;
+/** Compression pays where the wire is slower than zstd at its fastest on one core. */
+const slowLink = 60 * 1024 ** 2;
+
+/** How to copy, from what both ends can do. Throws CopyRefused where something would be lost. */
+export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFacts, wishes: Wishes): CopyChoice {
+  const reasons: string[] = [];
+  const digest = chooseDigest(source, destination);
+  const cipher = chooseCipher(source, destination);
+  const common = { cipher, digest, reasons };
+  const missing = [source.rsync === undefined && 'the source', destination.rsync === undefined && 'the destination'];
+  if (source.rsync === undefined || destination.rsync === undefined) {
+    reasons.push(`tar over ssh: no rsync on ${missing.filter(Boolean).join(' and ')}; every pass copies everything`);
+    const plain = { nanoseconds: destination.nanoseconds !== false, inplace: false, sparse: true, blockSize: 0 };
+    return { ...common, ...plain, tool: 'tar', compress: 'none', info: false, streams: 1 };
+  }
+  const both = (version: string): boolean =>
+    isAtLeast(source.rsync?.version ?? '0', version) && isAtLeast(destination.rsync?.version ?? '0', version);
+  const versions = `${source.rsync.version} and ${destination.rsync.version}`;
+  if (!both(oldestRsync)) {
+    throw new CopyRefused(
+      `rsync ${versions} is too old to carry ACLs and extended attributes`,
+      `install rsync ${oldestRsync} or later on both machines`,
+    );
+  }
+  refuseLosses(source.rsync, destination.rsync, tree);
+  const nanoseconds = both('3.1.3') && destination.nanoseconds !== false;
+  if (!nanoseconds) {
+    reasons.push(
+      both('3.1.3')
+        ? 'times to the second: the file system of the destination keeps no nanoseconds'
+        : `times compared to the second: rsync ${versions} (3.1.3 compares nanoseconds)`,
+    );
+  }
+  let inplace = both('3.3.0');
+  if (!inplace) reasons.push(`no writing in place: rsync ${versions} cannot do it for files with holes (3.3.0 can)`);
+  if (inplace && tree.hardLinks) {
+    inplace = false;
+    reasons.push(
+      'no writing in place: a file with several names would pass its content on to a name that was replaced',
+    );
+  }
+  const small = tree.largestFile >= large && tree.largestFile <= largestForSmallBlocks;
+  return {
+    ...common,
+    tool: 'rsync',
+    nanoseconds,
+    inplace,
+    sparse: true,
+    blockSize: small ? blockSize : 0,
+    compress: chooseCompression(source.rsync, destination.rsync, wishes, reasons),
+    info: both('3.1.0'),
+    streams: 1,
+  };
+}
+
+function refuseLosses(source: RsyncFacts, destination: RsyncFacts, tree: TreeFacts): void {
+  for (const [end, facts] of [
+    ['source', source],
+    ['destination', destination],
+  ] as const) {
+    const lost = [tree.acls && !facts.acls && 'ACLs', tree.xattrs && !facts.xattrs && 'extended attributes'].filter(
+      (word) => word !== false,
+    );
+    if (lost.length > 0) {
+      throw new CopyRefused(
+        `the tree has ${lost.join(' and ')}, and rsync ${facts.version} of the ${end} was built without them`,
+        `install a complete rsync on the ${end}`,
+      );
+    }
+  }
+}
+
+function chooseCompression(
+  source: RsyncFacts,
+  destination: RsyncFacts,
+  wishes: Wishes,
+  reasons: string[],
+): CopyChoice['compress'] {
+  if (wishes.sameHost) return 'none';
+  const limit = wishes.limitKiBps * 1024;
+  const known = [limit, wishes.linkBytesPerSecond].filter((rate) => rate > 0);
+  const rate = known.length === 0 ? Infinity : Math.min(...known);
+  if (rate >= slowLink) return 'none';
+  const method = (['zstd', 'lz4'] as const).find(
+    (name) => source.compress.includes(name) && destination.compress.includes(name),
+  );
+  if (method === undefined) {
+    // zlib takes longer than the wire on anything but a very slow one.
+    if (rate >= 10 * 1024 ** 2) return 'none';
+    reasons.push('compressed by zlib: the wire is very slow and nothing faster is on both machines');
+    return 'zlib';
+  }
+  reasons.push(`compressed by ${method}: the wire (${Math.round(rate / 1024 ** 2)} MiB/s) is slower than it`);
+  return method;
+}
+
+const ciphersByPreference = [
+  'aes128-gcm@openssh.com',
+  'aes256-gcm@openssh.com',
+  'chacha20-poly1305@openssh.com',
+  'aes128-ctr',
+  'aes256-ctr',
+];
+
+/** Ciphers of the link, the fastest first; the other end picks the first it knows as well. */
+function chooseCipher(source: EndFacts, destination: EndFacts): string {
+  const known = ciphersByPreference.filter((name) => source.ciphers.length === 0 || source.ciphers.includes(name));
+  const isFast = source.aesInHardware && destination.aesInHardware;
+  const sorted = isFast
+    ? known
+    : known.toSorted((a, b) => Number(b.startsWith('chacha')) - Number(a.startsWith('chacha')));
+  return sorted.join(',');
+}
+
+function chooseDigest(source: EndFacts, destination: EndFacts): CopyChoice['digest'] {
+  const speed = (name: 'sha256' | 'blake2b'): number =>
+    Math.min(source.digests[name] ?? 0, destination.digests[name] ?? 0);
+  return speed('blake2b') > speed('sha256') * 1.1 ? 'blake2b' : 'sha256';
+}
+
+/** Options that every pass of a choice has, without source, destination and remote shell. */
+export function rsyncOptions(choice: CopyChoice, limitKiBps: number): string[] {
+  return [
+    '-aHAX',
+    ...(choice.sparse ? ['-S'] : []),
+    '--numeric-ids',
+    '--force',
+    ...(choice.nanoseconds ? ['--modify-window=-1'] : []),
+    ...(choice.inplace ? ['--inplace'] : ['--partial']),
+    ...(choice.blockSize > 0 ? [`--block-size=${choice.blockSize}`] : []),
+    ...compression(choice.compress),
+    ...(limitKiBps > 0 ? [`--bwlimit=${limitKiBps}`] : []),
+    ...(choice.info ? ['--info=progress2,stats2,name0,flist0'] : ['--stats', '--progress']),
+  ];
+}
+
+function compression(method: CopyChoice['compress']): string[] {
+  switch (method) {
+    case 'none':
+      return [];
+    case 'zstd':
+      return ['--compress', '--compress-choice=zstd', '--compress-level=1'];
+    case 'lz4':
+      return ['--compress', '--compress-choice=lz4'];
+    case 'zlib':
+      return ['--compress', '--compress-level=1'];
+  }
+}

@@ -1,0 +1,161 @@
+/** Last known figures of a running rsync. */
+export interface RsyncProgress {
+  bytes: number;
+  /** 0 to 100. */
+  percent: number;
+  bytesPerSecond: number;
+  files: number;
+}
+
+export interface RsyncStats {
+  files: number;
+  filesTransferred: number;
+  deleted: number;
+  totalBytes: number;
+  transferredSize: number;
+  literalBytes: number;
+  matchedBytes: number;
+  sent: number;
+  received: number;
+}
+
+const unitFactors: Record<string, number> = { B: 1, kB: 1000, MB: 1000 ** 2, GB: 1000 ** 3, TB: 1000 ** 4 };
+const progressLine =
+  /(?<bytes>\d[\d,.]*)\s+(?<percent>\d{1,3})%\s+(?<rate>\d+(?:\.\d+)?)(?<unit>[kMGT]?B)\/s\s+[\d:]+(?:\s+\((?:xfr#|xfer#)(?<files>\d+))?/g;
+
+/**
+ * The last progress line in a piece of output, which may begin and end anywhere. Lines that claim more than 100 % or numbers that no
+ * computer counts exactly are passed over.
+ */
+export function parseProgress(text: string): RsyncProgress | undefined {
+  let found: RsyncProgress | undefined;
+  for (const line of text.split(/[\r\n]/)) {
+    for (const match of line.matchAll(progressLine)) {
+      const groups = match.groups ?? {};
+      const bytes = Number((groups['bytes'] ?? '').replaceAll(/[,.]/g, ''));
+      const percent = Number(groups['percent']);
+      if (!Number.isSafeInteger(bytes) || percent > 100) continue;
+      found = {
+        bytes,
+        percent,
+        bytesPerSecond: Number(groups['rate']) * (unitFactors[groups['unit'] ?? ''] ?? 1),
+        files: Number(groups['files'] ?? 0),
+      };
+    }
+  }
+  return found;
+}
+
+const statFields: [keyof RsyncStats, RegExp][] = [
+  ['files', /^Number of files: ([\d,.]+)/m],
+  ['filesTransferred', /^Number of (?:regular )?files transferred: ([\d,.]+)/m],
+  ['deleted', /^Number of deleted files: ([\d,.]+)/m],
+  ['totalBytes', /^Total file size: ([\d,.]+)/m],
+  ['transferredSize', /^Total transferred file size: ([\d,.]+)/m],
+  ['literalBytes', /^Literal data: ([\d,.]+)/m],
+  ['matchedBytes', /^Matched data: ([\d,.]+)/m],
+  ['sent', /^Total bytes sent: ([\d,.]+)/m],
+  ['received', /^Total bytes received: ([\d,.]+)/m],
+];
+
+/** The summary that `--stats` prints; what is absent counts as 0. Undefined when there is none. */
+export function parseStats(text: string): RsyncStats | undefined {
+  if (!/^Number of files: /m.test(text)) return undefined;
+  const stats: RsyncStats = {
+    files: 0,
+    filesTransferred: 0,
+    deleted: 0,
+    totalBytes: 0,
+    transferredSize: 0,
+    literalBytes: 0,
+    matchedBytes: 0,
+    sent: 0,
+    received: 0,
+  };
+  for (const [field, expression] of statFields) {
+    const value = Number((expression.exec(text)?.[1] ?? '0').replaceAll(/[,.]/g, ''));
+    stats[field] = Number.isSafeInteger(value) ? value : 0;
+  }
+  return stats;
+}
+
+/** Exit codes as rsync documents them. */
+const meanings: Record<number, string> = {
+  1: 'syntax or usage error',
+  2: 'protocol incompatibility',
+  3: 'errors selecting input/output files, dirs',
+  4: 'requested action not supported',
+  5: 'error starting client-server protocol',
+  10: 'error in socket I/O',
+  11: 'error in file I/O',
+  12: 'error in rsync protocol data stream',
+  13: 'errors with program diagnostics',
+  14: 'error in IPC code',
+  20: 'received SIGUSR1 or SIGINT',
+  21: 'some error returned by waitpid()',
+  22: 'error allocating core memory buffers',
+  23: 'partial transfer due to error',
+  24: 'partial transfer due to vanished source files',
+  25: 'the --max-delete limit stopped deletions',
+  30: 'timeout in data send/receive',
+  35: 'timeout waiting for daemon connection',
+  255: 'the ssh connection failed',
+};
+
+export interface RsyncEnd {
+  /**
+   * done: everything copied. vanished: files went away under a live pass. again: heals by itself. no-space, busy, refused, partial,
+   * broken: somebody must look.
+   */
+  kind: 'done' | 'vanished' | 'again' | 'no-space' | 'busy' | 'refused' | 'partial' | 'broken';
+  /** Code with its documented meaning, and what rsync said. */
+  why: string;
+}
+
+/** Printed by the forced command of the destination. */
+export const gateBusy = 'ferry: busy';
+export const gateRefused = 'ferry: refused';
+
+/** What an exit code of rsync means for a transfer, with the lines of its stderr. 24 is only right while the source is in use. */
+export function judgeExit(code: number, stderr: string, isLive: boolean): RsyncEnd {
+  const said = sayings(stderr);
+  const why = `rsync ended with ${code} (${meanings[code] ?? 'not documented'})${said === '' ? '' : `: ${said}`}`;
+  if (code === 0) return { kind: 'done', why: '' };
+  if (stderr.includes(gateBusy)) return { kind: 'busy', why };
+  if (stderr.includes(gateRefused)) return { kind: 'refused', why };
+  if (/No space left on device|Disk quota exceeded/.test(stderr)) return { kind: 'no-space', why };
+  if (code === 24) return { kind: isLive ? 'vanished' : 'partial', why };
+  if (code === 23) return { kind: isLive && onlyVanished(stderr) ? 'vanished' : 'partial', why };
+  if (/Host key verification failed|Permission denied \(|REMOTE HOST IDENTIFICATION/.test(stderr)) {
+    return { kind: 'refused', why };
+  }
+  if ([10, 12, 20, 21, 30, 35, 255].includes(code) || code > 128) return { kind: 'again', why };
+  return { kind: 'broken', why };
+}
+
+const vanishedLine =
+  /file has vanished|link_stat .* failed: No such file or directory|some files vanished|some files\/attrs were not transferred/;
+
+function onlyVanished(stderr: string): boolean {
+  const lines = stderr.split('\n').filter((line) => line.trim() !== '');
+  return lines.length > 0 && lines.every((line) => vanishedLine.test(line));
+}
+
+const sayingsKept = 8;
+
+/** The first error lines, without ssh's banners and rsync's closing line. */
+function sayings(stderr: string): string {
+  const lines = stderr
+    .split('\n')
+    .map((line) => line.trim())
+    .filter(
+      (line) => line !== '' && !/^rsync error: .*\(code \d+\)/.test(line) && !/^Warning: Permanently added/.test(line),
+    );
+  const rest = lines.length > sayingsKept ? `; and ${lines.length - sayingsKept} more lines` : '';
+  return (
+    lines
+      .slice(0, sayingsKept)
+      .map((line) => line.slice(0, 300))
+      .join('; ') + rest
+  );
+}

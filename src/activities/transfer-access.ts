@@ -1,0 +1,231 @@
+import type { HostConnection } from '../hosts/contract.ts';
+import { quote } from '../hosts/quote.ts';
+import type { ReplicateInput } from '../plan/replicate.ts';
+import { needsHuman } from './failures.ts';
+import { parseFields, runScript } from './host-script.ts';
+import { gateBusy, gateRefused } from './rsync-output.ts';
+import type { TransferNames } from './transfer-names.ts';
+
+/** Name under which the source's ssh knows the destination; nothing of the plan stands in an argument. */
+export const remoteTarget = 'ferry:data/';
+
+/** How the source reaches the destination: a key of this transfer alone, pinned host keys, a fast cipher. */
+export async function grantAccess(
+  source: HostConnection,
+  destination: HostConnection,
+  request: ReplicateInput,
+  names: TransferNames,
+  options: { destinationPath: string; cipher: string },
+): Promise<void> {
+  const publicKey = await makeKey(source, names);
+  const addresses = await addressesOf(source, request);
+  await source.writeFile(`${names.directory}/known_hosts`, knownHosts(request), 0o600);
+  await source.writeFile(`${names.directory}/ssh_config`, sshConfig(request, names, options.cipher), 0o600);
+  await runScript(destination, 'making room for the gate', 'umask 077; mkdir -p -- "$1" "$2"', [
+    names.directory,
+    names.claim,
+  ]);
+  await destination.writeFile(`${names.directory}/gate`, gateScript(options.destinationPath, names), 0o700);
+  await destination.writeFile(`${names.directory}/claim`, `${names.claim}\n`, 0o600);
+  const line = `restrict,from="${addresses.join(',')}",command="${names.directory}/gate" ${publicKey} ${keyComment(names.key)}`;
+  const answer = await runScript(destination, 'admitting the source', admitScript, [names.key, line]);
+  if (answer.includes('elsewhere=')) {
+    throw needsHuman({
+      what: `${destination.host.name} does not read keys from ~/.ssh/authorized_keys`,
+      cause: `its sshd has AuthorizedKeysFile ${parseFields(answer).get('elsewhere') ?? ''}`,
+      untouched: 'no data was copied',
+      next: `add .ssh/authorized_keys to AuthorizedKeysFile on ${destination.host.name}, then resume`,
+    });
+  }
+}
+
+/** Takes key and gate away on both machines; does nothing where they are gone already. */
+export async function revokeAccess(connection: HostConnection, names: TransferNames): Promise<void> {
+  await runScript(connection, 'taking the key away', revokeScript, [names.key, names.directory]);
+}
+
+/**
+ * Ends a process of this transfer that still holds the lock of the destination: the orphan of a cut link. Afterwards the lock is free.
+ * Answers whether there was one.
+ */
+export async function evictWriter(destination: HostConnection, names: TransferNames): Promise<boolean> {
+  const answer = await runScript(destination, 'ending the writer', evictScript, [names.claim], { timeout: 60_000 });
+  return answer.includes('evicted');
+}
+
+function keyComment(key: string): string {
+  return `ferry:${key}`;
+}
+
+async function makeKey(source: HostConnection, names: TransferNames): Promise<string> {
+  const script = String.raw`umask 077; mkdir -p -- "$1" && cd -- "$1" || exit 1
+[ -s id ] && [ -s id.pub ] || { rm -f id id.pub; ssh-keygen -q -t ed25519 -N '' -C "$2" -f id || exit 1; }
+cut -d' ' -f1,2 id.pub`;
+  const text = await runScript(source, 'making a key', script, [names.directory, keyComment(names.key)]);
+  const key = text.trim();
+  if (!/^ssh-ed25519 [A-Za-z0-9+/=]+$/.test(key)) {
+    throw new TypeError(`ssh-keygen on ${source.host.name} gave no ed25519 key`);
+  }
+  return key;
+}
+
+/** Addresses from which the source will come, as the destination sees it. */
+async function addressesOf(source: HostConnection, request: ReplicateInput): Promise<string[]> {
+  const script = String.raw`to=$(getent ahosts "$1" | cut -d' ' -f1 | head -n 1); [ -n "$to" ] || to=$1
+ip -o route get "$to" | sed -n 's/.* src \([^ ]*\).*/\1/p'`;
+  const text = await runScript(source, 'asking for the way to the destination', script, [request.destination.address]);
+  const candidates = [text.trim(), request.source.address].filter((address) => /^[0-9a-fA-F.:]+$/.test(address));
+  if (candidates.length === 0)
+    throw new TypeError(`no address of ${request.source.name} towards ${request.destination.name}`);
+  return [...new Set(candidates)];
+}
+
+function knownHosts(request: ReplicateInput): string {
+  return request.destination.hostKeys.map((key) => `ferry ${key}\n`).join('');
+}
+
+function sshConfig(request: ReplicateInput, names: TransferNames, cipher: string): string {
+  const { address, port, user } = request.destination;
+  if (!/^[A-Za-z0-9][A-Za-z0-9.:-]*$/.test(address)) throw new TypeError(`not an address: ${JSON.stringify(address)}`);
+  const settings: [string, string | number][] = [
+    ['HostName', address],
+    ['Port', port],
+    ['User', user],
+    ['HostKeyAlias', 'ferry'],
+    ['IdentityFile', `${names.directory}/id`],
+    ['IdentitiesOnly', 'yes'],
+    ['UserKnownHostsFile', `${names.directory}/known_hosts`],
+    ['GlobalKnownHostsFile', '/dev/null'],
+    ['StrictHostKeyChecking', 'yes'],
+    ['CheckHostIP', 'no'],
+    ['BatchMode', 'yes'],
+    ['PreferredAuthentications', 'publickey'],
+    ['ClearAllForwardings', 'yes'],
+    ['ForwardAgent', 'no'],
+    ['ForwardX11', 'no'],
+    ['ControlPath', 'none'],
+    ['ConnectTimeout', 15],
+    ['ServerAliveInterval', 10],
+    ['ServerAliveCountMax', 3],
+    ['Compression', 'no'],
+    ['Ciphers', cipher],
+    ['LogLevel', 'ERROR'],
+  ];
+  return `Host ferry\n${settings.map(([name, value]) => `  ${name} ${value}\n`).join('')}`;
+}
+
+/**
+ * Forced command of the key: an rsync that receives into one directory, with options of a known kind, and only while nobody else writes
+ * there. The name `data/` stands for the directory, so no path of the source's choice is ever used.
+ */
+export function gateScript(destinationPath: string, names: TransferNames): string {
+  return String.raw`#!/bin/sh
+refuse() { echo "${gateRefused}: $1" >&2; exit 98; }
+set -f
+umask 077
+data=${quote(destinationPath)}
+claim=${quote(names.claim)}
+lock() {
+  [ -d "$data" ] && [ "$(realpath -- "$data")" = "$data" ] || refuse 'the destination is gone or was replaced'
+  exec 9>>"$claim/lock"
+  flock -n 9 || { echo "${gateBusy}: another process writes there" >&2; exit 97; }
+  echo $$ >"$claim/writer"
+  cd -- "$data" || refuse 'the destination cannot be entered'
+}
+asked=$SSH_ORIGINAL_COMMAND
+case "$asked" in
+  ferry-check) echo ferry-ready; exit 0 ;;
+  ferry-tar) lock; exec tar --extract --file=- --preserve-permissions --same-owner --numeric-owner --acls --xattrs '--xattrs-include=*' --delay-directory-restore --overwrite --recursive-unlink ;;
+  *[!-A-Za-z0-9\ .,=/@_:]*) refuse 'odd characters' ;;
+  'rsync --server '*) ;;
+  *) refuse 'only a transfer comes in here' ;;
+esac
+set -- $asked
+shift 2
+count=$#
+place=0
+while [ "$place" -lt "$count" ]; do
+  word=$1
+  shift
+  place=$((place + 1))
+  if [ "$place" -eq "$count" ]; then
+    [ "$word" = data/ ] || refuse 'another directory'
+    continue
+  fi
+  if [ "$place" -eq $((count - 1)) ]; then
+    [ "$word" = . ] || refuse 'another form'
+    continue
+  fi
+  case "$word" in
+    --delete | --delete-before | --delete-during | --delete-delay | --delete-after) ;;
+    --force | --numeric-ids | --inplace | --partial | --stats | --fsync | --ignore-times | --no-r | --new-compress | --old-compress) ;;
+    --info=* | --bwlimit=* | --modify-window=* | --compress-level=* | --compress-choice=* | --block-size=* | --checksum-choice=* | --log-format=* | --timeout=*)
+      case "$word" in */*) refuse 'a path in an option' ;; esac ;;
+    -B[0-9]* | -@*) case "$word" in -?*[!-0-9]*) refuse 'an odd number' ;; esac ;;
+    --*) refuse "the option $word" ;;
+    -*)
+      letters=${'$'}{word#-}
+      letters=${'$'}{letters%%e.*}
+      case "$letters" in *[!lHogDtpAXrRISWcvzn]*) refuse "the options $word" ;; esac ;;
+    *) refuse "the word $word" ;;
+  esac
+  set -- "$@" "$word"
+done
+lock
+exec rsync --server "$@" . ./
+`;
+}
+
+const admitScript = String.raw`
+umask 077
+files=$(sshd -T 2>/dev/null | sed -n 's/^authorizedkeysfile //p'); [ -n "$files" ] || files=$(/usr/sbin/sshd -T 2>/dev/null | sed -n 's/^authorizedkeysfile //p')
+case "$files" in ''|*.ssh/authorized_keys*) ;; *) echo "elsewhere=$files"; return 0;; esac
+home=$(getent passwd "$(id -un)" | cut -d: -f6)
+mkdir -p -- "$home/.ssh" /var/lib/ferry && exec 8>>/var/lib/ferry/keys.lock && flock -w 30 8 || return 1
+file=$home/.ssh/authorized_keys
+[ -e "$file" ] || : >"$file"
+# Keys of transfers that ended without taking theirs away: no directory, or silent for an hour and nobody holds the lock.
+for other in $(sed -n 's/.* ferry:\([a-z0-9-]*\)$/\1/p' "$file"); do
+  [ "$other" = "$1" ] && continue
+  dir=/var/lib/ferry/transfers/$other
+  if [ -d "$dir" ]; then
+    [ -n "$(find "$dir" -maxdepth 0 -mmin +60)" ] || continue
+    claim=$(cat "$dir/claim" 2>/dev/null)
+    [ -z "$claim" ] || [ ! -e "$claim/lock" ] || flock -n "$claim/lock" true || continue
+    rm -rf -- "$dir"
+  fi
+  new=$(mktemp -- "$file.XXXXXX") && cp -p -- "$file" "$new" && { grep -v " ferry:$other\$" "$file" >"$new"; mv -f -- "$new" "$file"; }
+done
+new=$(mktemp -- "$file.XXXXXX") && cp -p -- "$file" "$new" || return 1
+{ sed -e '$a\' "$file" | grep -v " ferry:$1\$"; printf '%s\n' "$2"; } >"$new"
+grep -q " ferry:$1\$" "$new" && mv -f -- "$new" "$file" || return 1
+touch -- "/var/lib/ferry/transfers/$1"
+command -v restorecon >/dev/null && restorecon "$file" 2>/dev/null
+:`;
+
+const revokeScript = String.raw`
+umask 077
+home=$(getent passwd "$(id -un)" | cut -d: -f6); file=$home/.ssh/authorized_keys
+if grep -q " ferry:$1\$" "$file" 2>/dev/null; then
+  exec 8>>/var/lib/ferry/keys.lock && flock -w 30 8 || return 1
+  new=$(mktemp -- "$file.XXXXXX") && cp -p -- "$file" "$new" || return 1
+  grep -v " ferry:$1\$" "$file" >"$new"; mv -f -- "$new" "$file" || return 1
+  ! grep -q " ferry:$1\$" "$file" || return 1
+fi
+rm -rf -- "$2"
+`;
+
+/** The writer is known by the lock that it holds open, never by its number alone. */
+const evictScript = String.raw`
+[ -d "$1" ] || return 0
+lock=$1/lock
+free() { flock -n "$lock" true; }
+[ -e "$lock" ] || return 0
+free && return 0
+holders() { find /proc/[0-9]*/fd -maxdepth 1 -lname "$lock" 2>/dev/null | cut -d/ -f3 | sort -u; }
+for signal in TERM KILL; do
+  for pid in $(holders); do kill -s "$signal" "$pid" 2>/dev/null; done
+  for i in 1 2 3 4 5 6 7 8; do free && { echo evicted; return 0; }; sleep 0.5; done
+done
+return 1
+`;

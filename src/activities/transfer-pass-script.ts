@@ -1,0 +1,91 @@
+/**
+ * One pass on the source, run as a job. Arguments: state directory, source, target, `since` (`none`: nothing was there before; `all`:
+ * compare every content; else a time for `find -newerct`), lock file for a target on the same machine or `-`, `flush` (`tree` or
+ * `everything`), then rsync's options.
+ *
+ * The source's file system is flushed first: pages that a memory-mapped writer dirtied are write-protected by it, so that whoever
+ * writes after this moment moves the change time. The files that changed since the last pass began are compared by content, because
+ * size and times of such a file prove nothing; only the others may be judged by size and time.
+ */
+export const passScript = String.raw`#!/bin/sh
+set -u
+state=$1 source=$2 target=$3 since=$4 lock=$5 flush=$6
+shift 6
+export LC_ALL=C RSYNC_RSH="ssh -F $state/ssh_config"
+cd / || exit 99
+rm -f "$state"/out.* "$state"/err.* "$state"/list "$state"/sizes "$state"/sizes.sum "$state"/codes "$state"/steps "$state"/moment
+step() { echo "$1 $(date +%s.%N)" >>"$state/steps"; }
+read -r up rest </proc/uptime
+echo "$(date +%s.%N) $up $(cat /proc/sys/kernel/random/boot_id)" >"$state/moment"
+step flushing
+if [ "$flush" = tree ]; then sync -f "$source" 2>/dev/null || sync; else sync; fi
+copy() { # name, rsync's arguments
+  name=$1
+  shift
+  if [ "$lock" = - ]; then rsync "$@"; else flock -n -E 97 "$lock" rsync "$@"; fi >"$state/out.$name" 2>"$state/err.$name"
+  code=$?
+  echo "$name $code" >>"$state/codes"
+  return "$code"
+}
+case "$since" in
+  none) ;;
+  all) set -- "$@" --checksum ;;
+  *)
+    step comparing
+    (cd "$source" && find . -type f -newerct "@$since" '(' -fprintf "$state/sizes" '%s\n' , -fprintf "$state/list" '%P\0' ')') 2>"$state/err.list"
+    echo "list $?" >>"$state/codes"
+    if [ -s "$state/list" ]; then
+      step copying
+      copy doubtful "$@" --ignore-times --ignore-missing-args --from0 "--files-from=$state/list" "$source/" "$target"
+      case $? in 0 | 23 | 24) ;; *) step ended; exit 1 ;; esac
+    fi
+    ;;
+esac
+step copying
+copy rest "$@" --delete-delay "$source/" "$target"
+code=$?
+step ended
+exit "$code"
+`;
+
+/** What an observer asks every few seconds. Arguments: unit, job directory, state directory, source. */
+export const watchScript = String.raw`
+unit=$1 job=$2 state=$3 source=$4 current=
+systemctl show -p ActiveState "$unit"
+[ -f "$job/exit" ] && echo "exit=$(cat "$job/exit")"
+[ -f "$job/token" ] && echo "token=$(cat "$job/token")"
+echo "step=$(tail -n 1 "$state/steps" 2>/dev/null)"
+for name in doubtful rest; do
+  [ -f "$state/out.$name" ] && echo "$name=$(tail -c 300 "$state/out.$name" | tr '\r\n' '  ')"
+done
+if [ -f "$state/sizes" ] && [ ! -f "$state/sizes.sum" ] && grep -q copying "$state/steps"; then
+  awk '{ s += $1 } END { printf "%.0f %d\n", s, NR }' "$state/sizes" >"$state/sizes.sum"
+fi
+[ -f "$state/sizes.sum" ] && echo "doubt=$(cat "$state/sizes.sum")"
+group=$(systemctl show -p ControlGroup "$unit" | cut -d= -f2-)
+if [ -n "$group" ]; then
+  for procs in "/sys/fs/cgroup$group/cgroup.procs" "/sys/fs/cgroup/systemd$group/cgroup.procs" "/sys/fs/cgroup/unified$group/cgroup.procs"; do
+    [ -r "$procs" ] && break
+  done
+  work=0
+  for pid in $(cat "$procs" 2>/dev/null); do
+    for n in $(sed -n 's/^[rw]char: //p' "/proc/$pid/io" 2>/dev/null); do work=$((work + n)); done
+    for n in $(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f12,13); do work=$((work + 65536 * n)); done
+    file=$(readlink "/proc/$pid"/fd/* 2>/dev/null | grep -F -- "$source/" | head -n 1)
+    [ -n "$file" ] && current=$file
+  done
+  echo "work=$work"
+  [ -n "$current" ] && echo "file=$current"
+fi
+:
+`;
+
+/** How far the writer on the destination is, when the source waits for it. Argument: directory of the claim. */
+export const watchWriterScript = String.raw`
+work=0
+for pid in $(find /proc/[0-9]*/fd -maxdepth 1 -lname "$1/lock" 2>/dev/null | cut -d/ -f3 | sort -u); do
+  for n in $(sed -n 's/^[rw]char: //p' "/proc/$pid/io" 2>/dev/null); do work=$((work + n)); done
+  for n in $(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f12,13); do work=$((work + 65536 * n)); done
+done
+echo "work=$work"
+`;

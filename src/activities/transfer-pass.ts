@@ -1,0 +1,399 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CancelledFailure } from '@temporalio/common';
+import type { HostConnection, Jobs } from '../hosts/contract.ts';
+import { jobDirectory, unitOf } from '../hosts/jobs.ts';
+import { needsHuman, permanent, transient } from './failures.ts';
+import { parseFields, runScript } from './host-script.ts';
+import type { TransferScope } from './transfer-scope.ts';
+import { rsyncOptions } from './rsync-options.ts';
+import type { RsyncEnd, RsyncStats } from './rsync-output.ts';
+import { judgeExit, parseProgress, parseStats } from './rsync-output.ts';
+import { evictWriter, remoteTarget } from './transfer-access.ts';
+import type { CopyProgress, PassInput, PassReport } from './transfer-contract.ts';
+import { size } from './transfer-guard.ts';
+import type { Marker } from './transfer-marker.ts';
+import { readMarker, writeMarker } from './transfer-marker.ts';
+import type { TransferNames } from './transfer-names.ts';
+import { passScript, watchScript, watchWriterScript } from './transfer-pass-script.ts';
+import type { Moment } from './transfer-probe.ts';
+import { doubtfulSince, lookAtDestination, momentNow } from './transfer-probe.ts';
+
+const watchInterval = 2000;
+/** The machine may be away for this long before the attempt is given up; the copy itself goes on. */
+const patienceWithSource = 60_000;
+/** Source silent for this long: ask the destination before calling it a stall. */
+const askWriterAfter = 15_000;
+/** Less work than this is a keep-alive, not progress. */
+const workThatCounts = 256 * 1024;
+
+export interface PassEnds {
+  source: HostConnection;
+  destination: HostConnection;
+  /** Resolved. */
+  sourcePath: string;
+  destinationPath: string;
+  sameHost: boolean;
+  /** File systems are mounted inside the source: all must be flushed. */
+  nestedMounts: boolean;
+}
+
+/** Starts or re-attaches to the pass and watches it to its end. */
+export async function runRsyncPass(
+  jobs: Jobs,
+  ends: PassEnds,
+  input: PassInput,
+  names: TransferNames,
+  scope: TransferScope,
+): Promise<PassReport> {
+  const marker = await ownMarker(ends, input, names);
+  const seen = await watch(ends, names);
+  if (seen.active && seen.token !== scope.token) await endPass(jobs, ends, names);
+  if (!seen.active && seen.token !== undefined && seen.token !== scope.token) await jobs.clear(ends.source, names.job);
+  if (seen.token !== scope.token) await startPass(jobs, ends, input, names, marker, scope.token);
+  try {
+    await observe(jobs, ends, input, names, scope);
+    return await conclude(jobs, ends, input, names, marker);
+  } catch (error) {
+    if (isStopWanted(scope)) {
+      await endPass(jobs, ends, names);
+      throw error instanceof CancelledFailure ? error : new CancelledFailure('the copy was cancelled and is stopped');
+    }
+    throw error;
+  }
+}
+
+/** Ends the pass on both machines and proves that nothing writes any more. */
+export async function endPass(jobs: Jobs, ends: PassEnds, names: TransferNames): Promise<void> {
+  await Promise.all([jobs.stop(ends.source, names.job), evictWriter(ends.destination, names)]);
+  await jobs.clear(ends.source, names.job);
+  await evictWriter(ends.destination, names);
+}
+
+/** A worker that shuts down leaves the copy running: another one takes over. */
+function isStopWanted(scope: TransferScope): boolean {
+  const details = scope.cancellation();
+  return details !== undefined && (details.cancelRequested || details.paused);
+}
+
+async function ownMarker(ends: PassEnds, input: PassInput, names: TransferNames): Promise<Marker> {
+  const marker = await readMarker(ends.destination, names);
+  if (marker?.transfer !== input.request.transfer.id || marker.migration !== input.request.migration) {
+    throw needsHuman({
+      what: `${input.request.transfer.id} was not copied`,
+      cause: `the marker of ${ends.destination.host.name}:${ends.destinationPath} is gone`,
+      untouched: 'source and destination are as they were',
+      next: 'start the copy again; it looks at everything anew',
+    });
+  }
+  return marker;
+}
+
+async function startPass(
+  jobs: Jobs,
+  ends: PassEnds,
+  input: PassInput,
+  names: TransferNames,
+  marker: Marker,
+  token: string,
+): Promise<void> {
+  const { source } = ends;
+  if (await evictWriter(ends.destination, names)) await sleep(200);
+  await runScript(ends.destination, 'noting the pass', 'touch -- "$1"', [
+    ends.sameHost ? names.claim : names.directory,
+  ]);
+  await runScript(source, 'making room for the pass', 'umask 077; mkdir -p -- "$1"', [names.directory]);
+  await source.writeFile(`${names.directory}/pass`, passScript, 0o700);
+  const target = ends.sameHost ? `${ends.destinationPath}/` : remoteTarget;
+  const since = await sinceOf(ends, input, marker);
+  const gentle = input.mode === 'live' ? ['nice', '-n', '10', 'ionice', '-c', '2', '-n', '7'] : [];
+  await jobs.start(source, {
+    name: names.job,
+    token,
+    argv: [
+      ...gentle,
+      'sh',
+      `${names.directory}/pass`,
+      names.directory,
+      ends.sourcePath === '/' ? '' : ends.sourcePath,
+      target,
+      since,
+      ends.sameHost ? `${names.claim}/lock` : '-',
+      ends.nestedMounts ? 'everything' : 'tree',
+      ...rsyncOptions(input.choice, input.limitKiBps),
+    ],
+  });
+}
+
+async function sinceOf(ends: PassEnds, input: PassInput, marker: Marker): Promise<string> {
+  const { firstEntry } = await lookAtDestination(ends.destination, ends.destinationPath);
+  if (firstEntry === undefined) return 'none';
+  if (input.content === 'all') return 'all';
+  return doubtfulSince(marker.base, await momentNow(ends.source));
+}
+
+interface Seen {
+  active: boolean;
+  exit: number | undefined;
+  token: string | undefined;
+  step: CopyProgress['step'];
+  bytes: number;
+  files: number;
+  bytesPerSecond: number;
+  doubtBytes: number;
+  work: number;
+  file: string | undefined;
+}
+
+async function watch(ends: PassEnds, names: TransferNames): Promise<Seen> {
+  const args = [unitOf(names.job), jobDirectory(names.job), names.directory, ends.sourcePath];
+  const fields = parseFields(await runScript(ends.source, 'watching the pass', watchScript, args, { timeout: 30_000 }));
+  const parts = ['doubtful', 'rest'].map((name) => parseProgress(fields.get(name) ?? ''));
+  const exit = fields.get('exit');
+  const state = fields.get('ActiveState');
+  const step = (fields.get('step') ?? '').split(' ')[0];
+  return {
+    active: state !== 'inactive' && state !== 'failed',
+    exit: exit === undefined ? undefined : Number(exit),
+    token: fields.get('token'),
+    step:
+      step === 'flushing' || step === 'comparing' || step === 'copying'
+        ? step
+        : step === 'ended'
+          ? 'ending'
+          : 'starting',
+    bytes: parts.reduce((sum, part) => sum + (part?.bytes ?? 0), 0),
+    files: parts.reduce((sum, part) => sum + (part?.files ?? 0), 0),
+    bytesPerSecond: parts.findLast((part) => part !== undefined)?.bytesPerSecond ?? 0,
+    doubtBytes: Number((fields.get('doubt') ?? '0').split(' ')[0]),
+    work: Number(fields.get('work') ?? 0),
+    file: fields.get('file')?.slice(ends.sourcePath.length + 1),
+  };
+}
+
+/** Reports until the job has ended. Gives up when neither machine does anything, or the source stays away. */
+async function observe(
+  jobs: Jobs,
+  ends: PassEnds,
+  input: PassInput,
+  names: TransferNames,
+  scope: TransferScope,
+): Promise<void> {
+  let answeredAt = Date.now();
+  let movedAt = Date.now();
+  let last: Seen | undefined;
+  let bytes = 0;
+  let writerWork = 0;
+  for (;;) {
+    scope.signal?.throwIfAborted();
+    try {
+      const seen = await watch(ends, names);
+      answeredAt = Date.now();
+      bytes = Math.max(bytes, seen.bytes);
+      scope.heartbeat(progressOf(input, names, seen, bytes));
+      if (!seen.active) return;
+      if (last === undefined || seen.bytes !== last.bytes || seen.work - last.work >= workThatCounts) {
+        movedAt = Date.now();
+        last = seen;
+      } else if (Date.now() - movedAt > askWriterAfter) {
+        const work = await writerProgress(ends, names);
+        if (Math.abs(work - writerWork) >= workThatCounts) movedAt = Date.now();
+        writerWork = work;
+      }
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== 'HostUnreachable') throw error;
+      scope.heartbeat({ pass: input.pass, waiting: error.message });
+      if (Date.now() - answeredAt > patienceWithSource) throw error;
+    }
+    if (Date.now() - movedAt > input.request.stallSeconds * 1000) {
+      await endPass(jobs, ends, names);
+      throw transient({
+        what: `the copy of ${input.request.transfer.id} stood still`,
+        cause: `neither machine moved or read anything for ${input.request.stallSeconds} s`,
+        untouched: 'what was copied stays and is used by the next attempt',
+        next: 'it is tried again by itself; if it repeats, look at disks and network of both machines',
+      });
+    }
+    await sleep(watchInterval, undefined, { ...(scope.signal && { signal: scope.signal }) });
+  }
+}
+
+async function writerProgress(ends: PassEnds, names: TransferNames): Promise<number> {
+  const text = await runScript(ends.destination, 'watching the writer', watchWriterScript, [names.claim]);
+  return Number(parseFields(text).get('work') ?? 0);
+}
+
+function progressOf(input: PassInput, names: TransferNames, seen: Seen, bytes: number): CopyProgress {
+  const total = Math.max(bytes, seen.doubtBytes > 0 ? seen.doubtBytes : input.expectedBytes);
+  const left = total - bytes;
+  return {
+    pass: input.pass,
+    step: seen.step,
+    bytes,
+    total,
+    files: seen.files,
+    bytesPerSecond: seen.bytesPerSecond,
+    ...(seen.bytesPerSecond > 0 && { etaSeconds: Math.round(left / seen.bytesPerSecond) }),
+    ...(seen.file !== undefined && { currentFile: seen.file }),
+    job: names.job,
+  };
+}
+
+const resultScript = String.raw`
+cd -- "$1" || return 1
+echo "moment=$(cat moment 2>/dev/null)"
+echo "codes=$(tr '\n' ';' <codes 2>/dev/null)"
+echo "steps=$(tr '\n' ';' <steps 2>/dev/null)"
+[ -f sizes ] && echo "doubtful=$(wc -l <sizes)"
+for name in doubtful rest list; do
+  echo "=== out $name"; tail -c 3000 "out.$name" 2>/dev/null
+  echo; echo "=== err $name"; head -c 8000 "err.$name" 2>/dev/null; echo
+done
+:
+`;
+
+/** Reads what the ended job left, judges it, and moves the base of the destination forward. */
+async function conclude(
+  jobs: Jobs,
+  ends: PassEnds,
+  input: PassInput,
+  names: TransferNames,
+  marker: Marker,
+): Promise<PassReport> {
+  const text = await runScript(ends.source, 'reading the result of the pass', resultScript, [names.directory]);
+  const fields = parseFields(text.split('=== out')[0] ?? '');
+  const codes = new Map(
+    (fields.get('codes') ?? '').split(';').flatMap((line): [string, number][] => {
+      const [name, code] = line.split(' ');
+      return name === undefined || code === undefined ? [] : [[name, Number(code)]];
+    }),
+  );
+  const rest = codes.get('rest');
+  const isLive = input.mode === 'live';
+  const worst = [...codes]
+    .filter(([name, code]) => code !== 0 && (name !== 'list' || !isLive))
+    .map(([name, code]) => judgeExit(code, section(text, 'err', name), isLive))
+    .toSorted((left, right) => severity(right) - severity(left))[0];
+  const end: RsyncEnd =
+    worst ?? (rest === undefined ? { kind: 'again', why: 'the copy was interrupted' } : { kind: 'done', why: '' });
+  if (end.kind !== 'done' && end.kind !== 'vanished') {
+    await jobs.clear(ends.source, names.job);
+    throw await failureOf(end, ends, input);
+  }
+  const [epoch = '0', uptime = '0', bootId = ''] = (fields.get('moment') ?? '').split(' ');
+  const moment: Moment = { epoch, uptime: Number(uptime), bootId };
+  await writeMarker(ends.destination, names, { ...marker, state: 'incomplete', base: moment });
+  const report = reportOf(input, text, fields, end.kind === 'vanished');
+  await jobs.clear(ends.source, names.job);
+  return report;
+}
+
+function section(text: string, kind: 'out' | 'err', name: string): string {
+  const begin = text.indexOf(`=== ${kind} ${name}\n`);
+  if (begin === -1) return '';
+  const from = begin + `=== ${kind} ${name}\n`.length;
+  const to = text.indexOf('\n=== ', from);
+  return text.slice(from, to === -1 ? undefined : to);
+}
+
+function severity(end: RsyncEnd): number {
+  return ['done', 'vanished', 'again', 'partial', 'busy', 'broken', 'refused', 'no-space'].indexOf(end.kind);
+}
+
+async function failureOf(end: RsyncEnd, ends: PassEnds, input: PassInput): Promise<Error> {
+  const { id } = input.request.transfer;
+  const there = `${ends.destination.host.name}:${ends.destinationPath}`;
+  const what = `the copy of ${id} failed`;
+  const untouched =
+    'the source is untouched; the destination stays marked incomplete, what was copied is used by the next attempt';
+  switch (end.kind) {
+    case 'no-space': {
+      const room = await lookAtDestination(ends.destination, ends.destinationPath);
+      const inodes = room.freeInodes === undefined ? '' : ` and ${room.freeInodes} inodes`;
+      const cause = `no space at ${there}: ${size(room.freeBytes)}${inodes} are free, the source has ${size(input.expectedBytes)}; ${end.why}`;
+      return needsHuman({ what, cause, untouched, next: `make room on ${ends.destination.host.name}, then resume` });
+    }
+    case 'busy':
+      return transient({
+        what,
+        cause: `another process writes to ${there}`,
+        untouched,
+        next: 'it is ended and tried again',
+      });
+    case 'refused':
+      return permanent({
+        what,
+        cause: end.why,
+        untouched,
+        next: `look at sshd's log on ${ends.destination.host.name}`,
+      });
+    case 'again':
+      return transient({ what, cause: end.why, untouched, next: 'it is tried again by itself' });
+    case 'partial':
+      return needsHuman({
+        what,
+        cause: end.why,
+        untouched,
+        next: `see to the files named (ssh ${ends.source.host.name}), then resume`,
+      });
+    default:
+      return permanent({ what, cause: end.why, untouched, next: 'report it with these lines' });
+  }
+}
+
+function reportOf(input: PassInput, text: string, fields: Map<string, string>, vanished: boolean): PassReport {
+  const stages = ['doubtful', 'rest'].flatMap((name) => parseStats(section(text, 'out', name)) ?? []);
+  const whole = stages.at(-1);
+  const sum = (field: keyof RsyncStats): number => stages.reduce((total, stage) => total + stage[field], 0);
+  const steps = (fields.get('steps') ?? '').split(';').flatMap((line): { name: string; at: number }[] => {
+    const [name, at] = line.split(' ');
+    return name === undefined || at === undefined ? [] : [{ name, at: Number(at) }];
+  });
+  const begin = steps[0]?.at ?? 0;
+  const seconds = Math.max(0, (steps.at(-1)?.at ?? begin) - begin);
+  const literalBytes = sum('literalBytes');
+  const wireBytes = sum('sent') + sum('received');
+  const doubtful = Number(fields.get('doubtful') ?? 0);
+  return {
+    startedAt: new Date(begin * 1000).toISOString(),
+    seconds: round(seconds),
+    scanSeconds: round(scanSeconds(steps, stages, seconds)),
+    files: whole?.files ?? 0,
+    filesTransferred: sum('filesTransferred'),
+    deleted: sum('deleted'),
+    totalBytes: whole?.totalBytes ?? 0,
+    transferredSize: sum('transferredSize'),
+    literalBytes,
+    matchedBytes: sum('matchedBytes'),
+    wireBytes,
+    doubtful,
+    vanished,
+    explanation: explain(input, doubtful),
+  };
+}
+
+/** Seconds before the first byte can move, plus the last stage when it found next to nothing to do. */
+function scanSeconds(steps: { name: string; at: number }[], stages: RsyncStats[], seconds: number): number {
+  const begin = steps[0]?.at ?? 0;
+  const copying = steps.filter((step) => step.name === 'copying');
+  const before = (copying[0]?.at ?? begin) - begin;
+  const last = stages.at(-1);
+  const end = steps.at(-1)?.at ?? begin;
+  const lastSeconds = end - (copying.at(-1)?.at ?? end);
+  const isQuiet = last !== undefined && last.transferredSize < 8 * 1024 ** 2;
+  return Math.min(seconds, before + (isQuiet ? lastSeconds : 0));
+}
+
+function explain(input: PassInput, doubtful: number): string {
+  const parts = [
+    input.limitKiBps > 0 ? `limited to ${size(input.limitKiBps * 1024)}/s` : 'no limit',
+    ...(input.content === 'all' ? ['content of every file compared'] : []),
+    ...(doubtful > 0 ? [`content of ${doubtful} files compared that changed since the last pass`] : []),
+    ...(input.choice.inplace ? ['written in place'] : []),
+    ...input.choice.reasons,
+  ];
+  return parts.join('; ');
+}
+
+function round(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}

@@ -1,0 +1,198 @@
+import { randomBytes } from 'node:crypto';
+import type { HostConnection, Jobs } from '../hosts/contract.ts';
+import type { ReplicateInput } from '../plan/replicate.ts';
+import { needsHuman, permanent } from './failures.ts';
+import { parseFields, runScript, tryScript } from './host-script.ts';
+import { placesBelow } from './mounts.ts';
+import { chooseCopy } from './rsync-options.ts';
+import { evictWriter, grantAccess } from './transfer-access.ts';
+import type { Prepared } from './transfer-contract.ts';
+import { guardDestination, size } from './transfer-guard.ts';
+import type { Marker } from './transfer-marker.ts';
+import { readMarker, writeMarker } from './transfer-marker.ts';
+import { namesOf } from './transfer-names.ts';
+import type { EndProbe } from './transfer-probe.ts';
+import { keepsNanoseconds, lookAtDestination, measureTree, probeEnd } from './transfer-probe.ts';
+import { describeUsers, usersOf } from './transfer-users.ts';
+
+/** File systems on which a write through a mapping moves the change time after a flush; seen with tests. */
+const trustedForMappings = new Set(['ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'overlay']);
+
+/** Looks, refuses or marks, and lets the source in. What it did before is found and kept. */
+export async function prepare(
+  jobs: Jobs,
+  source: HostConnection,
+  destination: HostConnection,
+  request: ReplicateInput,
+  mode: 'live' | 'final',
+  signal: AbortSignal | undefined,
+): Promise<Prepared & { contentAll: boolean }> {
+  const { transfer } = request;
+  const [from, to] = await Promise.all([
+    probeEnd(source, transfer.source.path),
+    probeEnd(destination, transfer.destination.path),
+  ]);
+  if (!from.exists) {
+    throw needsHuman({
+      what: `${transfer.id} cannot be copied`,
+      cause: `${transfer.source.host}:${transfer.source.path} is no directory`,
+      untouched: 'nothing was written anywhere',
+      next: 'correct the path in the plan and approve the new plan',
+    });
+  }
+  const sameHost = await isSameHost(source, destination, from, to);
+  const tree = await measureTree(source, from.path, signal);
+  const names = namesOf(request, to.path);
+  const [marker, room, there] = await Promise.all([
+    readMarker(destination, names).catch(() => strangersMarker),
+    lookAtDestination(destination, to.path),
+    to.exists ? measureTree(destination, to.path, signal) : undefined,
+  ]);
+  const wishes = { mode, sameHost, limitKiBps: mode === 'final' ? 0 : request.limitKiBps, linkBytesPerSecond: 0 };
+  const inplace = chooseCopy(from, to, tree, wishes).inplace;
+  guardDestination(
+    request,
+    {
+      sameHost,
+      sourcePath: from.path,
+      destinationPath: to.path,
+      destinationMounts: to.mounts,
+      marker,
+      ...room,
+      sourceBytes: tree.allocated,
+      sourceFiles: tree.files,
+      largestFile: tree.largestFile,
+      allocatedThere: there?.allocated ?? 0,
+      filesThere: there?.files ?? 0,
+    },
+    inplace,
+  );
+  await guardUsers(request, destination, to);
+  await jobs.stop(source, names.job);
+  await jobs.clear(source, names.job);
+  await claim(destination, request, from, to, marker, room.firstEntry === undefined);
+  await evictWriter(destination, names);
+  if (!sameHost) await guardShared(source, destination, request, from.path, to.path);
+  const nanoseconds = await keepsNanoseconds(destination, to.path, randomBytes(4).toString('hex'));
+  const choice = chooseCopy(from, { ...to, nanoseconds }, tree, wishes);
+  const odd = placesBelow(from.mounts, from.path)
+    .map((place) => place.type)
+    .filter((type) => !trustedForMappings.has(type));
+  if (odd.length > 0) {
+    choice.reasons.push(
+      `every content compared: on ${odd.join(', ')} a mapped write leaves no trace in the file's times`,
+    );
+  }
+  if (!sameHost) {
+    await grantAccess(source, destination, request, names, { destinationPath: to.path, cipher: choice.cipher });
+    await tryOut(source, request, names.directory);
+  }
+  return {
+    choice,
+    contentAll: odd.length > 0,
+    bytes: tree.bytes,
+    files: tree.files,
+    bytesThere: there?.bytes ?? 0,
+    proof: `${size(tree.bytes)} in ${tree.files} entries; ${size(room.freeBytes)} free at ${transfer.destination.host}:${to.path}`,
+  };
+}
+
+const strangersMarker: Marker = {
+  migration: 'unknown',
+  transfer: 'unknown',
+  sourceHost: 'unknown',
+  sourcePath: 'unknown',
+  destinationPath: 'unknown',
+  state: 'incomplete',
+};
+
+/** One machine under two names is found by its boot id and machine id, not by the names. */
+async function isSameHost(
+  source: HostConnection,
+  destination: HostConnection,
+  from: EndProbe,
+  to: EndProbe,
+): Promise<boolean> {
+  if (source.host.name === destination.host.name) return true;
+  if (from.moment.bootId !== to.moment.bootId) return false;
+  const script = 'cat /etc/machine-id; readlink /proc/1/ns/net /proc/1/ns/mnt';
+  const [left, right] = await Promise.all([
+    runScript(source, 'reading the machine id', script),
+    runScript(destination, 'reading the machine id', script),
+  ]);
+  return left === right;
+}
+
+async function claim(
+  destination: HostConnection,
+  request: ReplicateInput,
+  from: EndProbe,
+  to: EndProbe,
+  marker: Marker | undefined,
+  isEmpty: boolean,
+): Promise<void> {
+  const names = namesOf(request, to.path);
+  const script = 'umask 077; mkdir -p -- "$1" "$2" "$3"';
+  await runScript(destination, 'making the destination', script, [to.path, names.claim, names.directory]);
+  const { base } = isEmpty ? { base: from.moment } : (marker ?? {});
+  await writeMarker(destination, names, {
+    migration: request.migration,
+    transfer: request.transfer.id,
+    sourceHost: request.transfer.source.host,
+    sourcePath: from.path,
+    destinationPath: to.path,
+    state: 'incomplete',
+    ...(base && { base }),
+  });
+}
+
+/** Whoever uses the destination would see it change under him, or write into it. */
+async function guardUsers(request: ReplicateInput, destination: HostConnection, to: EndProbe): Promise<void> {
+  if (!to.exists) return;
+  const users = (await usersOf(destination, to.path, 'any')).filter((user) => user.kind !== 'cron');
+  if (users.length === 0) return;
+  throw needsHuman({
+    what: `${request.transfer.destination.host}:${to.path} is in use`,
+    cause: describeUsers(users),
+    untouched: 'source and destination are as they were',
+    next: `stop it on ${request.transfer.destination.host}, then resume`,
+  });
+}
+
+/** Two machines may mount the same storage: a file made at the destination must not appear in the source. */
+async function guardShared(
+  source: HostConnection,
+  destination: HostConnection,
+  request: ReplicateInput,
+  from: string,
+  to: string,
+): Promise<void> {
+  const name = `.ferry-shared-${randomBytes(6).toString('hex')}`;
+  await runScript(destination, 'trying for shared storage', ': >"$1/$2"', [to, name]);
+  try {
+    const script = 'if [ -e "$1/$2" ]; then echo shared=yes; fi; :';
+    const answer = parseFields(await runScript(source, 'trying for shared storage', script, [from, name]));
+    if (answer.get('shared') !== 'yes') return;
+    throw permanent({
+      what: `${request.transfer.id} would copy a directory onto itself`,
+      cause: `${request.transfer.source.host}:${from} and ${request.transfer.destination.host}:${to} are the same storage`,
+      untouched: 'source and destination are as they were',
+      next: 'name another destination in the plan',
+    });
+  } finally {
+    await runScript(destination, 'trying for shared storage', 'rm -f -- "$1/$2"', [to, name]);
+  }
+}
+
+/** The road that the data takes is tried before anything depends on it. */
+async function tryOut(source: HostConnection, request: ReplicateInput, directory: string): Promise<void> {
+  const result = await tryScript(source, 'ssh -F "$1/ssh_config" ferry ferry-check', [directory], { timeout: 60_000 });
+  if (result.code === 0 && result.stdout.includes('ferry-ready')) return;
+  const said = result.stderr.trim().split('\n').slice(-3).join('; ');
+  throw needsHuman({
+    what: `${request.transfer.source.host} cannot reach ${request.transfer.destination.host} for ${request.transfer.id}`,
+    cause: said === '' ? `ssh ended with ${result.code ?? result.signal ?? '?'}` : said,
+    untouched: 'no data was copied',
+    next: `try it: ssh ${request.transfer.source.host} ssh -v ${request.destination.user}@${request.destination.address} -p ${request.destination.port}`,
+  });
+}

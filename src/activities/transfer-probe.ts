@@ -1,0 +1,167 @@
+import type { HostConnection } from '../hosts/contract.ts';
+import { parseFields, runScript } from './host-script.ts';
+import type { Mount } from './mounts.ts';
+import { parseMountInfo } from './mounts.ts';
+import type { EndFacts, TreeFacts } from './rsync-options.ts';
+import { parseRsyncVersion } from './rsync-options.ts';
+
+/** A moment on a machine: its clock, and what tells whether the clock was set or the machine restarted since. */
+export interface Moment {
+  /** Seconds since 1970 with fraction, as text: more digits than a number keeps. */
+  epoch: string;
+  /** Seconds since the boot. */
+  uptime: number;
+  bootId: string;
+}
+
+export interface EndProbe extends EndFacts {
+  /** Resolved path; the directory may be absent at the destination. */
+  path: string;
+  exists: boolean;
+  mounts: Mount[];
+  interpreter: 'perl' | 'none';
+  moment: Moment;
+}
+
+const probeScript = String.raw`
+echo "path=$(realpath -m -- "$1")"
+[ -d "$1" ] && echo exists=yes
+echo "epoch=$(date +%s.%N)"; read -r up rest </proc/uptime; echo "uptime=$up"; echo "boot=$(cat /proc/sys/kernel/random/boot_id)"
+echo "ciphers=$(ssh -Q cipher 2>/dev/null | tr '\n' ' ')"
+grep -qw aes /proc/cpuinfo && echo aes=yes
+echo "cores=$(nproc)"
+command -v perl >/dev/null 2>&1 && perl -e 1 && echo interpreter=perl
+trial() { # name, command: nanoseconds for 16 MiB
+  t=$(date +%s%N); head -c 16777216 /dev/zero | $2 >/dev/null 2>&1 || return
+  echo "digest-$1=$(( $(date +%s%N) - t ))"
+}
+command -v sha256sum >/dev/null && trial sha256 sha256sum
+command -v openssl >/dev/null && openssl dgst -sha256 </dev/null >/dev/null 2>&1 && trial sha256 'openssl dgst -sha256'
+command -v b2sum >/dev/null && trial blake2b b2sum
+echo "--- rsync"; rsync --version 2>/dev/null
+echo "--- mounts"; cat /proc/self/mountinfo
+:
+`;
+
+/** What a machine can do for a transfer of a directory. */
+export async function probeEnd(connection: HostConnection, path: string): Promise<EndProbe> {
+  const text = await runScript(connection, `looking at ${path}`, probeScript, [path]);
+  const [head = '', rest = ''] = text.split('--- rsync\n');
+  const [rsync = '', mounts = ''] = rest.split('--- mounts\n');
+  const fields = parseFields(head);
+  return {
+    path: fields.get('path') ?? path,
+    exists: fields.get('exists') === 'yes',
+    moment: momentOf(fields),
+    ciphers: (fields.get('ciphers') ?? '').split(' ').filter(Boolean),
+    aesInHardware: fields.get('aes') === 'yes',
+    cores: Number(fields.get('cores') ?? 1),
+    interpreter: fields.get('interpreter') === 'perl' ? 'perl' : 'none',
+    digests: { ...speed(fields, 'sha256'), ...speed(fields, 'blake2b') },
+    rsync: parseRsyncVersion(rsync),
+    nanoseconds: undefined,
+    mounts: parseMountInfo(mounts),
+  };
+}
+
+function momentOf(fields: Map<string, string>): Moment {
+  return {
+    epoch: fields.get('epoch') ?? '0',
+    uptime: Number(fields.get('uptime') ?? 0),
+    bootId: fields.get('boot') ?? '',
+  };
+}
+
+function speed(fields: Map<string, string>, name: 'sha256' | 'blake2b'): Partial<Record<typeof name, number>> {
+  const nanoseconds = Number(fields.get(`digest-${name}`) ?? 0);
+  return nanoseconds > 0 ? { [name]: 16_777_216e9 / nanoseconds } : {};
+}
+
+export interface SourceTree extends TreeFacts {
+  /** Bytes that the tree occupies on its disks. */
+  allocated: number;
+}
+
+const treeScript = String.raw`
+cd -- "$1" || exit 1
+find . -printf '%y %n %s %b\n' | awk '
+  { entries++; blocks += $4 }
+  $1 == "f" { bytes += $3; if ($3 > largest) largest = $3; if ($2 > 1) links++ }
+  END { printf "entries=%d\nblocks=%.0f\nbytes=%.0f\nlargest=%.0f\nlinks=%d\n", entries, blocks, bytes, largest, links }'
+`;
+
+/** Size and shape of a tree. A tree in use may change under it. */
+export async function measureTree(connection: HostConnection, path: string, signal?: AbortSignal): Promise<SourceTree> {
+  const text = await runScript(connection, `measuring ${path}`, treeScript, [path], {
+    timeout: 6 * 3_600_000,
+    ...(signal && { signal }),
+  });
+  const fields = parseFields(text);
+  const number = (name: string): number => Number(fields.get(name) ?? 0);
+  return {
+    files: number('entries'),
+    bytes: number('bytes'),
+    allocated: number('blocks') * 512,
+    largestFile: number('largest'),
+    hardLinks: number('links') > 0,
+    // Nothing here can rule them out, so an rsync without support is refused.
+    acls: true,
+    xattrs: true,
+  };
+}
+
+const roomScript = String.raw`
+d=$1; while [ ! -d "$d" ]; do d=$(dirname -- "$d"); done
+stat -f -c 'space=%a %S %d %c' -- "$d"
+if [ -d "$1" ]; then
+  first=$(find "$1" -mindepth 1 -maxdepth 1 -printf '%f\n' -quit | head -n 1); echo "first=$first"
+fi
+:
+`;
+
+/** Free space and the first entry of the destination. */
+export async function lookAtDestination(
+  connection: HostConnection,
+  path: string,
+): Promise<{ freeBytes: number; freeInodes: number | undefined; firstEntry: string | undefined }> {
+  const fields = parseFields(await runScript(connection, `looking into ${path}`, roomScript, [path]));
+  const [blocks = 0, blockSize = 0, inodes = 0, allInodes = 0] = (fields.get('space') ?? '').split(' ').map(Number);
+  const first = fields.get('first');
+  return {
+    freeBytes: blocks * blockSize,
+    freeInodes: allInodes === 0 ? undefined : inodes,
+    firstEntry: first === undefined || first === '' ? undefined : first,
+  };
+}
+
+const nanosecondScript = String.raw`
+f="$1/.ferry-probe.$2"; : >"$f" && touch -d '@1000000000.123456789' -- "$f" && stat -c 'time=%y' -- "$f"; rm -f -- "$f"
+`;
+
+/** Whether the file system of a directory of ours keeps nanoseconds. */
+export async function keepsNanoseconds(connection: HostConnection, directory: string, token: string): Promise<boolean> {
+  const text = await runScript(connection, `trying ${directory}`, nanosecondScript, [directory, token]);
+  return text.includes('.123456789');
+}
+
+/** The machine's time now. */
+export async function momentNow(connection: HostConnection): Promise<Moment> {
+  const script =
+    'echo "epoch=$(date +%s.%N)"; read -r up rest </proc/uptime; echo "uptime=$up"; echo "boot=$(cat /proc/sys/kernel/random/boot_id)"';
+  return momentOf(parseFields(await runScript(connection, 'reading the clock', script)));
+}
+
+/** Kernel ticks and file systems with whole seconds: what lies so close before a moment may be after it. */
+const slackSeconds = 2;
+
+/**
+ * Files whose change time is not older than this may have changed after the moment `base`: seconds since 1970 for `find -newerct`.
+ * `all` when the clock cannot be relied on because the machine restarted since. A clock that was set back widens the range.
+ */
+export function doubtfulSince(base: Moment | undefined, now: Moment): string {
+  if (base === undefined || base.bootId !== now.bootId) return 'all';
+  const drift = Number(now.epoch) - now.uptime - (Number(base.epoch) - base.uptime);
+  const setBack = Math.max(0, Math.ceil(-drift - 0.5));
+  const whole = Number(base.epoch.split('.')[0] ?? 0);
+  return `${whole - slackSeconds - setBack}`;
+}

@@ -1,0 +1,159 @@
+import type { HostConnection, Hosts, Jobs } from '../hosts/contract.ts';
+import type { ReplicateInput } from '../plan/replicate.ts';
+import type { Evidence } from './contract.ts';
+import { needsHuman } from './failures.ts';
+import { runScript } from './host-script.ts';
+import { whileBeating } from './polling.ts';
+import { revokeAccess } from './transfer-access.ts';
+import type { PassInput, PassReport, Prepared, TransferActivities, Verification } from './transfer-contract.ts';
+import { classify } from './transfer-failures.ts';
+import { readMarker, writeMarker } from './transfer-marker.ts';
+import { namesOf } from './transfer-names.ts';
+import type { PassEnds } from './transfer-pass.ts';
+import { endPass, runRsyncPass } from './transfer-pass.ts';
+import { prepare } from './transfer-prepare.ts';
+import { transferScope } from './transfer-scope.ts';
+import { describeUsers, usersOf } from './transfer-users.ts';
+import { verifyTrees } from './transfer-verify.ts';
+
+/** What the mover needs from the worker. */
+export interface TransferDependencies {
+  hosts: Hosts;
+  jobs: Jobs;
+}
+
+const nothing = 'source and destination are as they were';
+const kept = 'the source is untouched; the destination stays marked incomplete';
+
+/** Activities of `replicateDirectory`. */
+export function createTransferActivities({ hosts, jobs }: TransferDependencies): TransferActivities {
+  async function connectBoth(request: ReplicateInput): Promise<[HostConnection, HostConnection]> {
+    return Promise.all([hosts.connect(request.source), hosts.connect(request.destination)]);
+  }
+
+  async function prepareTransfer(input: { request: ReplicateInput; mode: 'live' | 'final' }): Promise<Prepared> {
+    const { request } = input;
+    return guarded(`${request.transfer.id} is not prepared`, nothing, async () => {
+      const scope = transferScope();
+      const [source, destination] = await connectBoth(request);
+      return whileBeating({ step: 'looking at both machines' }, async () =>
+        prepare(jobs, source, destination, request, input.mode, scope.signal),
+      );
+    });
+  }
+
+  async function runPass(input: PassInput): Promise<PassReport> {
+    const { request } = input;
+    return guarded(`pass ${input.pass} of ${request.transfer.id} failed`, kept, async () => {
+      const scope = transferScope();
+      scope.heartbeat({ pass: input.pass, step: 'starting' });
+      const ends = await endsOf(request);
+      return runRsyncPass(jobs, ends, input, namesOf(request, ends.destinationPath), scope);
+    });
+  }
+
+  async function proveQuiet({ request }: { request: ReplicateInput }): Promise<Evidence> {
+    const { transfer } = request;
+    return guarded(`${transfer.id} is not proved quiet`, nothing, async () => {
+      const [source] = await connectBoth(request);
+      const users = await whileBeating({ step: 'looking who uses the source' }, async () =>
+        usersOf(source, await resolved(source, transfer.source.path), 'write'),
+      );
+      if (users.length > 0) {
+        throw needsHuman({
+          what: `${transfer.source.host}:${transfer.source.path} is still in use`,
+          cause: describeUsers(users),
+          untouched: nothing,
+          next: `stop it on ${transfer.source.host}, then resume`,
+        });
+      }
+      return {
+        changed: false,
+        proof: `nothing has ${transfer.source.host}:${transfer.source.path} open or mapped for writing, no container mounts it, no cron table names it`,
+      };
+    });
+  }
+
+  async function verifyTransfer(input: { request: ReplicateInput; choice: Prepared['choice'] }): Promise<Verification> {
+    const { request } = input;
+    return guarded(`${request.transfer.id} is not verified`, kept, async () => {
+      const scope = transferScope();
+      const ends = await endsOf(request);
+      const names = namesOf(request, ends.destinationPath);
+      const { source, destination } = ends;
+      await runScript(destination, 'flushing the destination', 'sync -f "$1" 2>/dev/null || sync', [
+        ends.destinationPath,
+      ]);
+      const paths = { source: ends.sourcePath, destination: ends.destinationPath };
+      return whileBeating({ step: 'verifying' }, async () =>
+        verifyTrees(source, destination, paths, request, input.choice, names, scope.signal),
+      );
+    });
+  }
+
+  async function finishTransfer(input: { request: ReplicateInput; verified?: string }): Promise<Evidence> {
+    const { request, verified } = input;
+    return guarded(`the end of ${request.transfer.id} is not tidied up`, kept, async () => {
+      const ends = await endsOf(request);
+      const names = namesOf(request, ends.destinationPath);
+      await whileBeating({ step: 'ending' }, async () => {
+        await endPass(jobs, ends, names);
+        const marker = await readMarker(ends.destination, names);
+        if (marker !== undefined) {
+          await writeMarker(ends.destination, names, {
+            ...marker,
+            state: verified === undefined ? 'incomplete' : 'verified',
+            ...(verified !== undefined && { digest: verified }),
+          });
+        }
+        await revokeAccess(ends.destination, names);
+        await runScript(ends.source, 'taking the key away', 'rm -rf -- "$1"', [names.directory]);
+      });
+      return {
+        changed: true,
+        proof: `key and gate are gone; ${request.transfer.destination.host}:${ends.destinationPath} is ${verified === undefined ? 'incomplete' : 'verified'}`,
+      };
+    });
+  }
+
+  async function endsOf(request: ReplicateInput): Promise<PassEnds> {
+    const [source, destination] = await connectBoth(request);
+    const [sourcePath, destinationPath, same, nested] = await Promise.all([
+      resolved(source, request.transfer.source.path),
+      resolved(destination, request.transfer.destination.path),
+      isSame(source, destination),
+      runScript(
+        source,
+        'looking for mounts',
+        'cut -d" " -f5 /proc/self/mountinfo | grep -cF -- "$(realpath -m -- "$1")/" || :',
+        [request.transfer.source.path],
+      ),
+    ]);
+    return { source, destination, sourcePath, destinationPath, sameHost: same, nestedMounts: nested.trim() !== '0' };
+  }
+
+  return { prepareTransfer, runPass, proveQuiet, verifyTransfer, finishTransfer };
+}
+
+async function resolved(connection: HostConnection, path: string): Promise<string> {
+  const text = await runScript(connection, `resolving ${path}`, 'realpath -m -- "$1"', [path]);
+  return text.replace(/\n$/, '');
+}
+
+async function isSame(source: HostConnection, destination: HostConnection): Promise<boolean> {
+  if (source.host.name === destination.host.name) return true;
+  const script = 'cat /etc/machine-id; readlink /proc/1/ns/net /proc/1/ns/mnt; cat /proc/sys/kernel/random/boot_id';
+  const [left, right] = await Promise.all([
+    runScript(source, 'reading the machine id', script),
+    runScript(destination, 'reading the machine id', script),
+  ]);
+  return left === right;
+}
+
+async function guarded<T>(what: string, untouched: string, step: () => Promise<T>): Promise<T> {
+  try {
+    return await step();
+  } catch (error) {
+    throw classify(error, what, untouched);
+  }
+}

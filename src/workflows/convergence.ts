@@ -1,0 +1,164 @@
+import type { PassSummary } from './messages.ts';
+
+/** What one pass teaches the model. Seconds and bytes. */
+export interface PassFigures {
+  seconds: number;
+  /** Seconds of it that do not depend on how much changed: flush, listing, comparison. */
+  scanSeconds: number;
+  /** Bytes that had to travel (literal data). */
+  literalBytes: number;
+  /** Size of the files that were looked into; what the disks must read. */
+  touchedBytes: number;
+  totalBytes: number;
+  /** Seconds from the start of the pass before to the start of this one; absent for the first. */
+  sinceLast?: number;
+  /** KiB/s that the pass was limited to; 0 = unlimited. */
+  limitKiBps: number;
+}
+
+export interface Projection {
+  /** Seconds of the final delta if the source were stopped one pass from now. */
+  finalSeconds: number;
+  /** Half-width of the error band. */
+  errorSeconds: number;
+  /** Bytes per second that get dirty, as deltas see it. */
+  dirtyBytesPerSecond: number;
+  /** Bytes per second that travel. */
+  throughput: number;
+  scanSeconds: number;
+}
+
+export interface Decision {
+  next: 'pass' | 'ready' | 'not-converging';
+  projection: Projection;
+  /** For people: why, and what would help. */
+  why: string;
+}
+
+export interface Target {
+  finalSeconds: number;
+  maxPasses: number;
+}
+
+/** Throughput assumed before anything was measured, bytes per second. */
+const assumedThroughput = 50 * 1024 * 1024;
+/** A pass that moved less than this says nothing about throughput. */
+const telling = 8 * 1024 * 1024;
+/** The next delta must shrink at least so much for another pass to be worth it. */
+const worthwhileGain = 0.1;
+
+/**
+ * What the final delta would take, from the figures of real passes. The delta that waits after a pass is what got dirty since that pass
+ * began. Throughput comes from the passes that moved enough to tell; a limit does not count for the final delta, which has none.
+ */
+export function project(passes: readonly PassFigures[]): Projection {
+  const last = passes.at(-1);
+  if (last === undefined) {
+    return { finalSeconds: 0, errorSeconds: 0, dirtyBytesPerSecond: 0, throughput: assumedThroughput, scanSeconds: 0 };
+  }
+  const throughput = throughputOf(passes);
+  const scanSeconds = median(passes.slice(-3).map((pass) => pass.scanSeconds));
+  const rates = dirtyRates(passes);
+  const rate = rates.length === 0 ? 0 : (rates.at(-1) ?? 0);
+  const window = Math.max(last.seconds, last.sinceLast ?? last.seconds);
+  const waiting = Math.min(rate * window, last.totalBytes);
+  const finalSeconds = scanSeconds + waiting / throughput;
+  const spread = rates.length < 2 ? rate : Math.max(...rates.slice(-4)) - Math.min(...rates.slice(-4));
+  const errorSeconds = Math.min(spread * window, last.totalBytes) / throughput / 2 + 0.2 * scanSeconds + 1;
+  return { finalSeconds, errorSeconds, dirtyBytesPerSecond: rate, throughput, scanSeconds };
+}
+
+/** Another pass, ready, or not converging. */
+export function decide(passes: readonly PassFigures[], target: Target): Decision {
+  const projection = project(passes);
+  const last = passes.at(-1);
+  if (last === undefined) return { next: 'pass', projection, why: 'nothing was copied yet' };
+  if (passes.length >= 2 && projection.finalSeconds <= target.finalSeconds) {
+    return {
+      next: 'ready',
+      projection,
+      why: `the final delta is projected at ${seconds(projection.finalSeconds)} (target ${seconds(target.finalSeconds)})`,
+    };
+  }
+  if (passes.length >= 3 && !isShrinking(passes)) {
+    return { next: 'not-converging', projection, why: explainStandstill(last, projection, target) };
+  }
+  if (passes.length >= target.maxPasses) {
+    return projection.finalSeconds <= target.finalSeconds
+      ? { next: 'ready', projection, why: `${passes.length} passes are all that are allowed; the projection fits` }
+      : { next: 'not-converging', projection, why: explainStandstill(last, projection, target) };
+  }
+  return { next: 'pass', projection, why: 'the next pass has less to do' };
+}
+
+/**
+ * Seconds to rest before the next pass while holding: short while much gets dirty, long while nothing does, never so short that copying
+ * takes more than half of the time.
+ */
+export function restBetweenPasses(passes: readonly PassFigures[], shortest: number): number {
+  const last = passes.at(-1);
+  if (last === undefined) return shortest;
+  const { dirtyBytesPerSecond, throughput } = project(passes);
+  const busy = Math.min(1, dirtyBytesPerSecond / Math.max(1, throughput));
+  const calm = shortest * (1 + 15 * (1 - Math.min(1, busy * 20)));
+  return Math.max(last.seconds, Math.min(calm, shortest * 16));
+}
+
+/** Figures of summaries as they stand in history. */
+export function figuresOf(summaries: readonly (PassSummary & { scanSeconds?: number })[]): PassFigures[] {
+  return summaries.map((summary, index) => {
+    const before = summaries[index - 1];
+    const sinceLast =
+      before === undefined ? undefined : (Date.parse(summary.startedAt) - Date.parse(before.startedAt)) / 1000;
+    return {
+      seconds: summary.seconds,
+      scanSeconds: summary.scanSeconds ?? 0,
+      literalBytes: summary.literalBytes,
+      touchedBytes: summary.literalBytes + summary.matchedBytes,
+      totalBytes: summary.totalBytes,
+      limitKiBps: 0,
+      ...(sinceLast !== undefined && sinceLast > 0 && { sinceLast }),
+    };
+  });
+}
+
+/** Dirty bytes per second seen by each pass after the first. */
+function dirtyRates(passes: readonly PassFigures[]): number[] {
+  return passes.flatMap((pass) =>
+    pass.sinceLast === undefined ? [] : [pass.literalBytes / Math.max(pass.sinceLast, 0.001)],
+  );
+}
+
+function throughputOf(passes: readonly PassFigures[]): number {
+  const rates = passes
+    .filter((pass) => pass.literalBytes >= telling)
+    .map((pass) => pass.literalBytes / Math.max(pass.seconds - pass.scanSeconds, pass.seconds * 0.1, 0.001));
+  if (rates.length === 0) return assumedThroughput;
+  return Math.max(1, Math.max(...rates.slice(-4)));
+}
+
+/** The last two deltas are each clearly smaller than the one before. */
+function isShrinking(passes: readonly PassFigures[]): boolean {
+  const [before, middle, last] = passes.slice(-3).map((pass) => pass.literalBytes);
+  if (before === undefined || middle === undefined || last === undefined) return true;
+  return last <= middle * (1 - worthwhileGain) || (passes.length === 3 && middle <= before * (1 - worthwhileGain));
+}
+
+function explainStandstill(last: PassFigures, projection: Projection, target: Target): string {
+  const ratio = projection.dirtyBytesPerSecond / projection.throughput;
+  const helps: string[] = [];
+  if (last.limitKiBps > 0) helps.push('a higher bandwidth limit (signal tune)');
+  if (ratio < 0.5) helps.push('a quieter hour');
+  else helps.push('stopping the busiest writer earlier, since data gets dirty nearly as fast as it travels');
+  helps.push(`a window of ${seconds(projection.finalSeconds + projection.errorSeconds)} for this directory`);
+  return `the final delta stays at ${seconds(projection.finalSeconds)} ± ${seconds(projection.errorSeconds)} (target ${seconds(target.finalSeconds)}); what would help: ${helps.join(', ')}`;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((left, right) => left - right);
+  return sorted[Math.floor(sorted.length / 2)] ?? 0;
+}
+
+function seconds(value: number): string {
+  return value < 90 ? `${Math.round(value)} s` : `${(value / 60).toFixed(1)} min`;
+}
