@@ -1,0 +1,662 @@
+import { describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import type { CheckResult } from '../../../src/activities/contract.ts';
+import type { KubernetesApi } from '../../../src/activities/kubernetes-api.ts';
+import { runPreflight } from '../../../src/activities/preflight.ts';
+import { chartVersions, compareVersions } from '../../../src/activities/preflight-hosts.ts';
+import { formatBytes } from '../../../src/activities/preflight-transfers.ts';
+import type { HostConnection, Hosts, RunResult } from '../../../src/hosts/contract.ts';
+import { HostUnreachable } from '../../../src/hosts/errors.ts';
+import { componentTable } from '../../../src/plan/components.ts';
+import { planDigest } from '../../../src/plan/digest.ts';
+import type { Plan } from '../../../src/plan/plan.ts';
+import { recordedConfig, sampleComponents, samplePlan } from '../plan/samples.ts';
+
+/** A platform by what it answers: API objects by path, and commands of machines by their first words. */
+interface Platform {
+  plan: Plan;
+  config: string;
+  records: Record<string, string>;
+  objects: Map<string, unknown>;
+  files: Map<string, string>;
+  /** `<host> <argv…>`: the first entry whose key starts the command answers. */
+  commands: [string | RegExp, Partial<RunResult> | Error][];
+  apiDelay: number;
+  apiError?: Error;
+}
+
+function base64(values: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, Buffer.from(value).toString('base64')]));
+}
+
+function healthyPlatform(): Platform {
+  const components = sampleComponents();
+  const objects = new Map<string, unknown>();
+  const add = (path: string, object: object): void => {
+    const parts = path.split('/');
+    objects.set(path, { metadata: { name: parts.at(-1) }, ...object });
+  };
+  for (const index of [1, 2, 3]) {
+    add(`/api/v1/nodes/node-${index}`, {
+      metadata: {
+        name: `node-${index}`,
+        labels: { 'kubernetes.io/hostname': `node-${index}`, 'node-role.kubernetes.io/master': '' },
+      },
+      status: { conditions: [{ type: 'Ready', status: 'True' }] },
+    });
+  }
+  for (const { kind, namespace, statefulSets, dataPath, replicas } of components) {
+    for (const name of statefulSets) {
+      add(`/apis/apps/v1/namespaces/${namespace}/statefulsets/${name}`, {
+        spec: { replicas: replicas.length },
+        status: { readyReplicas: replicas.length },
+      });
+    }
+    for (const { from, pod, pvc, pv } of replicas) {
+      add(`/api/v1/namespaces/${namespace}/pods/${pod}`, { spec: { nodeName: from } });
+      add(`/api/v1/namespaces/${namespace}/persistentvolumeclaims/${pvc}`, { spec: { volumeName: pv } });
+      add(`/api/v1/persistentvolumes/${pv}`, {
+        spec: {
+          persistentVolumeReclaimPolicy: 'Retain',
+          local: { path: dataPath },
+          nodeAffinity: {
+            required: {
+              nodeSelectorTerms: [{ matchExpressions: [{ key: 'kubernetes.io/hostname', values: [from] }] }],
+            },
+          },
+        },
+      });
+    }
+    const { workload } = componentTable[kind];
+    if (workload.type === 'helm') continue;
+    add(`/apis/apps/v1/namespaces/${workload.operator.namespace}/deployments/${workload.operator.deployment}`, {
+      status: { readyReplicas: 1 },
+    });
+    add(`/apis/${workload.apiVersion}/namespaces/resource/${workload.plural}/${workload.name}`, {});
+  }
+  add('/api/v1/namespaces/anyshare', {});
+  add('/apis/apps/v1/namespaces/anyshare/deployments/web', { metadata: { name: 'web', namespace: 'anyshare' } });
+  const charts = [...Object.values(componentTable).map((row) => row.chart), 'component-manage'].map(
+    (chart) => `${chart}-1.2.3.tgz`,
+  );
+  return {
+    plan: samplePlan(),
+    config: recordedConfig('base'),
+    records: Object.fromEntries(
+      components.flatMap(({ kind, dataPath, replicas }) => {
+        const { persist } = componentTable[kind];
+        const params = { hosts: replicas.map((replica) => replica.from), data_path: dataPath };
+        return persist === undefined ? [] : [[persist.key, stringify({ version: '1.2.3+4', params })]];
+      }),
+    ),
+    objects,
+    files: new Map([['/usr/local/share/proton-version.txt', 'ProtonDeps-3.8.0\n']]),
+    commands: [
+      [/ id -u$/, { stdout: '0\n' }],
+      [/ date /, { stdout: 'NOW' }],
+      [/dev\/tcp/, { stdout: 'PORTS' }],
+      [/ rsync --version/, { stdout: 'rsync  version 3.4.1  protocol version 32\n' }],
+      [/ systemctl show/, { stdout: 'UNITS' }],
+      [/ proton-cli apply --help/, { stdout: 'Flags:\n  -f, --file string\n' }],
+      [/ ls -1 /, { stdout: `${charts.join('\n')}\n` }],
+      [/readlink -m/, { stdout: 'STATE' }],
+      [/ nice .*du -s/, { stdout: 'SIZE' }],
+      [/df -B1/, { stdout: '500000000000 /sysvol\n 1000000 2000000\n' }],
+      [/ grep /, { code: 1 }],
+      [/./, {}],
+    ],
+    apiDelay: 0,
+  };
+}
+
+function apiOf(platform: Platform): KubernetesApi {
+  const secret = (values: Record<string, string>): unknown => ({ metadata: { name: 'secret' }, data: base64(values) });
+  const find = async (path: string): Promise<unknown> => {
+    if (platform.apiError) throw platform.apiError;
+    await new Promise((resolve) => setTimeout(resolve, platform.apiDelay));
+    if (path.endsWith('/secrets/proton-cli-config')) return secret({ ClusterConfiguration: platform.config });
+    if (path.endsWith('/secrets/persist-component-manage-components')) return secret(platform.records);
+    return platform.objects.get(path);
+  };
+  return {
+    server: 'https://10.0.0.11:6443',
+    request: (_method: string, path: string) => find(path),
+    find,
+    list: (path: string) => {
+      if (platform.apiError) throw platform.apiError;
+      const plural = path.split('/').at(-1) ?? '';
+      const prefix = path.slice(0, -plural.length);
+      const pattern = new RegExp(`^${prefix}(namespaces/[^/]+/)?${plural}/[^/]+$`);
+      return Promise.resolve([...platform.objects].flatMap(([key, object]) => (pattern.test(key) ? [object] : [])));
+    },
+  } as unknown as KubernetesApi;
+}
+
+function hostsOf(platform: Platform): Hosts {
+  const answer = (name: string, argv: readonly string[]): RunResult => {
+    const line = `${name} ${argv.join(' ')}`;
+    const entry = platform.commands.find(([key]) => (typeof key === 'string' ? line.startsWith(key) : key.test(line)));
+    const result = entry?.[1] ?? {};
+    if (result instanceof Error) throw result;
+    const isSource = /^node-[123]$/.test(name);
+    const words: Record<string, string> = {
+      NOW: `${Date.now() / 1000}\n`,
+      PORTS: argv
+        .slice(4)
+        .map((end) => `open ${end}\n`)
+        .join(''),
+      UNITS: argv
+        .slice(4)
+        .map((unit) => `Id=${unit}\nLoadState=loaded\n`)
+        .join('\n'),
+      STATE: `${isSource ? 'filled' : 'absent'}\n${argv.at(-1) ?? ''}\n`,
+      SIZE: isSource ? '1000000 10\n' : '0 0\n',
+    };
+    const stdout = result.stdout ?? '';
+    return { code: 0, signal: null, stderr: '', ...result, stdout: words[stdout] ?? stdout };
+  };
+  return {
+    connect: (host) =>
+      Promise.resolve({
+        host,
+        run: (argv: readonly string[]) => Promise.resolve().then(() => answer(host.name, argv)),
+        readFile: (path: string) => {
+          const content = platform.files.get(`${host.name} ${path}`) ?? platform.files.get(path);
+          return Promise.resolve(content === undefined ? undefined : Buffer.from(content));
+        },
+      } as unknown as HostConnection),
+    close: () => Promise.resolve(),
+  };
+}
+
+async function check(change: (platform: Platform) => void = () => undefined): Promise<CheckResult[]> {
+  const platform = healthyPlatform();
+  change(platform);
+  platform.plan = { ...platform.plan, digest: planDigest(platform.plan) };
+  return runPreflight({ api: apiOf(platform), hosts: hostsOf(platform) }, platform.plan);
+}
+
+describe('preflight of a healthy platform', () => {
+  it('warns of the name order and the registry only', async () => {
+    const results = await check();
+
+    expect(results.filter((result) => result.state === 'failed')).toEqual([]);
+    expect(results.filter((result) => result.state === 'warning').map((result) => result.name)).toEqual([
+      'name-order',
+      'container-registry',
+    ]);
+    expect(results.map((result) => result.name)).toHaveLength(new Set(results.map((result) => result.name)).size);
+    expect(results.length).toBeGreaterThanOrEqual(45);
+    expect(JSON.stringify(results)).not.toContain('invented');
+  });
+
+  it('stops after an API that does not answer', async () => {
+    const results = await check((platform) => {
+      platform.apiError = new Error('connect ECONNREFUSED');
+    });
+
+    expect(results.map(({ name, state }) => [name, state])).toEqual([
+      ['plan', 'ok'],
+      ['api', 'failed'],
+    ]);
+    expect(results[1]?.cause).toBe('could not be checked: connect ECONNREFUSED');
+  });
+});
+
+const command = (key: string | RegExp, result: Partial<RunResult> | Error) => (platform: Platform) => {
+  platform.commands.unshift([key, result]);
+};
+const config = (from: string | RegExp, to: string) => (platform: Platform) => {
+  const changed = platform.config.replace(from, to);
+  if (changed === platform.config) throw new Error('nothing was changed');
+  platform.config = changed;
+};
+const object = (path: string, change: unknown) => (platform: Platform) => {
+  if (!platform.objects.has(path)) throw new Error(path);
+  if (change === undefined) platform.objects.delete(path);
+  else platform.objects.set(path, { ...(platform.objects.get(path) as object), ...(change as object) });
+};
+
+describe('preflight finds', () => {
+  it.each<[string, (platform: Platform) => void, string, 'failed' | 'warning', RegExp]>([
+    ['a slow API', (p) => (p.apiDelay = 1050), 'api', 'failed', /read 1 of the configuration took 1\.\d s/],
+    [
+      'a Node outside of the configuration',
+      (p) => p.objects.set('/api/v1/nodes/node-9', { metadata: { name: 'node-9' } }),
+      'nodes-known',
+      'failed',
+      /node-9 is not in the configuration: the next apply would delete it/,
+    ],
+    [
+      'a configured node that is gone',
+      object('/api/v1/nodes/node-3', undefined),
+      'nodes-known',
+      'failed',
+      /node-3 is in the configuration but is no Node/,
+    ],
+    [
+      'a node that is not ready',
+      object('/api/v1/nodes/node-2', { status: {} }),
+      'nodes-ready',
+      'failed',
+      /node-2 is not Ready/,
+    ],
+    [
+      'another host name',
+      object('/api/v1/nodes/node-2', { metadata: { name: 'node-2', labels: { 'kubernetes.io/hostname': 'two' } } }),
+      'hostname-label',
+      'failed',
+      /node-2 has kubernetes\.io\/hostname=two/,
+    ],
+    [
+      'an address in use',
+      config('10.0.0.13', '10.0.0.14'),
+      'mapping',
+      'failed',
+      /10\.0\.0\.14 of node-4 is the address of node-3/,
+    ],
+    [
+      'nodes that were added before',
+      (p) => (p.config = recordedConfig('middle')),
+      'mapping',
+      'warning',
+      /node-4 is a node already/,
+    ],
+    [
+      'no container runtime',
+      config(/ {2}container_runtime:\n(?: {4}.*\n)+/, ''),
+      'container-runtime',
+      'failed',
+      /cs\.container_runtime is not set/,
+    ],
+    [
+      'another container runtime',
+      config('    docker:', '    containerd:'),
+      'container-runtime',
+      'failed',
+      /uses containerd, the plan says docker/,
+    ],
+    [
+      'a deploy namespace',
+      config('  mode: standard', '  mode: standard\n  namespace: anyshare'),
+      'deploy-namespace',
+      'failed',
+      /would not reinstall mariadb, mongodb and nebula/,
+    ],
+    [
+      'a control host that is no master',
+      object('/api/v1/nodes/node-1', { metadata: { name: 'node-1', labels: { 'kubernetes.io/hostname': 'node-1' } } }),
+      'masters',
+      'failed',
+      /node-1 is no control-plane node/,
+    ],
+    [
+      'no master left',
+      (p) => (p.plan = samplePlan((plan) => plan.nodes.add.forEach((node) => (node.controlPlane = false)))),
+      'masters',
+      'failed',
+      /no control-plane node would be left/,
+    ],
+    [
+      'a registry nobody moves',
+      (p) => (p.plan = samplePlan((plan) => (plan.containerRegistry = 'not-moved'))),
+      'container-registry',
+      'failed',
+      /node-1, node-2, which leave/,
+    ],
+    ['eceph on an old node', config(/$/, 'eceph: {hosts: [node-2]}\n'), 'eceph', 'failed', /eceph runs on node-2/],
+    [
+      'a component that is not planned',
+      (p) =>
+        (p.plan = samplePlan((plan) => {
+          plan.components.shift();
+          plan.transfers.splice(0, 3);
+        })),
+      'component-list',
+      'failed',
+      /mariadb has data on node-1, node-2, node-3/,
+    ],
+    [
+      'an edit that would fail',
+      config(
+        '  - node-1\n  - node-2\n  - node-3\nproton_mariadb',
+        '  - node-2\n  - node-1\n  - node-3\nproton_mariadb',
+      ),
+      'config-edits',
+      'failed',
+      /proton_etcd\.hosts: is \[node-2, node-1, node-3\]/,
+    ],
+    [
+      'an operator that is away',
+      object(
+        '/apis/apps/v1/namespaces/proton-rds-mariadb-operator-system/deployments/proton-rds-mariadb-operator-controller-manager',
+        { status: {} },
+      ),
+      'operators',
+      'failed',
+      /mariadb: its operator .* is not ready/,
+    ],
+    [
+      'no custom resource',
+      object('/apis/apps.nebula-graph.io/v1alpha1/namespaces/resource/nebulaclusters/nebula', undefined),
+      'operators',
+      'failed',
+      /nebula: NebulaCluster nebula does not exist/,
+    ],
+    [
+      'a missing namespace',
+      object('/api/v1/namespaces/anyshare', undefined),
+      'applications',
+      'failed',
+      /namespace anyshare does not exist/,
+    ],
+    [
+      'other writers',
+      (p) =>
+        p.objects.set('/apis/batch/v1/namespaces/reports/cronjobs/nightly', {
+          metadata: { name: 'nightly', namespace: 'reports' },
+        }),
+      'applications',
+      'warning',
+      /namespace reports are not stopped/,
+    ],
+    [
+      'hosts in another order',
+      config(/(zookeeper:\n(?:.*\n)*? {2}hosts:\n {2}- )node-1\n {2}- node-2/, '$1node-2\n  - node-1'),
+      'component/zookeeper',
+      'failed',
+      /hosts are \[node-2, node-1, node-3\]/,
+    ],
+    [
+      'records that differ',
+      (p) => (p.records['kafka'] = 'params: {hosts: [node-1]}'),
+      'component/kafka',
+      'failed',
+      /component-manage recorded hosts \[node-1\]/,
+    ],
+    ['no record', (p) => delete p.records['kafka'], 'component/kafka', 'failed', /no record/],
+    [
+      'another directory',
+      config('/sysvol/grafana', '/data/grafana'),
+      'component/grafana',
+      'failed',
+      /its directory is \/data\/grafana, planned \/sysvol\/grafana/,
+    ],
+    [
+      'a volume on another node',
+      object('/api/v1/persistentvolumes/data-kafka-1', {
+        spec: {
+          nodeAffinity: {
+            required: {
+              nodeSelectorTerms: [{ matchExpressions: [{ key: 'kubernetes.io/hostname', values: ['node-3'] }] }],
+            },
+          },
+        },
+      }),
+      'component/kafka',
+      'failed',
+      /volume data-kafka-1 is on node-3, not node-2/,
+    ],
+    [
+      'a wrongly bound claim',
+      object('/api/v1/namespaces/resource/persistentvolumeclaims/data-kafka-1', {
+        spec: { volumeName: 'data-kafka-2' },
+      }),
+      'component/kafka',
+      'failed',
+      /claim data-kafka-1 is bound to data-kafka-2/,
+    ],
+    [
+      'a volume that deletes data',
+      object('/api/v1/persistentvolumes/data-grafana-0', { spec: { persistentVolumeReclaimPolicy: 'Delete' } }),
+      'component/grafana',
+      'failed',
+      /reclaim policy Delete/,
+    ],
+    [
+      'a pod elsewhere',
+      object('/api/v1/namespaces/resource/pods/kafka-0', { spec: { nodeName: 'node-3' } }),
+      'component/kafka',
+      'failed',
+      /pod kafka-0 runs on node-3, not node-1/,
+    ],
+    [
+      'a pod that is not ready',
+      object('/apis/apps/v1/namespaces/resource/statefulsets/kafka', { status: { readyReplicas: 2 } }),
+      'component/kafka',
+      'failed',
+      /2 of 3 pods ready/,
+    ],
+    [
+      'an unreachable machine',
+      command('node-5 id', new HostUnreachable('node-5', 'no route')),
+      'ssh',
+      'failed',
+      /node-5: node-5 cannot be reached: no route/,
+    ],
+    [
+      'a user that is not root',
+      command('node-5 id', { stdout: '1000\n' }),
+      'ssh',
+      'failed',
+      /node-5: user root is not root/,
+    ],
+    [
+      'a clock that is ahead',
+      command('node-6 date', { stdout: `${Date.now() / 1000 + 300}` }),
+      'clock',
+      'failed',
+      /node-6 is (299|300) s ahead of node-1/,
+    ],
+    [
+      'a closed port',
+      command(/node-1 .*dev\/tcp/, { stdout: 'open 10.0.0.11:9202\n' }),
+      'ports',
+      'failed',
+      /SLB manager on node-1 .*ECMS on node-2/,
+    ],
+    [
+      'another package',
+      (p) => p.files.set('node-4 /usr/local/share/proton-version.txt', 'ProtonDeps-3.7.0'),
+      'package-version',
+      'failed',
+      /node-4 has ProtonDeps-3\.7\.0, node-1 has ProtonDeps-3\.8\.0/,
+    ],
+    ['no rsync', command('node-4 rsync', { code: 127, stderr: 'not found' }), 'rsync', 'failed', /node-4 has no rsync/],
+    [
+      'an old rsync',
+      command('node-4 rsync', { stdout: 'rsync  version 2.6.9  protocol version 29' }),
+      'rsync',
+      'warning',
+      /rsync 2\.6\.9 of node-4/,
+    ],
+    [
+      'a machine with a past',
+      command(/node-4 .*kubelet\.conf/, { stdout: '/etc/kubernetes/kubelet.conf\n' }),
+      'new-machines',
+      'failed',
+      /node-4 has leftovers of a cluster/,
+    ],
+    [
+      'a machine without kubelet',
+      command('node-4 systemctl', { stdout: 'Id=docker.service\nLoadState=loaded\n' }),
+      'runtime-units',
+      'failed',
+      /node-4 has no kubelet\.service/,
+    ],
+    [
+      'no proton-cli',
+      command('node-1 proton-cli', { code: 127, stderr: 'no such file' }),
+      'proton-cli',
+      'failed',
+      /ended with 127: no such file/,
+    ],
+    [
+      'a namespace file that misleads',
+      (p) => p.files.set('node-1 /root/.proton-cli.yaml', 'resource_namespace: resource\n'),
+      'namespace-file',
+      'failed',
+      /look for the configuration in namespace "", not in proton/,
+    ],
+    [
+      'another resource namespace',
+      (p) =>
+        p.files.set(
+          'node-1 /root/.proton-cli.yaml',
+          'proton_cli_config_namespace: proton\nresource_namespace: anyshare\n',
+        ),
+      'namespace-file',
+      'failed',
+      /resource namespace "anyshare", not resource/,
+    ],
+    [
+      'missing files',
+      command(/node-1 .*-r "\$f"/, { stdout: '/etc/kubernetes/admin.conf\n' }),
+      'control-files',
+      'failed',
+      /\/etc\/kubernetes\/admin\.conf is missing on node-1/,
+    ],
+    [
+      'no kubeadm configuration',
+      command('node-1 test -r /tmp', { code: 1 }),
+      'kubeadm-config',
+      'failed',
+      /missing on node-1, the first of cs\.master/,
+    ],
+    [
+      'a missing chart',
+      command('node-1 ls', { stdout: 'component-manage-1.0.0.tgz\n' }),
+      'chart-versions',
+      'failed',
+      /no chart proton-kafka: kafka would silently not be reinstalled/,
+    ],
+    [
+      'an older chart',
+      (p) => (p.records['kafka'] = p.records['kafka']!.replace('1.2.3+4', '1.2.4+1')),
+      'chart-versions',
+      'failed',
+      /proton-kafka is 1\.2\.3, older than the recorded 1\.2\.4/,
+    ],
+    [
+      'a newer chart',
+      (p) => (p.records['kafka'] = p.records['kafka']!.replace('1.2.3+4', '1.2.3-beta.1')),
+      'chart-versions',
+      'warning',
+      /kafka would be upgraded from chart 1\.2\.3-beta\.1 to 1\.2\.3/,
+    ],
+    [
+      'a missing source',
+      command(/node-1 .*readlink .*\/sysvol\/grafana$/, { stdout: 'absent\n/sysvol/grafana\n' }),
+      'sources',
+      'failed',
+      /node-1:\/sysvol\/grafana does not exist/,
+    ],
+    [
+      'a linked source',
+      command(/node-1 .*readlink .*\/sysvol\/grafana$/, { stdout: 'filled\n/data/grafana\n' }),
+      'sources',
+      'failed',
+      /symbolic link to \/data\/grafana/,
+    ],
+    [
+      'a source without data',
+      command(/node-1 .*shift; for g .*\/sysvol\/grafana /, { code: 3 }),
+      'sources',
+      'warning',
+      /does not look like data of grafana/,
+    ],
+    [
+      'a foreign destination',
+      command(/node-4 .*readlink .*\/sysvol\/grafana$/, { stdout: 'filled\n/sysvol/grafana\n' }),
+      'destinations',
+      'failed',
+      /node-4:\/sysvol\/grafana is not empty/,
+    ],
+    [
+      'a linked destination',
+      command(/node-4 .*readlink .*\/sysvol\/grafana$/, { stdout: 'link\n/data\n' }),
+      'destinations',
+      'failed',
+      /node-4:\/sysvol\/grafana leads over a symbolic link/,
+    ],
+    [
+      'a full disk',
+      command(/node-4 .*df -B1/, { stdout: '10000000 /sysvol\n 1000 2000\n' }),
+      'space',
+      'failed',
+      /node-4:\/sysvol has 9\.5 MiB free, mariadb-0, .* need 14\.7 MiB/,
+    ],
+    [
+      'a disk without inodes',
+      command(/node-4 .*df -B1/, { stdout: '10000000000 /sysvol\n 20 2000\n' }),
+      'space',
+      'failed',
+      /20 inodes free/,
+    ],
+    [
+      'a source that grew',
+      command(/node-1 nice .*\/sysvol\/grafana$/, { stdout: '9000000000 10\n' }),
+      'space',
+      'warning',
+      /grafana-0 grew from 977 KiB to 8\.4 GiB/,
+    ],
+    [
+      'an invalid plan',
+      (p) => (p.plan.mapping[0]!.to = 'node-5'),
+      'plan',
+      'failed',
+      /mapping\[1\]\.to: not a bijection/,
+    ],
+  ] as const)('%s', async (_what, change, name, state, cause) => {
+    const results = await check(change as (platform: Platform) => void);
+
+    const result = results.find((entry) => entry.name === name);
+    expect(result?.cause).toMatch(cause);
+    expect(result?.state).toBe(state);
+    expect(result?.next).toBeTruthy();
+  });
+
+  it('what was copied already is no obstacle', async () => {
+    const results = await check((platform) => {
+      command(/node-4 .*readlink .*\/sysvol\/grafana$/, { stdout: 'filled\n/sysvol/grafana\n' })(platform);
+      command(/node-4 grep -rqsF -- sample-grafana-0-/, { code: 0 })(platform);
+    });
+    expect(results.find((entry) => entry.name === 'destinations')).toMatchObject({
+      state: 'ok',
+      cause: 'empty or absent; 1 already filled by this migration',
+    });
+  });
+});
+
+describe('versions', () => {
+  it.each([
+    ['1.2.3', '1.2.3', 0],
+    ['v1.2.3+a', '1.2.3+b', 0],
+    ['1.10.0', '1.9.9', 1],
+    ['1.2.3-beta.2', '1.2.3', -1],
+    ['1.2.3-beta.10', '1.2.3-beta.9', 1],
+    ['1.2.3-beta', '1.2.3-1', 1],
+    ['1.2', '1.2.0', 0],
+  ])('%s and %s: %d', (a, b, order) => {
+    expect(compareVersions(a, b)).toBe(order);
+    expect(compareVersions(b, a)).toBe(order === 0 ? 0 : -order);
+  });
+
+  it('are read from chart files', () => {
+    expect([
+      ...chartVersions(['proton-mq-nsq-1.2.3-beta.1.tgz', 'kafka-2.0.0.tgz', 'kafka-2.1.0.tgz', 'README', 'x.tgz']),
+    ]).toEqual([
+      ['proton-mq-nsq', '1.2.3-beta.1'],
+      ['kafka', '2.1.0'],
+    ]);
+  });
+
+  it.each([
+    [0, '0 B'],
+    [1023, '1023 B'],
+    [1536, '1.5 KiB'],
+    [500 * 1024 ** 3, '500 GiB'],
+  ])('%d bytes are %s', (bytes, text) => {
+    expect(formatBytes(bytes)).toBe(text);
+  });
+});
