@@ -1,6 +1,6 @@
 import { ApplicationFailure, CancellationScope, condition, TemporalFailure } from '@temporalio/workflow';
 import type { Plan, PlanInput } from '../plan/plan.ts';
-import { planSchema } from '../plan/plan.ts';
+import { parsePlanData } from '../plan/validate.ts';
 import { checkpoint } from './checkpoint.ts';
 import { watchBudget } from './clock.ts';
 import { receiveCancellation, receiveDecisions } from './decisions.ts';
@@ -67,7 +67,8 @@ function stagesOf(plan: Plan): Stage[] {
  * else parks and waits for people. Ends migrated or rolled back.
  */
 export async function migrateNodes(input: PlanInput, carried?: MigrationState): Promise<MigrationResult> {
-  const plan = readPlan(input);
+  // What was carried over was checked when it first came.
+  const plan = carried === undefined ? readPlan(input) : (input as Plan);
   const stages = stagesOf(plan);
   const phases = stages.flatMap(phasesOf);
   const root = CancellationScope.current();
@@ -84,18 +85,17 @@ export async function migrateNodes(input: PlanInput, carried?: MigrationState): 
   });
 }
 
-/** The plan as it was sent, checked to the last field. */
+/** The plan as it was sent, checked by every rule: types, rules across fields, digest. */
 function readPlan(input: unknown): Plan {
-  const parsed = planSchema.safeParse(input);
-  if (parsed.success) {
-    return parsed.data;
+  const result = parsePlanData(input);
+  if (result.ok) {
+    return result.plan;
   }
-  const problems = parsed.error.issues.map((issue) => ({ path: issue.path.join('.'), message: issue.message }));
-  const list = problems.map(({ path, message }) => `${path || 'plan'}: ${message}`).join('\n');
+  const list = result.errors.map(({ path, message }) => `${path === '' ? 'plan' : path}: ${message}`).join('\n');
   throw ApplicationFailure.nonRetryable(
     `the plan is not valid, nothing was touched:\n${list}`,
     'InvalidPlan',
-    problems,
+    result.errors,
   );
 }
 

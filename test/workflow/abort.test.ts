@@ -35,7 +35,7 @@ const rows: Row[] = [
   { phase: 'edit-secrets', activity: 'editSecrets', gates: ['open-downtime'] },
   { phase: 'uninstall', activity: 'uninstallComponent', gates: ['open-downtime'] },
   { phase: 'stop-host-services', activity: 'stopHostServices', gates: ['open-downtime'] },
-  { phase: 'final-copy', activity: 'copyOnce', passes: 9, gates: ['open-downtime'] },
+  { phase: 'final-copy', activity: 'copyOnce', passes: 7, gates: ['open-downtime'] },
   { phase: 'start-host-services', activity: 'startHostServices', gates: ['open-downtime'] },
   { phase: 'reinstall', activity: 'applyConfig', passes: 1, gates: ['open-downtime'] },
   { phase: 'remove-nodes', activity: 'prepareConfig', passes: 2, gates: ['open-downtime', 'remove-nodes'] },

@@ -13,6 +13,8 @@ export type Handle = WorkflowHandle<typeof migrateNodes>;
 export interface Harness {
   environment: TestWorkflowEnvironment;
   start: (plan: Plan) => Promise<Handle>;
+  /** The present run of a migration, after any number of fresh histories. */
+  latest: (handle: Handle) => Handle;
   stop: () => Promise<void>;
 }
 
@@ -50,6 +52,7 @@ export async function startHarness(server: 'time-skipping' | 'development'): Pro
         taskQueue,
         args: [plan],
       }),
+    latest: (handle) => environment.client.workflow.getHandle<typeof migrateNodes>(handle.workflowId),
     async stop() {
       worker.shutdown();
       await running;

@@ -1,7 +1,6 @@
 import type { ComponentKind, Plan, PlanInput } from '../../src/plan/plan.ts';
-import { planSchema } from '../../src/plan/plan.ts';
+import { parsePlanData } from '../../src/plan/validate.ts';
 
-const digest = `sha256:${'a'.repeat(64)}`;
 const hostKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA';
 
 export const author = 'wang';
@@ -12,6 +11,13 @@ function host(name: string, role: 'old' | 'new'): PlanInput['hosts'][number] {
   return { name, address: `${name}.example`, hostKeys: [hostKey], role };
 }
 
+/** Kinds that the platform runs on one or three hosts only; here on one. */
+const single: readonly ComponentKind[] = ['redis', 'zookeeper'];
+
+function hostsOf(kind: ComponentKind): readonly string[] {
+  return single.includes(kind) ? oldHosts.slice(0, 1) : oldHosts;
+}
+
 function component(kind: ComponentKind): PlanInput['components'][number] {
   return {
     kind,
@@ -19,7 +25,7 @@ function component(kind: ComponentKind): PlanInput['components'][number] {
     statefulSets: [kind],
     dataPath: `/sysvol/${kind}`,
     newDataPath: `/sysvol/${kind}`,
-    replicas: oldHosts.map((from, ordinal) => ({
+    replicas: hostsOf(kind).map((from, ordinal) => ({
       ordinal,
       from,
       to: newHosts[ordinal] ?? '',
@@ -37,7 +43,7 @@ export function planOf(
   kinds: ComponentKind[] = ['redis', 'kafka', 'zookeeper', 'mariadb'],
 ): Plan {
   const componentTransfers = kinds.flatMap((kind) =>
-    oldHosts.map((from, ordinal) => ({
+    hostsOf(kind).map((from, ordinal) => ({
       id: `${kind}-${ordinal}`,
       subject: { type: 'component' as const, component: kind, ordinal },
       source: { host: from, path: `/sysvol/${kind}` },
@@ -45,34 +51,41 @@ export function planOf(
       observed: { bytes: 1_000_000_000, files: 10, freeBytes: 10_000_000_000 },
     })),
   );
-  return planSchema.parse({
-    apiVersion: 'ferry.migration/v1',
-    kind: 'MigrationPlan',
-    cluster,
-    author,
-    createdAt: '2026-01-01T00:00:00Z',
-    platform: { controlHost: 'old1', packageDirectory: '/opt/proton-package', containerRuntime: 'containerd' },
-    hosts: [...oldHosts.map((name) => host(name, 'old')), ...newHosts.map((name) => host(name, 'new'))],
-    mapping: oldHosts.map((from, index) => ({ from, to: newHosts[index] ?? '' })),
-    nodes: {
-      add: newHosts.map((name, index) => ({ name, ip4: `10.0.0.${21 + index}`, controlPlane: true })),
-      remove: [...oldHosts],
-    },
-    components: kinds.map(component),
-    transfers: [
-      ...componentTransfers,
-      {
-        id: 'host-old2-registry',
-        subject: { type: 'host-service' as const, service: 'proton-cr-registry' },
-        source: { host: 'old2', path: '/sysvol/registry' },
-        destination: { host: 'old2', path: '/data/registry' },
+  const result = parsePlanData(
+    {
+      apiVersion: 'ferry.migration/v1',
+      kind: 'MigrationPlan',
+      cluster,
+      author,
+      createdAt: '2026-01-01T00:00:00Z',
+      platform: { controlHost: 'old1', packageDirectory: '/opt/proton-package', containerRuntime: 'containerd' },
+      hosts: [...oldHosts.map((name) => host(name, 'old')), ...newHosts.map((name) => host(name, 'new'))],
+      mapping: oldHosts.map((from, index) => ({ from, to: newHosts[index] ?? '' })),
+      nodes: {
+        add: newHosts.map((name, index) => ({ name, ip4: `10.0.0.${21 + index}`, controlPlane: true })),
+        remove: [...oldHosts],
       },
-    ],
-    hostServices: { hosts: ['old2'] },
-    applications: { namespaces: ['anyshare'] },
-    images: { prewarm: true },
-    notify: ['pager'],
-    digest,
-    ...change,
-  } satisfies PlanInput);
+      components: kinds.map(component),
+      transfers: [
+        ...componentTransfers,
+        {
+          id: 'host-old2-registry',
+          subject: { type: 'host-service' as const, service: 'proton-cr-registry' },
+          source: { host: 'old2', path: '/sysvol/registry' },
+          destination: { host: 'old2', path: '/data/registry' },
+        },
+      ],
+      hostServices: { hosts: ['old2'] },
+      applications: { namespaces: ['anyshare'] },
+      images: { prewarm: true },
+      notify: ['pager'],
+      digest: `sha256:${'0'.repeat(64)}`,
+      ...change,
+    } satisfies PlanInput,
+    { digest: 'ignore' },
+  );
+  if (!result.ok) {
+    throw new Error(JSON.stringify(result.errors));
+  }
+  return result.plan;
 }

@@ -1,0 +1,162 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { GateName } from '../../src/plan/plan.ts';
+import type { PhaseName } from '../../src/workflows/messages.ts';
+import { abortSignal, approveUpdate, resumeSignal } from '../../src/workflows/messages.ts';
+import type { Harness } from './harness.ts';
+import { approve, approveAll, startHarness, statusOf, untilBlocked } from './harness.ts';
+import { planOf } from './plans.ts';
+import type { World } from './world.ts';
+import { createWorld } from './world.ts';
+
+let harness: Harness;
+beforeAll(async () => {
+  harness = await startHarness('development');
+});
+afterAll(() => harness.stop());
+
+const detail = { cause: 'the disk of new1 is full', untouched: 'nothing was written there', next: 'make room on new1' };
+
+interface Row {
+  phase: PhaseName;
+  activity: Parameters<World['fail']>[0];
+  gates: GateName[];
+}
+
+const rows: Row[] = [
+  { phase: 'preflight', activity: 'preflight', gates: [] },
+  { phase: 'prewarm', activity: 'prewarmHost', gates: [] },
+  { phase: 'backup', activity: 'backupSecrets', gates: [] },
+  { phase: 'replicate', activity: 'copyOnce', gates: [] },
+  { phase: 'stop-apps', activity: 'stopApplications', gates: ['open-downtime'] },
+  { phase: 'add-nodes', activity: 'applyConfig', gates: ['open-downtime'] },
+  { phase: 'edit-secrets', activity: 'editSecrets', gates: ['open-downtime'] },
+  { phase: 'uninstall', activity: 'uninstallComponent', gates: ['open-downtime'] },
+  { phase: 'stop-host-services', activity: 'stopHostServices', gates: ['open-downtime'] },
+  { phase: 'start-host-services', activity: 'startHostServices', gates: ['open-downtime'] },
+  { phase: 'reinstall', activity: 'provePlacement', gates: ['open-downtime'] },
+  { phase: 'start-apps', activity: 'startApplications', gates: ['open-downtime', 'remove-nodes', 'close-downtime'] },
+  { phase: 'verify', activity: 'clearBreadcrumbs', gates: ['open-downtime', 'remove-nodes', 'close-downtime'] },
+];
+const all: readonly GateName[] = ['open-downtime', 'remove-nodes', 'close-downtime'];
+
+describe.concurrent('a failure that retries cannot heal', () => {
+  it.each(rows)('parks $phase, says why, and goes on after resume', async ({ phase, activity, gates }) => {
+    const world = createWorld(planOf(`blocked-${phase}`));
+    world.fail(activity, 'NeedsHuman', detail);
+
+    const handle = await harness.start(world.plan);
+    await approveAll(handle, gates);
+    const status = await untilBlocked(handle);
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approveAll(handle, all.slice(gates.length));
+    const { outcome, status: last } = await handle.result();
+
+    expect(status.state).toBe('blocked');
+    expect(status.blocked).toMatchObject({ phase, ...detail, heals: 'human' });
+    expect(status.phases.find((candidate) => candidate.name === phase)?.state).toBe('blocked');
+    expect(world.notified).toContain('blocked');
+    expect(outcome).toBe('migrated');
+    expect(last.blocked).toBeUndefined();
+    expect(world.violations).toEqual([]);
+  });
+
+  it.each(rows.slice(0, 11))(
+    'lets an abort from blocked $phase bring everything back',
+    async ({ phase, activity, gates }) => {
+      const world = createWorld(planOf(`stuck-${phase}`));
+      const initial = world.snapshot();
+      world.fail(activity, 'Permanent', detail);
+
+      const handle = await harness.start(world.plan);
+      await approveAll(handle, gates);
+      const status = await untilBlocked(handle);
+      await handle.signal(abortSignal, { by: 'li', reason: 'not fixable tonight' });
+      const { outcome } = await handle.result();
+
+      expect(status.blocked?.heals).toBe('never');
+      expect(outcome).toBe('rolled-back');
+      expect(world.snapshot()).toEqual(initial);
+      expect(world.violations).toEqual([]);
+    },
+  );
+
+  it('does not stop the other components of the window', async () => {
+    const world = createWorld(planOf('one-stuck'));
+    world.fail('uninstallComponent', 'NeedsHuman', detail);
+
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await untilBlocked(handle);
+    await expect
+      .poll(async () => (await statusOf(handle)).transfers.filter((transfer) => transfer.state === 'verified').length, {
+        timeout: 20_000,
+      })
+      .toBeGreaterThanOrEqual(3);
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome } = await handle.result();
+
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+  });
+
+  it('keeps the first gate shut while a copy is blocked', async () => {
+    const plan = planOf('gate-shut', { limits: { refreshSeconds: 10 } });
+    const world = createWorld(plan);
+
+    const handle = await harness.start(world.plan);
+    await expect.poll(async () => (await statusOf(handle)).awaitingGate, { timeout: 20_000 }).toBe('open-downtime');
+    world.fail('copyOnce', 'NeedsHuman', detail);
+    await untilBlocked(handle);
+    const refused = handle.executeUpdate(approveUpdate, { args: [{ gate: 'open-downtime', by: 'li', reason: 'go' }] });
+    await expect(refused).rejects.toMatchObject({
+      cause: { message: expect.stringContaining('phase replicate is blocked') as string },
+    });
+    await handle.signal(resumeSignal, { by: 'li' });
+    await expect.poll(async () => (await statusOf(handle)).state, { timeout: 20_000 }).toBe('awaiting-gate');
+    await approveAll(handle);
+    const { outcome } = await handle.result();
+
+    expect(outcome).toBe('migrated');
+  });
+
+  it('a result that lost data is found before people accept it', async () => {
+    const world = createWorld(planOf('lost-data'));
+    world.probesToBreak.add('kafka');
+
+    const handle = await harness.start(world.plan);
+    await approveAll(handle, ['open-downtime', 'remove-nodes']);
+    const status = await untilBlocked(handle);
+    world.probesToBreak.clear();
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approve(handle, 'close-downtime');
+    const { outcome } = await handle.result();
+
+    expect(status.blocked?.cause).toContain('kafka-0 keys was 42 and is 0');
+    expect(world.snapshot().applications).toBe('running');
+    expect(outcome).toBe('migrated');
+  });
+});
+
+describe('the apply that fails by itself', () => {
+  it('is tried again by the retry policy for Transient failures alone, as often as the plan says', async () => {
+    const limits = { applyAttempts: 3, applyBackoffSeconds: 1 };
+    const flake = { cause: 'kubesuite failed', untouched: 'the old nodes', next: 'wait' };
+    const heals = createWorld(planOf('flaky', { limits }));
+    const stays = createWorld(planOf('flaky-for-ever', { limits }));
+    heals.fail('applyConfig', 'Transient', flake, 2);
+    stays.fail('applyConfig', 'Transient', flake, 3);
+
+    const one = await harness.start(heals.plan);
+    const other = await harness.start(stays.plan);
+    await approveAll(one);
+    const { status } = await one.result();
+    await approve(other, 'open-downtime');
+    const blocked = await untilBlocked(other);
+    await other.terminate();
+
+    expect(status.phases.find((phase) => phase.name === 'add-nodes')?.detail).toContain('try 3');
+    expect(blocked.blocked).toMatchObject({ phase: 'add-nodes', cause: 'kubesuite failed' });
+    expect(stays.calls.filter((call) => call === 'applyConfig').length).toBe(3);
+  });
+});

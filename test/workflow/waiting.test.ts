@@ -1,0 +1,156 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { approveSignal, rejectSignal, tuneUpdate } from '../../src/workflows/messages.ts';
+import { historyEvents } from '../../src/workflows/policies.ts';
+import type { Harness } from './harness.ts';
+import { approve, approveAll, startHarness, statusOf, until, untilGate } from './harness.ts';
+import { planOf } from './plans.ts';
+import { createWorld } from './world.ts';
+
+let harness: Harness;
+beforeAll(async () => {
+  harness = await startHarness('time-skipping');
+});
+afterAll(() => harness.stop());
+
+describe('waiting for people', () => {
+  it('keeps copies fresh for weeks in a history that stays short', async () => {
+    const world = createWorld(planOf('fortnight', { limits: { refreshSeconds: 21_600 } }, ['redis', 'kafka']));
+
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    const first = await statusOf(handle);
+    const { runId: firstRunId } = await handle.describe();
+    await harness.environment.sleep('15 days');
+    await untilGate(handle, 'open-downtime');
+    const copies = world.calls.filter((call) => call === 'copyOnce').length;
+    const events = ((await harness.latest(handle).fetchHistory()).events ?? []).length;
+    const latest = harness.latest(handle);
+    const { runId } = await latest.describe();
+    await approveAll(latest);
+    const result = await latest.result();
+
+    // One round every six hours.
+    expect(copies).toBeGreaterThan(55 * world.plan.transfers.length);
+    expect(runId).not.toBe(firstRunId);
+    expect(events).toBeLessThan(historyEvents + 500);
+    expect(first.downtime.projectedSeconds).toBeGreaterThan(0);
+    expect(result.outcome).toBe('migrated');
+    expect(result.status.transfers[0]?.passes.length).toBeLessThanOrEqual(20);
+    expect(world.violations).toEqual([]);
+  });
+
+  it('rests longer when nothing changes any more', async () => {
+    const world = createWorld(planOf('quiet', {}, ['redis']));
+    world.dirtyBytes = 0;
+
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    await harness.environment.sleep('1 day');
+    const rounds = world.calls.filter((call) => call === 'copyOnce').length / world.plan.transfers.length;
+    await handle.terminate();
+
+    // Every 40 minutes instead of every 5.
+    expect(rounds).toBeGreaterThan(20);
+    expect(rounds).toBeLessThan(50);
+  });
+
+  it('reminds people once a day and never expires', async () => {
+    const world = createWorld(planOf('reminder'));
+
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await untilGate(handle, 'remove-nodes');
+    const before = world.notified.filter((event) => event === 'gate').length;
+    await harness.environment.sleep('50 hours');
+    const status = await untilGate(handle, 'remove-nodes');
+    const after = world.notified.filter((event) => event === 'gate').length;
+    await handle.terminate();
+
+    expect(after - before).toBe(2);
+    expect(status.gates.find((gate) => gate.name === 'remove-nodes')?.state).toBe('awaiting');
+  });
+
+  it('ends a round that runs when people decide, before anything is stopped', async () => {
+    const world = createWorld(planOf('decided-in-round', { limits: { refreshSeconds: 10 } }));
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    const hold = world.hold('copyOnce');
+    const waiting = harness.environment.sleep('15 seconds');
+    await hold.reached;
+
+    await handle.signal(approveSignal, { gate: 'open-downtime', by: 'li', reason: 'now' });
+    await waiting;
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome } = await handle.result();
+
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+  });
+
+  it('rejecting an open gate during a round ends the round and the migration', async () => {
+    const world = createWorld(planOf('rejected-in-round', { limits: { refreshSeconds: 10 } }));
+    const initial = world.snapshot();
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    const hold = world.hold('copyOnce');
+    const waiting = harness.environment.sleep('15 seconds');
+    await hold.reached;
+
+    await handle.signal(rejectSignal, { gate: 'open-downtime', by: 'li', reason: 'never' });
+    await waiting;
+    const { outcome } = await handle.result();
+
+    expect(outcome).toBe('rolled-back');
+    expect(world.copiesNow).toBe(0);
+    expect(world.snapshot()).toEqual(initial);
+  });
+});
+
+describe('bandwidth', () => {
+  it('is shared by the copies of a host, and a new limit reaches copies that run and copies to come', async () => {
+    const plan = planOf('tuned', { limits: { preCopyKiBps: 40_000, transfersPerHost: 2, refreshSeconds: 10 } });
+    const world = createWorld(plan);
+    const hold = world.hold('copyOnce', 'after');
+
+    const handle = await harness.start(plan);
+    await hold.reached;
+    await handle.executeUpdate(tuneUpdate, { args: [{ by: 'li', preCopyKiBps: 10_000 }] });
+    await until(handle, 'the tune recorded', (status) => status.decisions.length === 1);
+    hold.release();
+    await untilGate(handle, 'open-downtime');
+    const before = world.limits.length;
+    await harness.environment.sleep('25 seconds');
+    const later = world.limits.slice(before);
+    await handle.terminate();
+
+    // old1 copies two at a time, old2 two to new2 and one onto itself.
+    const shares = Object.fromEntries(world.limits.slice(0, before).map((limit) => [limit.transfer, limit.limitKiBps]));
+    expect(shares['host-old2-registry']).toBe(13_333);
+    expect(later.find((limit) => limit.transfer === 'kafka-0')?.limitKiBps).toBe(5_000);
+    expect(later.find((limit) => limit.transfer === 'kafka-1')?.limitKiBps).toBe(3_333);
+    expect(world.tunes.map((tune) => tune.limitKiBps)).toEqual(expect.arrayContaining([expect.any(Number) as number]));
+    expect(world.mostCopies).toBeLessThanOrEqual(5);
+  });
+});
+
+describe('the downtime', () => {
+  it('tells people when it passes its budget, and goes on', async () => {
+    const plan = planOf('budget', { downtime: { budgetSeconds: 600, expectedSeconds: {} } });
+    const world = createWorld(plan);
+
+    const handle = await harness.start(plan);
+    await approve(handle, 'open-downtime');
+    await untilGate(handle, 'remove-nodes');
+    const before = world.notified.includes('budget-exceeded');
+    await harness.environment.sleep('20 minutes');
+    await expect.poll(() => world.notified.filter((event) => event === 'budget-exceeded').length).toBe(1);
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome, status } = await handle.result();
+
+    expect(before).toBe(false);
+    expect(outcome).toBe('migrated');
+    expect(status.downtime.spentSeconds).toBeGreaterThanOrEqual(1200);
+    expect(status.downtime.endedAt).toBeDefined();
+    expect(world.notified.filter((event) => event === 'budget-exceeded').length).toBe(1);
+  });
+});
