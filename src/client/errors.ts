@@ -1,0 +1,118 @@
+import { existsSync } from 'node:fs';
+import {
+  isGrpcServiceError,
+  WorkflowUpdateFailedError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+} from '@temporalio/client';
+import { WorkflowNotFoundError } from '@temporalio/common';
+
+/** What the exit code of `ferry` says; the one table, also shown by `ferry help exit-codes`. */
+export const exitCodes = {
+  ok: { code: 0, meaning: 'done, and proved where there is something to prove' },
+  failure: { code: 1, meaning: 'something failed; the message says what, and what to do next' },
+  usage: { code: 2, meaning: 'the command line or the plan is not valid; nothing was done' },
+  checkFailed: { code: 3, meaning: 'at least one check failed' },
+  notFound: { code: 4, meaning: 'no such migration, file or host' },
+  refused: { code: 5, meaning: 'the migration refused the decision; nothing was recorded' },
+  unreachable: { code: 6, meaning: 'Temporal, the cluster, a host or the worker does not answer' },
+  rolledBack: { code: 7, meaning: 'the migration ended, and it was rolled back' },
+  interrupted: { code: 130, meaning: 'stopped by Ctrl-C; a running migration goes on' },
+} as const;
+export type ExitReason = keyof typeof exitCodes;
+
+/** A mistake or an obstacle that people can do something about: message, perhaps a next command, no stack trace. */
+export class CliError extends Error {
+  override readonly name = 'CliError';
+  readonly reason: ExitReason;
+  /** The command or the thing that helps. */
+  readonly next: string | undefined;
+  constructor(reason: ExitReason, message: string, next?: string, cause?: unknown) {
+    super(message, { cause });
+    this.reason = reason;
+    this.next = next;
+  }
+}
+
+const grpc = {
+  cancelled: 1,
+  deadlineExceeded: 4,
+  notFound: 5,
+  permissionDenied: 7,
+  unavailable: 14,
+  unauthenticated: 16,
+};
+const networkCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]);
+
+/** Turns whatever was thrown into something for people. Errors nobody foresaw stay what they are: undefined. */
+export function explain(error: unknown): CliError | undefined {
+  if (error instanceof CliError) return error;
+  if (!(error instanceof Error)) return undefined;
+  if (error instanceof WorkflowNotFoundError) {
+    return new CliError('notFound', `there is no migration ${error.workflowId}`, 'ferry status', error);
+  }
+  if (error instanceof WorkflowUpdateFailedError) {
+    return new CliError('refused', `refused: ${error.cause?.message ?? error.message}`, 'ferry status', error);
+  }
+  if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) return noWorker(error);
+  return explainGrpc(error) ?? explainSystem(error);
+}
+
+export function noWorker(cause?: unknown): CliError {
+  return new CliError(
+    'unreachable',
+    'no worker answered in time; the decision may still arrive when one comes back',
+    'start a worker (ferry worker), look at ferry status, and send the decision again only if it is not there',
+    cause,
+  );
+}
+
+function explainGrpc(error: Error): CliError | undefined {
+  const inner = [error, error.cause].find((candidate) => isGrpcServiceError(candidate));
+  if (inner === undefined || !isGrpcServiceError(inner)) return undefined;
+  const code = inner.code as number;
+  if (code === grpc.notFound) return new CliError('notFound', inner.details, 'ferry status', error);
+  if (code === grpc.unauthenticated || code === grpc.permissionDenied) {
+    return new CliError(
+      'refused',
+      `Temporal refuses this client: ${inner.details}`,
+      'set TEMPORAL_API_KEY or the TEMPORAL_TLS_* variables, or choose another --profile',
+      error,
+    );
+  }
+  if (code === grpc.unavailable || code === grpc.deadlineExceeded || code === grpc.cancelled) {
+    return new CliError(
+      'unreachable',
+      `Temporal does not answer: ${inner.details}`,
+      'check TEMPORAL_ADDRESS or --address; for a server of your own: ferry dev',
+      error,
+    );
+  }
+  return new CliError('failure', inner.details, undefined, error);
+}
+
+function explainSystem(error: Error): CliError | undefined {
+  const system = error as NodeJS.ErrnoException;
+  const code = system.code ?? (error.cause as NodeJS.ErrnoException | undefined)?.code;
+  if (code === 'ENOENT' && system.path !== undefined && !existsSync(system.path)) {
+    return new CliError('notFound', `${system.path}: no such file`, undefined, error);
+  }
+  if ((code === 'EACCES' || code === 'EISDIR') && system.path !== undefined) {
+    return new CliError(
+      'failure',
+      `${system.path}: ${code === 'EACCES' ? 'permission denied' : 'is a directory'}`,
+      undefined,
+      error,
+    );
+  }
+  if (code !== undefined && networkCodes.has(code)) return new CliError('unreachable', error.message, undefined, error);
+  // Failures of activities that were called directly carry their own cause and next command in the text.
+  return error.name === 'ApplicationFailure' ? new CliError('failure', error.message, undefined, error) : undefined;
+}

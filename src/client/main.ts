@@ -1,0 +1,93 @@
+import { Command, CommanderError } from 'commander';
+import pc from 'picocolors';
+import { version } from '../version.ts';
+import { completionCommand } from './completion.ts';
+import { abortCommand, approveCommand, pauseCommand, rejectCommand, resumeCommand, tuneCommand } from './decide.ts';
+import { devCommand } from './dev.ts';
+import { exitCodes, explain } from './errors.ts';
+import { schemaCommand } from './schema.ts';
+import { startCommand } from './start.ts';
+import { statusCommand } from './status.ts';
+import { watchCommand } from './watch.ts';
+import { workerCommand } from './worker.ts';
+
+const environment = `
+Temporal is found by its own conventions (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS_*, TEMPORAL_PROFILE,
+temporal.toml), the cluster by KUBECONFIG, machines by FERRY_SSH_IDENTITY and FERRY_KNOWN_HOSTS. FERRY_USER is who decides.`;
+
+/** The whole command line. Every command is one file beside this one. */
+export function createProgram(): Command {
+  const program = new Command('ferry')
+    .description('Moves a stateful platform to new machines inside one maintenance window.')
+    .version(version, '-V, --version')
+    .option('-q, --quiet', 'print results only, no progress and no hints')
+    .option('--profile <name>', 'profile of temporal.toml')
+    .option('--address <host:port>', 'address of Temporal')
+    .option('--namespace <name>', 'namespace in Temporal')
+    .option('--no-color', 'no colours (so does NO_COLOR=1)')
+    .showHelpAfterError('(ferry --help shows every command)')
+    .addHelpText(
+      'after',
+      `${environment}
+
+Examples:
+  $ ferry plan --map old1=new1,old2=new2,old3=new3 -o yaml > plan.yaml
+  $ ferry check plan.yaml
+  $ ferry start plan.yaml
+  $ ferry watch
+  $ ferry approve open-downtime --reason "window open"
+
+Exit codes:
+${exitCodeTable()}`,
+    );
+  program.commandsGroup('Before:');
+  add(program, startCommand());
+  program.commandsGroup('During:');
+  for (const command of [watchCommand(), statusCommand(), approveCommand(), rejectCommand()]) add(program, command);
+  for (const command of [pauseCommand(), resumeCommand(), abortCommand(), tuneCommand()]) add(program, command);
+  program.commandsGroup('Running it:');
+  for (const command of [workerCommand(), devCommand(), schemaCommand(), completionCommand(createProgram)]) {
+    add(program, command);
+  }
+  return program;
+}
+
+function add(program: Command, command: Command): void {
+  command.copyInheritedSettings(program);
+  for (const child of command.commands) child.copyInheritedSettings(program);
+  program.addCommand(command);
+}
+
+export function exitCodeTable(): string {
+  return Object.values(exitCodes)
+    .map(({ code, meaning }) => `  ${String(code).padEnd(5)}${meaning}`)
+    .join('\n');
+}
+
+/** Runs one command line; answers its exit code. */
+export async function main(argv: readonly string[]): Promise<number> {
+  const program = createProgram();
+  for (const command of [program, ...program.commands, ...program.commands.flatMap((child) => child.commands)]) {
+    command.exitOverride();
+  }
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return typeof process.exitCode === 'number' ? process.exitCode : exitCodes.ok.code;
+  } catch (error) {
+    return report(error);
+  }
+}
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok.code : exitCodes.usage.code;
+  const known = explain(error);
+  if (known === undefined) {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    process.stderr.write(`${pc.red('ferry: this should not have happened')}\n${text}\n`);
+    return exitCodes.failure.code;
+  }
+  process.stderr.write(`${pc.red('ferry:')} ${known.message}\n`);
+  if (known.next !== undefined) process.stderr.write(`Next: ${known.next}\n`);
+  if (process.env['FERRY_DEBUG'] === '1') process.stderr.write(`${known.stack ?? ''}\n${String(known.cause ?? '')}\n`);
+  return exitCodes[known.reason].code;
+}

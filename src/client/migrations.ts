@@ -1,0 +1,154 @@
+import type { Client, WorkflowHandle } from '@temporalio/client';
+import { QueryNotRegisteredError, QueryRejectedError, isGrpcServiceError } from '@temporalio/client';
+import type { Payload } from '@temporalio/common';
+import { decodePayload } from './payloads.ts';
+import { z } from 'zod';
+import type { MigrationStatus } from '../workflows/messages.ts';
+import { searchAttributes, statusQuery } from '../workflows/messages.ts';
+import type { migrateNodes } from '../workflows/migrate-nodes.ts';
+import { CliError } from './errors.ts';
+
+export type MigrationHandle = WorkflowHandle<typeof migrateNodes>;
+
+const byType = "WorkflowType = 'migrateNodes'";
+
+/** Id of the workflow that moves a cluster. */
+export function workflowIdOf(clusterOrId: string): string {
+  return clusterOrId.startsWith('migrate-') ? clusterOrId : `migrate-${clusterOrId}`;
+}
+
+/**
+ * The migration meant by a cluster's name or a workflow id; without either the only one that runs, or for looking back (`ended`) the
+ * one that ended last.
+ */
+export async function findMigration(
+  client: Client,
+  named: string | undefined,
+  ended = false,
+): Promise<MigrationHandle> {
+  if (named !== undefined) return client.workflow.getHandle<typeof migrateNodes>(workflowIdOf(named));
+  const running: string[] = [];
+  for await (const { workflowId } of client.workflow.list({ query: `${byType} AND ExecutionStatus = 'Running'` })) {
+    running.push(workflowId);
+  }
+  const [only] = running;
+  if (only !== undefined && running.length === 1) return client.workflow.getHandle<typeof migrateNodes>(only);
+  if (running.length > 1) {
+    throw new CliError('usage', `several migrations run: ${running.join(', ')}`, 'name the one you mean');
+  }
+  let last: { workflowId: string; closeTime?: Date | undefined } | undefined;
+  for await (const closed of client.workflow.list({ query: `${byType} AND ExecutionStatus != 'Running'` })) {
+    if (last === undefined || (closed.closeTime ?? 0) > (last.closeTime ?? 0)) last = closed;
+  }
+  if (last !== undefined && ended) return client.workflow.getHandle<typeof migrateNodes>(last.workflowId);
+  throw new CliError(
+    'notFound',
+    last === undefined ? 'there is no migration yet' : `no migration runs; the last one was ${last.workflowId}`,
+    last === undefined ? 'ferry start plan.yaml' : `ferry report ${last.workflowId}`,
+  );
+}
+
+/** How a migration looks to the server alone, when no worker answers. */
+export interface ServerView {
+  workflowId: string;
+  runId: string;
+  /** E.g. RUNNING, COMPLETED, TERMINATED. */
+  execution: string;
+  phase?: string;
+  awaitingGate?: string;
+  downtimeStart?: string;
+}
+
+export async function describeMigration(handle: MigrationHandle): Promise<ServerView> {
+  const description = await handle.describe();
+  const attributes = description.typedSearchAttributes;
+  const phase = attributes.get(searchAttributes.phase);
+  const awaitingGate = attributes.get(searchAttributes.awaitingGate);
+  const downtimeStart = attributes.get(searchAttributes.downtimeStart)?.toISOString();
+  return {
+    workflowId: description.workflowId,
+    runId: description.runId,
+    execution: description.status.name,
+    ...(phase === undefined ? {} : { phase }),
+    ...(awaitingGate === undefined ? {} : { awaitingGate }),
+    ...(downtimeStart === undefined ? {} : { downtimeStart }),
+  };
+}
+
+/** The status as the workflow tells it; undefined when the migration exists but no worker answers within the time (ms). */
+export async function queryStatus(
+  client: Client,
+  handle: MigrationHandle,
+  timeout = 5000,
+): Promise<MigrationStatus | undefined> {
+  try {
+    return await client.withDeadline(Date.now() + timeout, () => handle.query(statusQuery));
+  } catch (error) {
+    if (isSilence(error)) return undefined;
+    throw error;
+  }
+}
+
+/** No worker, a worker that is away for the moment, or one that does not know the workflow yet. */
+function isSilence(error: unknown): boolean {
+  if (error instanceof QueryNotRegisteredError || error instanceof QueryRejectedError) return true;
+  const inner = [error, (error as Error).cause].find((candidate) => isGrpcServiceError(candidate));
+  // deadline exceeded, failed precondition (no poller), unavailable while the server itself is there is told apart by describe
+  return inner !== undefined && isGrpcServiceError(inner) && [1, 4, 9].includes(inner.code as number);
+}
+
+const progressSchema = z.object({
+  pass: z.number(),
+  step: z.string(),
+  bytes: z.number(),
+  total: z.number(),
+  files: z.number(),
+  bytesPerSecond: z.number(),
+  etaSeconds: z.number().optional(),
+  currentFile: z.string().optional(),
+});
+/** What a running copy said last. */
+export type Progress = z.infer<typeof progressSchema>;
+
+export interface CopyActivity {
+  progress?: Progress;
+  attempt: number;
+  /** Message of the last failed try. */
+  lastFailure?: string;
+}
+
+/** What the copies of a migration are doing now, from the heartbeats that the server holds; by transfer id. */
+export async function readProgress(client: Client, status: MigrationStatus): Promise<Map<string, CopyActivity>> {
+  const found = new Map<string, CopyActivity>();
+  const active = status.transfers.filter(({ state }) => state === 'copying' || state === 'final');
+  await Promise.all(
+    active.map(async ({ id, workflowId }) => {
+      const activity = await readCopy(client, workflowId).catch(() => undefined);
+      if (activity !== undefined) found.set(id, activity);
+    }),
+  );
+  return found;
+}
+
+async function readCopy(client: Client, workflowId: string): Promise<CopyActivity | undefined> {
+  const { pendingActivities } = await client.workflowService.describeWorkflowExecution({
+    namespace: client.options.namespace,
+    execution: { workflowId },
+  });
+  const pending = pendingActivities?.[0];
+  if (pending === undefined) return undefined;
+  const progress = await decodeProgress(client, pending.heartbeatDetails?.payloads ?? []);
+  const lastFailure = pending.lastFailure?.message;
+  return {
+    attempt: pending.attempt ?? 1,
+    ...(progress === undefined ? {} : { progress }),
+    ...(lastFailure == null || lastFailure === '' ? {} : { lastFailure }),
+  };
+}
+
+async function decodeProgress(client: Client, payloads: readonly Payload[]): Promise<Progress | undefined> {
+  const [first] = payloads;
+  if (first === undefined) return undefined;
+  const parsed = progressSchema.safeParse(await decodePayload(client, first));
+  return parsed.success ? parsed.data : undefined;
+}

@@ -1,0 +1,18 @@
+import { readFileSync } from 'node:fs';
+import type { Plan } from '../plan/plan.ts';
+import { formatPlanErrors, parsePlan } from '../plan/validate.ts';
+import { CliError } from './errors.ts';
+
+/** Reads a plan file (`-` is stdin), YAML or JSON. All errors of a plan that is not valid are told at once, and nothing else happens. */
+export function loadPlan(file: string): Plan {
+  const text = readFileSync(file === '-' ? 0 : file, 'utf8');
+  const isJson = file.endsWith('.json') || text.trimStart().startsWith('{');
+  const result = parsePlan(text, isJson ? 'json' : 'yaml');
+  if (result.ok) return result.plan;
+  const lines = formatPlanErrors(result.errors, file === '-' ? 'stdin' : file);
+  const count = lines.length === 1 ? 'one error' : `${lines.length} errors`;
+  throw new CliError(
+    'usage',
+    `${file} is not a valid plan, ${count}; nothing was done\n${lines.map((line) => `  ${line}`).join('\n')}`,
+  );
+}

@@ -1,0 +1,59 @@
+import { Command } from 'commander';
+import pc from 'picocolors';
+import type { GlobalOptions } from './connection.ts';
+import { withClient } from './connection.ts';
+import { describeMigration, findMigration, queryStatus, readProgress } from './migrations.ts';
+import type { OutputFormat } from './output.ts';
+import { outputOption, print } from './output.ts';
+import { renderStatus } from './view.ts';
+
+interface StatusOptions extends GlobalOptions {
+  output: OutputFormat;
+}
+
+export function statusCommand(): Command {
+  return new Command('status')
+    .description('one look at a migration: phases, copies, downtime, and who is awaited')
+    .argument('[migration]', 'cluster or workflow id (default: the one that runs)')
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+The same with the plain Temporal CLI:
+  $ temporal workflow query --workflow-id migrate-CLUSTER --type status
+
+Examples:
+  $ ferry status
+  $ ferry status -o json | jq -r .awaitingGate
+  $ temporal workflow list --query "FerryAwaitingGate IS NOT NULL"`,
+    )
+    .action(async (named: string | undefined, _options, command: Command) => {
+      const options = command.optsWithGlobals<StatusOptions>();
+      await withClient(command, async (client) => {
+        const handle = await findMigration(client, named, true);
+        const server = await describeMigration(handle);
+        const status = await queryStatus(client, handle, 8000);
+        if (status === undefined) {
+          print({ ...server, worker: 'does not answer' }, options.output, () =>
+            [
+              `${pc.bold(server.workflowId)}  ${server.execution}  ${server.phase ?? ''}${server.awaitingGate === undefined ? '' : `, gate ${server.awaitingGate}`}`,
+              pc.yellow(
+                'No worker answers: this is what the server last knew. Copies and applies run on, on the hosts. Start one: ferry worker',
+              ),
+            ].join('\n'),
+          );
+          return;
+        }
+        const progress = await readProgress(client, status);
+        print({ workflowId: server.workflowId, execution: server.execution, ...status }, options.output, () =>
+          renderStatus(status, {
+            workflowId: server.workflowId,
+            now: Date.now(),
+            columns: process.stdout.isTTY ? process.stdout.columns : 200,
+            maxTransfers: 100,
+            progress,
+          }).join('\n'),
+        );
+      });
+    });
+}

@@ -1,0 +1,199 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client } from '@temporalio/client';
+import { Command } from 'commander';
+import { createLogUpdate } from 'log-update';
+import pc from 'picocolors';
+import type { MigrationStatus } from '../workflows/messages.ts';
+import type { GlobalOptions } from './connection.ts';
+import { connectClient, temporalSettings } from './connection.ts';
+import { exitCodes, explain } from './errors.ts';
+import type { CopyActivity, MigrationHandle } from './migrations.ts';
+import { describeMigration, findMigration, queryStatus, readProgress } from './migrations.ts';
+import { clockTime, seconds } from './output.ts';
+import { changesBetween, renderStatus } from './view.ts';
+
+interface WatchOptions extends GlobalOptions {
+  interval: string;
+  plain?: boolean;
+}
+
+/** One look: what was answered, when, and whether somebody is missing. */
+interface Look {
+  status?: MigrationStatus;
+  answeredAt: number;
+  progress: Map<string, CopyActivity>;
+  /** Why this look is an old one. */
+  trouble?: string;
+  /** E.g. RUNNING; undefined while the server does not answer. */
+  execution?: string;
+}
+
+export function watchCommand(): Command {
+  return new Command('watch')
+    .description('follow a migration on one screen; Ctrl-C stops watching, the migration goes on')
+    .argument('[migration]', 'cluster or workflow id (default: the one that runs)')
+    .option('--interval <seconds>', 'seconds between looks', '1')
+    .option('--plain', 'one line per event, also on a terminal')
+    .addHelpText(
+      'after',
+      `
+Exits ${exitCodes.ok.code} when the migration is completed, ${exitCodes.rolledBack.code} when it was rolled back, ${exitCodes.failure.code} when it failed or was terminated.
+
+Examples:
+  $ ferry watch
+  $ ferry watch --plain | tee migration.log`,
+    )
+    .action(async (named: string | undefined, _options, command: Command) => {
+      const options = command.optsWithGlobals<WatchOptions>();
+      const client = await connectClient(temporalSettings(options));
+      try {
+        const handle = await findMigration(client, named);
+        // Answers NotFound now rather than showing an empty screen.
+        await handle.describe();
+        process.exitCode = await watch(client, handle, options);
+      } finally {
+        await client.connection.close();
+      }
+    });
+}
+
+/** Follows a migration to its end; answers the exit code that says how it ended. */
+export async function watch(client: Client, handle: MigrationHandle, options: WatchOptions): Promise<number> {
+  const interval = Math.max(0.2, Number(options.interval) || 1) * 1000;
+  const screen =
+    process.stdout.isTTY && options.plain !== true ? createScreen(handle.workflowId) : createLog(handle.workflowId);
+  const stop = new AbortController();
+  const interrupt = (): void => stop.abort();
+  process.once('SIGINT', interrupt);
+  let look: Look = { answeredAt: 0, progress: new Map() };
+  try {
+    while (!stop.signal.aborted) {
+      look = await lookAgain(client, handle, look);
+      screen.show(look);
+      const code = endOf(look);
+      if (code !== undefined) {
+        screen.end();
+        process.stdout.write(`\n${ending(look, handle.workflowId)}\n`);
+        return code;
+      }
+      await sleep(interval, undefined, { signal: stop.signal }).catch(() => undefined);
+    }
+  } finally {
+    process.off('SIGINT', interrupt);
+    screen.end();
+  }
+  process.stdout.write(`\nStopped watching. The migration goes on; look again: ferry watch ${handle.workflowId}\n`);
+  return exitCodes.interrupted.code;
+}
+
+async function lookAgain(client: Client, handle: MigrationHandle, last: Look): Promise<Look> {
+  try {
+    const status = await queryStatus(client, handle);
+    const { execution } = await describeMigration(handle);
+    if (status === undefined) {
+      return {
+        ...last,
+        execution,
+        trouble: 'no worker answers; copies and applies run on, on the hosts. Start one: ferry worker',
+      };
+    }
+    const progress = await readProgress(client, status);
+    return { status, execution, progress, answeredAt: Date.now() };
+  } catch (error) {
+    const known = explain(error);
+    if (known?.reason !== 'unreachable') throw error;
+    return { ...last, trouble: 'Temporal does not answer; trying again' };
+  }
+}
+
+function endOf({ status, execution, trouble }: Look): number | undefined {
+  if (trouble === undefined && status?.state === 'completed') return exitCodes.ok.code;
+  if (trouble === undefined && status?.state === 'rolled-back') return exitCodes.rolledBack.code;
+  if (execution === undefined || execution === 'RUNNING' || execution === 'CONTINUED_AS_NEW') return undefined;
+  if (execution === 'COMPLETED') return exitCodes.ok.code;
+  return exitCodes.failure.code;
+}
+
+function ending({ status, execution }: Look, workflowId: string): string {
+  const report = `Report: ferry report ${workflowId} -o html --output-file report.html`;
+  if (status?.state === 'completed') {
+    const { spentSeconds, budgetSeconds } = status.downtime;
+    return `${pc.green('Completed.')} Downtime ${seconds(spentSeconds)} of a budget of ${seconds(budgetSeconds)}.\n${report}`;
+  }
+  if (status?.state === 'rolled-back')
+    return `${pc.yellow('Rolled back:')} the platform is on its old machines.\n${report}`;
+  return `${pc.red(`The workflow is ${execution?.toLowerCase() ?? 'gone'}.`)} See it: temporal workflow describe -w ${workflowId}\n${report}`;
+}
+
+interface Screen {
+  show(look: Look): void;
+  end(): void;
+}
+
+function createScreen(workflowId: string): Screen {
+  const update = createLogUpdate(process.stdout);
+  let isOver = false;
+  return {
+    show(look) {
+      const columns = process.stdout.columns;
+      const rows = process.stdout.rows;
+      const lines =
+        look.status === undefined
+          ? ['waiting for the first answer']
+          : renderStatus(clockOn(look.status, look.answeredAt), {
+              workflowId,
+              now: Date.now(),
+              columns,
+              // The ladder, the gate and the clock must stay on the screen: transfers give way.
+              maxTransfers: Math.max(3, rows - look.status.phases.length - 16),
+              progress: look.progress,
+            });
+      const trouble =
+        look.trouble === undefined
+          ? []
+          : [
+              '',
+              pc.yellow(
+                `${look.trouble} (shown: ${look.answeredAt === 0 ? 'nothing yet' : clockTime(look.answeredAt)})`,
+              ),
+            ];
+      update(
+        [...lines, ...trouble, '', pc.dim('Ctrl-C stops watching; the migration goes on.')]
+          .slice(0, rows - 1)
+          .join('\n'),
+      );
+    },
+    end() {
+      if (isOver) return;
+      isOver = true;
+      update.done();
+    },
+  };
+}
+
+/** The clock runs on between answers. */
+function clockOn(status: MigrationStatus, answeredAt: number): MigrationStatus {
+  const { downtime } = status;
+  if (downtime.startedAt === undefined || downtime.endedAt !== undefined) return status;
+  const spentSeconds = downtime.spentSeconds + Math.max(0, (Date.now() - answeredAt) / 1000);
+  return { ...status, downtime: { ...downtime, spentSeconds } };
+}
+
+function createLog(workflowId: string): Screen {
+  let before: MigrationStatus | undefined;
+  let trouble: string | undefined;
+  const say = (line: string): void => {
+    process.stdout.write(`${new Date().toISOString()} ${line}\n`);
+  };
+  return {
+    show(look) {
+      if (look.trouble !== trouble && look.trouble !== undefined) say(look.trouble);
+      if (look.trouble === undefined && trouble !== undefined) say('answers again');
+      trouble = look.trouble;
+      if (look.status === undefined || look.status === before) return;
+      for (const line of changesBetween(before, look.status, workflowId)) say(line);
+      before = look.status;
+    },
+    end: () => undefined,
+  };
+}

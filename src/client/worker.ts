@@ -1,0 +1,144 @@
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type { LogLevel } from '@temporalio/worker';
+import { Command, Option } from 'commander';
+import type { GlobalOptions, TemporalSettings } from './connection.ts';
+import { temporalSettings } from './connection.ts';
+import { CliError } from './errors.ts';
+
+export interface WorkerCommandOptions extends GlobalOptions {
+  kubeconfig?: string;
+  sshIdentity?: string;
+  taskQueue?: string;
+  metricsAddress?: string;
+  logLevel: 'debug' | 'info' | 'warn' | 'error';
+  logFormat: 'text' | 'json';
+  backupDirectory?: string;
+  backupKeyFile?: string;
+  maxActivities: string;
+}
+
+export function workerCommand(): Command {
+  return withWorkerOptions(new Command('worker'))
+    .description('run the worker that does the work; as many as you like, anywhere but on the machines that move')
+    .addHelpText(
+      'after',
+      `
+The worker reaches the cluster with a kubeconfig and the machines with one private key. It can be killed and started again at any
+moment: copies and applies run on, on the hosts, and the next worker takes up where they are.
+
+Examples:
+  $ ferry worker --ssh-identity ~/.ssh/id_ed25519
+  $ ferry worker --metrics-address 127.0.0.1:9464 --log-format json`,
+    )
+    .action(async (_options, command: Command) => {
+      const options = command.optsWithGlobals<WorkerCommandOptions>();
+      await runWorker(temporalSettings(options), options);
+    });
+}
+
+/** Options that `ferry worker` and `ferry dev` share. */
+export function withWorkerOptions(command: Command): Command {
+  return command
+    .option('--kubeconfig <file>', 'kubeconfig of the platform (default: KUBECONFIG, ~/.kube/config)')
+    .addOption(new Option('--ssh-identity <file>', 'private key that opens the machines').env('FERRY_SSH_IDENTITY'))
+    .option('--task-queue <name>', 'task queue', 'ferry')
+    .addOption(
+      new Option('--metrics-address <host:port>', 'serve Prometheus metrics there').env('FERRY_METRICS_ADDRESS'),
+    )
+    .addOption(
+      new Option('--log-level <level>', 'least level that is logged')
+        .choices(['debug', 'info', 'warn', 'error'])
+        .default('info'),
+    )
+    .addOption(
+      new Option('--log-format <format>', 'how to log')
+        .choices(['text', 'json'])
+        .default(process.stderr.isTTY ? 'text' : 'json', 'text on a terminal, else json'),
+    )
+    .option('--backup-directory <path>', 'where Secrets are saved on the control host', '/var/lib/ferry/backup')
+    .addOption(
+      new Option('--backup-key-file <file>', 'file with a 32-byte key that encrypts what is saved').env(
+        'FERRY_BACKUP_KEY_FILE',
+      ),
+    )
+    .option('--max-activities <number>', 'activities at the same time', '50');
+}
+
+/** Runs a worker until it is told to end (SIGINT, SIGTERM). */
+export async function runWorker(settings: TemporalSettings, options: WorkerCommandOptions): Promise<void> {
+  const sshIdentity = findIdentity(options.sshIdentity);
+  // The native library and the workflow bundler take a second to load: only this command needs them.
+  const [{ NativeConnection, Runtime }, { createFerryWorker, workerIdentity }, { createLogger }] = await Promise.all([
+    import('@temporalio/worker'),
+    import('../worker.ts'),
+    import('./log.ts'),
+  ]);
+  const logger = createLogger({
+    level: options.logLevel.toUpperCase() as LogLevel,
+    format: options.logFormat,
+    write: (line) => process.stderr.write(line),
+  });
+  const { metricsAddress } = options;
+  Runtime.install({
+    logger,
+    telemetryOptions: {
+      logging: { forward: {}, filter: { core: 'WARN', other: 'ERROR' } },
+      ...(metricsAddress === undefined
+        ? {}
+        : {
+            metrics: {
+              prometheus: { bindAddress: metricsAddress, countersTotalSuffix: true, useSecondsForDurations: true },
+            },
+          }),
+    },
+  });
+  let connection;
+  try {
+    connection = await NativeConnection.connect(settings.connection);
+  } catch (error) {
+    throw new CliError(
+      'unreachable',
+      `Temporal does not answer at ${settings.address}: ${error instanceof Error ? error.message : String(error)}`,
+      'check TEMPORAL_ADDRESS or --address; for a server of your own: ferry dev',
+      error,
+    );
+  }
+  try {
+    const worker = await createFerryWorker({
+      connection,
+      namespace: settings.namespace,
+      sshIdentity,
+      maxActivities: Number(options.maxActivities),
+      backup: {
+        directory: options.backupDirectory ?? '/var/lib/ferry/backup',
+        ...(options.backupKeyFile === undefined ? {} : { keyFile: options.backupKeyFile }),
+      },
+      ...(options.taskQueue === undefined ? {} : { taskQueue: options.taskQueue }),
+      ...(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig }),
+      ...(process.env['FERRY_SSH_PASSPHRASE'] === undefined
+        ? {}
+        : { sshPassphrase: process.env['FERRY_SSH_PASSPHRASE'] }),
+    });
+    logger.info(
+      `${workerIdentity()} serves task queue ${options.taskQueue ?? 'ferry'} at ${settings.address}, namespace ${settings.namespace}`,
+    );
+    await worker.run();
+  } finally {
+    await connection.close();
+  }
+}
+
+/** The private key that opens the machines: named, else the first of ssh's own defaults that exists. */
+export function findIdentity(named: string | undefined): string {
+  const candidates =
+    named === undefined ? ['id_ed25519', 'id_ecdsa', 'id_rsa'].map((name) => join(homedir(), '.ssh', name)) : [named];
+  const found = candidates.find((file) => existsSync(file));
+  if (found !== undefined) return found;
+  throw new CliError(
+    'notFound',
+    named === undefined ? 'there is no private key to reach the machines with' : `${named}: no such private key`,
+    'name it: --ssh-identity FILE or FERRY_SSH_IDENTITY',
+  );
+}

@@ -1,0 +1,87 @@
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import type { DataConverter } from '@temporalio/common';
+import type { NativeConnection } from '@temporalio/worker';
+import { Worker } from '@temporalio/worker';
+import { createMigrationActivities } from './activities/activities.ts';
+import { createKubernetesApi, loadKubeConfig } from './activities/kubernetes-api.ts';
+import { createPreflightActivities } from './activities/preflight.ts';
+import { createTransferActivities } from './activities/transfer.ts';
+import { createJobs } from './hosts/jobs.ts';
+import { createHosts } from './hosts/ssh.ts';
+import type { Plan } from './plan/plan.ts';
+import { version } from './version.ts';
+import { taskQueue as defaultTaskQueue } from './workflows/messages.ts';
+
+export interface FerryWorkerOptions {
+  connection: NativeConnection;
+  /** Default `default`. */
+  namespace?: string;
+  /** Default `ferry`. */
+  taskQueue?: string;
+  /** File; default as kubectl does it: KUBECONFIG, ~/.kube/config, in-cluster. */
+  kubeconfig?: string;
+  /** Private key that opens the machines; only its path is ever passed on. */
+  sshIdentity: string;
+  sshPassphrase?: string;
+  /** Where the Secrets are saved on the control host, and the key that encrypts them. */
+  backup?: Plan['backup'];
+  /** Activities at the same time; default 50. */
+  maxActivities?: number;
+  dataConverter?: DataConverter;
+}
+
+export interface FerryWorker {
+  /** Runs until shutdown. */
+  run(): Promise<void>;
+  shutdown(): void;
+}
+
+/** Name of this worker in every task of the history: program, version, process, machine. */
+export function workerIdentity(): string {
+  return `ferry/${version} ${process.pid}@${hostname()}`;
+}
+
+/** Everything put together: both workflows and all activities on one task queue. */
+export async function createFerryWorker(options: FerryWorkerOptions): Promise<FerryWorker> {
+  const kubeConfig = loadKubeConfig(options.kubeconfig);
+  const passphrase = options.sshPassphrase;
+  const hosts = createHosts({
+    privateKey: readFileSync(options.sshIdentity),
+    ...(passphrase === undefined ? {} : { passphrase }),
+  });
+  const jobs = createJobs();
+  const worker = await Worker.create({
+    connection: options.connection,
+    namespace: options.namespace ?? 'default',
+    taskQueue: options.taskQueue ?? defaultTaskQueue,
+    identity: workerIdentity(),
+    // The sources run as they are, or compiled: the entry file has the extension that this file has.
+    workflowsPath: fileURLToPath(
+      new URL(`workflows/all${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
+    ),
+    activities: {
+      ...createMigrationActivities({ kubeConfig, hosts, jobs, ...(options.backup && { backup: options.backup }) }),
+      ...createPreflightActivities({ api: createKubernetesApi(kubeConfig), hosts }),
+      ...createTransferActivities({ hosts, jobs }),
+    },
+    maxConcurrentActivityTaskExecutions: options.maxActivities ?? 50,
+    // Progress on the screen is as old as this.
+    maxHeartbeatThrottleInterval: '5s',
+    // Activities are observers of units that live on the hosts: they need moments to let go, not minutes.
+    shutdownGraceTime: '10s',
+    shutdownForceTime: '30s',
+    ...(options.dataConverter && { dataConverter: options.dataConverter }),
+  });
+  return {
+    async run() {
+      try {
+        await worker.run();
+      } finally {
+        await hosts.close();
+      }
+    },
+    shutdown: () => worker.shutdown(),
+  };
+}

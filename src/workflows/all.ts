@@ -1,0 +1,3 @@
+/* Entry of the workflow bundle: what a worker can run. */
+export { migrateNodes } from './migrate-nodes.ts';
+export { replicateDirectory } from './replicate-directory.ts';
