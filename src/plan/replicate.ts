@@ -15,7 +15,7 @@ export const replicateInputSchema = z.strictObject({
   verify: z.enum(['metadata', 'sampled', 'full']).default('full'),
   /** KiB/s, 0 = unlimited. Ignored by `final`. */
   limitKiBps: z.int().min(0).default(0),
-  /** Other limits for hours of the day, local time of the source host; the first that holds counts. */
+  /** Other limits for hours of the day, UTC; the first that holds counts. */
   schedule: z
     .array(
       z.strictObject({
