@@ -1,0 +1,118 @@
+import { defaultActivityInfo, MockActivityEnvironment } from '@temporalio/testing';
+import type { CopyChoice, PassInput, Prepared, TransferActivities } from '../../src/activities/transfer-contract.ts';
+import { createTransferActivities } from '../../src/activities/transfer.ts';
+import { createJobs } from '../../src/hosts/jobs.ts';
+import type { HostConnection, Hosts } from '../../src/hosts/contract.ts';
+import type { ReplicateInput, ReplicateRequest } from '../../src/plan/replicate.ts';
+import { replicateInputSchema } from '../../src/plan/replicate.ts';
+import { freshName, labHosts, machine, script } from './machines.ts';
+import { describeTree } from './transfer-trees.ts';
+
+/** Two machines and the activities of one worker. */
+export interface Mover {
+  hosts: Hosts;
+  activities: TransferActivities;
+  source: HostConnection;
+  destination: HostConnection;
+  request(name: string, options?: Partial<ReplicateRequest>): Promise<ReplicateInput>;
+  close(): Promise<void>;
+}
+
+export async function openMover(from = 'old1', to = 'new1'): Promise<Mover> {
+  const hosts = await labHosts();
+  const [fromAddress, toAddress] = await Promise.all([machine(from), machine(to)]);
+  const [source, destination] = await Promise.all([hosts.connect(fromAddress), hosts.connect(toAddress)]);
+  return {
+    hosts,
+    source,
+    destination,
+    activities: createTransferActivities({ hosts, jobs: createJobs() }),
+    request: (name, options = {}) =>
+      Promise.resolve(
+        replicateInputSchema.parse({
+          migration: 'lab',
+          transfer: {
+            id: name,
+            subject: { type: 'host-service', service: name },
+            source: { host: from, path: `/srv/${name}` },
+            destination: { host: to, path: `/srv/${name}` },
+          },
+          source: fromAddress,
+          destination: toAddress,
+          mode: 'live',
+          ...options,
+        }),
+      ),
+    close: () => hosts.close(),
+  };
+}
+
+/** Runs an activity as a worker does, with an identity of its own; `run` and `id` make it a retry of another one. */
+export interface Attempt {
+  environment: MockActivityEnvironment;
+  run<R>(activity: () => Promise<R>): Promise<R>;
+  heartbeats: Record<string, unknown>[];
+}
+
+export function attempt(activityId = freshName('activity')): Attempt {
+  const environment = new MockActivityEnvironment({ ...defaultActivityInfo, activityId });
+  const heartbeats: Record<string, unknown>[] = [];
+  environment.on('heartbeat', (details: Record<string, unknown>) => heartbeats.push(details));
+  return {
+    environment,
+    heartbeats,
+    run: async (activity) => environment.run(activity),
+  };
+}
+
+/** Runs an activity once, with an identity of its own. */
+export async function once<R>(activity: () => Promise<R>): Promise<R> {
+  return attempt().run(activity);
+}
+
+export async function prepare(mover: Mover, request: ReplicateInput): Promise<Prepared> {
+  return once(() => mover.activities.prepareTransfer({ request, mode: request.mode }));
+}
+
+export function pass(
+  request: ReplicateInput,
+  choice: CopyChoice,
+  number: number,
+  options: Partial<PassInput> = {},
+): PassInput {
+  return {
+    request,
+    choice,
+    pass: number,
+    mode: 'live',
+    limitKiBps: 0,
+    content: 'changed',
+    expectedBytes: 0,
+    ...options,
+  };
+}
+
+/** Both trees as the oracle sees them. */
+export async function bothTrees(mover: Mover, request: ReplicateInput): Promise<[string[], string[]]> {
+  const listing = async (connection: HostConnection, path: string): Promise<string[]> =>
+    (await script(connection, describeTree(path), { maxOutput: 64 * 1024 ** 2 })).split('\n').filter(Boolean);
+  return Promise.all([
+    listing(mover.source, request.transfer.source.path),
+    listing(mover.destination, request.transfer.destination.path),
+  ]);
+}
+
+/** What of a transfer is left on the two machines: lines of authorized_keys, directories of the transfer, its unit. */
+export async function traces(mover: Mover, request: ReplicateInput): Promise<string> {
+  const left = `grep -F 'ferry:lab-${request.transfer.id}-' ~/.ssh/authorized_keys || :
+ls /var/lib/ferry/transfers /var/lib/ferry/jobs 2>/dev/null | grep -F -- '${request.transfer.id}' | grep -v '[.]lock$' || :
+systemctl list-units --plain --no-legend '*${request.transfer.id}*'`;
+  return (await script(mover.source, left)) + (await script(mover.destination, left));
+}
+
+/** Removes the trees of a test, and what its transfer left behind. */
+export async function sweep(mover: Mover, request: ReplicateInput): Promise<void> {
+  await once(() => mover.activities.finishTransfer({ request })).catch(() => undefined);
+  await script(mover.source, `rm -rf -- '${request.transfer.source.path}'`);
+  await script(mover.destination, `rm -rf -- '${request.transfer.destination.path}'`);
+}

@@ -1,0 +1,74 @@
+/** A tree with everything that a copy may lose. Fails on a machine that cannot make one of them. Argument of the script: `$tree`. */
+export function oddTree(tree: string): string {
+  return (
+    String.raw`
+tree='${tree}'
+mkdir -p "$tree" && cd "$tree"
+umask 022
+echo plain >plain
+mkdir empty 'empty with space' deep deep/er deep/er/est
+echo bottom >deep/er/est/file
+: >nothing
+printf 'new\nline' >$'new\nline'
+printf x >$'quo"te\'s $(id) ` +
+    '`id`' +
+    String.raw` \\ * ? [a]'
+printf x >$'bytes-\xff\xfe-\xc3\x28'
+printf x >$'return\rtab\tbell\a'
+printf x >'-rf'
+printf x >'  spaces  '
+printf x >'ünïcode'
+mkdir $'dir\nline\xff'
+echo inside >$'dir\nline\xff/in\\side'
+long=$(printf '%0255d' 0); echo long >"$long"
+path=long; for i in 1 2 3 4; do path=$path/$(printf '%0200d' $i); done; mkdir -p "$path"; echo far >"$path/far"
+ln -s plain link; ln -s /nowhere/at/all dangling; ln -s $'odd\ntarget \xff' odd-link; ln -s deep link-to-directory; ln -s ../../.. up
+chown -h 4242:4343 dangling; touch -h -d '2001-02-03 04:05:06.700000008' dangling
+echo set >setuid; chown 12345:23456 setuid; chmod 6755 setuid
+mkdir sticky sgid; chmod 1777 sticky; chown 0:4321 sgid; chmod 2750 sgid
+echo nobody >nameless; chown 4000000000:3999999999 nameless; chmod 0 nameless
+echo one >linked; mkdir links; ln linked links/two; ln linked $'links/th\nree'; ln link links/linked-symlink
+mkfifo fifo; chmod 640 fifo; chown 7:8 fifo
+mknod null c 1 3; mknod block b 7 9; ln fifo links/fifo
+perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => "socket", Listen => 1) or die $!'
+echo attributes >attributes; setfattr -n user.colour -v 'green' attributes; setfattr -n user.bytes -v 0x00ff0a00 attributes
+setfattr -n trusted.ferry -v yes attributes; setfattr -n user.on-directory -v yes deep
+echo caps >capable; setfattr -n security.capability -v 0x0100000200040000000000000000000000000000 capable
+echo acl >acl; setfacl -m u:54321:rw,g:54322:r,m::r acl
+mkdir acl-default; setfacl -m u:54321:rwx,d:u:54323:rx,d:g::rwx acl-default; echo inherits >acl-default/inherits
+truncate -s 80M sparse; printf begin | dd of=sparse conv=notrunc status=none; printf middle | dd of=sparse bs=1M seek=40 conv=notrunc status=none
+truncate -s 16M all-hole
+printf end | dd of=tail-data bs=1 seek=10000000 conv=notrunc status=none
+head -c 3000000 /dev/urandom >random
+mkdir many; for i in $(seq 300); do echo "$i" >many/$i; done
+touch -d '1980-01-02 03:04:05.000000001' plain; touch -d '2030-12-31 23:59:59.999999999' nothing
+touch -d '2011-11-11 11:11:11.111111111' deep/er empty; chmod 711 empty; chown 99:98 empty
+chmod 750 .; chown 501:502 .; touch -d '1999-09-09 09:09:09.090909090' .`
+  );
+}
+
+/**
+ * A description of a tree by stat, readlink, getfattr, getfacl and sha256sum: neither rsync nor the product's own scan. One line per
+ * entry, names as hexadecimal digits; holes as whether the file occupies less than its size.
+ */
+export function describeTree(tree: string): string {
+  return String.raw`
+cd '${tree}'
+hex() { od -An -v -tx1 | tr -d ' \n'; }
+declare -A first
+find . -print0 | LC_ALL=C sort -z | while IFS= read -r -d '' name; do
+  key=$(printf %s "$name" | hex)
+  IFS='|' read -r type mode owner group mtime size device inode links blocks < <(stat -c '%F|%a|%u|%g|%.9Y|%s|%t:%T|%i|%h|%b' -- "$name")
+  case $type in directory) size=- links=- ;; esac
+  content=- target=- group_of=- sparse=-
+  if [ "$links" != - ] && [ "$links" -gt 1 ]; then first[$inode]=${'$'}{first[$inode]:-$key}; group_of=${'$'}{first[$inode]}; fi
+  if [ -L "$name" ]; then target=$(readlink -n -- "$name" | hex); fi
+  if [ "$type" = 'regular file' ]; then
+    content=$(sha256sum -b <"$name" | cut -c1-64)
+    if [ "$size" -gt 1000000 ]; then if [ $((blocks * 512)) -lt $((size / 2)) ]; then sparse=yes; else sparse=no; fi; fi
+  fi
+  attributes=$(getfattr -h -d -m - -e hex --absolute-names -- "$name" 2>/dev/null | sed -n '/^[a-z]*\.[-A-Za-z._]*=/p' | LC_ALL=C sort | tr '\n' ',')
+  acl=-; [ -L "$name" ] || acl=$(getfacl -c -n -p -- "$name" 2>/dev/null | tr '\n' ',')
+  echo "$key|$type|$mode|$owner:$group|$mtime|$size|$device|$group_of|$links|$target|$content|$sparse|$attributes|$acl"
+done`;
+}
