@@ -64,10 +64,14 @@ function kubelet({ name, address }: LabHost): string {
   ]);
 }
 
+/** What the first install leaves behind for joins; like there, in /tmp, and so gone after a reboot. */
+const joinFile =
+  'test ! -f /etc/lab/kubeadm-config.yaml || cp -p /etc/lab/kubeadm-config.yaml /tmp/kubeadm-config.yaml';
+
 /** Images are imported once. New machines get the pause image alone: warming them is the migration's work. */
 function loadImages({ role }: LabHost): string {
   const which = role === 'old' ? '/images/*.tar' : '/images/pause.tar';
-  const command = `for f in ${which}; do ctr -n k8s.io images import --no-unpack=false $f || ctr -n k8s.io images import $f || exit 1; done; touch /var/lib/containerd/images-loaded`;
+  const command = `for f in ${which}; do ctr -n k8s.io images import --no-unpack=false $f || ctr -n k8s.io images import $f || exit 1; done; ${joinFile}; touch /var/lib/containerd/images-loaded`;
   return unit('import the images of the lab', [
     ...[
       'After=containerd.service',
@@ -115,7 +119,7 @@ export function prepareNode(host: LabHost): void {
   if (host.role === 'old') {
     put('root/.kube/config', admin, 0o600);
     put(
-      'tmp/kubeadm-config.yaml',
+      'etc/lab/kubeadm-config.yaml',
       'apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.34.4\n',
       0o600,
     );

@@ -375,7 +375,10 @@ function compareComponent(planned: PlannedComponent, live: ComponentFact): strin
     else if (volumeHost !== replica.from)
       failures.push(`volume ${replica.pv} is on ${volumeHost}, not ${replica.from}`);
     if (seen.pv !== replica.pv) failures.push(`claim ${replica.pvc} is bound to ${seen.pv}, not ${replica.pv}`);
-    if (volumePath !== undefined && volumePath !== planned.dataPath) {
+    // Where an operator lays out the directory by itself, its volumes lie below it.
+    const below =
+      componentTable[planned.kind].runTime !== undefined && volumePath?.startsWith(`${planned.dataPath}/`) === true;
+    if (volumePath !== undefined && volumePath !== planned.dataPath && !below) {
       failures.push(`volume ${replica.pv} is at ${volumePath}, not ${planned.dataPath}`);
     }
     if (reclaimPolicy !== undefined && reclaimPolicy !== 'Retain') {

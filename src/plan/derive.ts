@@ -205,9 +205,12 @@ function componentProblems(component: ComponentFact): string[] {
         `${component.kind}-${ordinal}: volume ${pv} is on ${live.volumeHost}, the configuration says ${host}`,
       );
     }
-    if (live.volumePath !== undefined && component.dataPath !== undefined && live.volumePath !== component.dataPath) {
+    const path = component.dataPath;
+    // Where an operator lays out the directory by itself, its volumes lie below it.
+    const below = componentTable[component.kind].runTime !== undefined && live.volumePath?.startsWith(`${path}/`);
+    if (live.volumePath !== undefined && path !== undefined && live.volumePath !== path && below !== true) {
       problems.push(
-        `${component.kind}-${ordinal}: volume ${pv} is at ${live.volumePath}, the configuration says ${component.dataPath}`,
+        `${component.kind}-${ordinal}: volume ${pv} is at ${live.volumePath}, the configuration says ${path}`,
       );
     }
     if (live.reclaimPolicy !== undefined && live.reclaimPolicy !== 'Retain') {
