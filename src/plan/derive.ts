@@ -270,7 +270,7 @@ function addedNodes(facts: Facts, answers: Answers, problems: string[]): Plan['n
     .flatMap(({ from, to }) => {
       const address = facts.hosts.find((host) => host.name === to)?.address;
       if (address === undefined || !/^\d+(\.\d+){3}$/.test(address)) {
-        problems.push(`the IPv4 address of ${to} is not known: --address ${to}=A.B.C.D`);
+        problems.push(`the IPv4 address of ${to} is not known: --host-address ${to}=A.B.C.D`);
         return [];
       }
       const taken = facts.config.nodes.find((node) => node.ip4 === address);

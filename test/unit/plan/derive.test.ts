@@ -222,7 +222,7 @@ describe('what stands against a plan', () => {
     [
       'no address',
       (f) => (f.hosts[4]!.address = 'node-5'),
-      'the IPv4 address of node-5 is not known: --address node-5=A.B.C.D',
+      'the IPv4 address of node-5 is not known: --host-address node-5=A.B.C.D',
     ],
     [
       'Secrets that differ',
