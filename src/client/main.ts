@@ -5,6 +5,7 @@ import { completionCommand } from './completion.ts';
 import { abortCommand, approveCommand, pauseCommand, rejectCommand, resumeCommand, tuneCommand } from './decide.ts';
 import { devCommand } from './dev.ts';
 import { exitCodes, explain } from './errors.ts';
+import { planCommand } from './plan.ts';
 import { schemaCommand } from './schema.ts';
 import { startCommand } from './start.ts';
 import { statusCommand } from './status.ts';
@@ -41,7 +42,7 @@ Exit codes:
 ${exitCodeTable()}`,
     );
   program.commandsGroup('Before:');
-  add(program, startCommand());
+  for (const command of [planCommand(), startCommand()]) add(program, command);
   program.commandsGroup('During:');
   for (const command of [watchCommand(), statusCommand(), approveCommand(), rejectCommand()]) add(program, command);
   for (const command of [pauseCommand(), resumeCommand(), abortCommand(), tuneCommand()]) add(program, command);
@@ -88,6 +89,9 @@ function report(error: unknown): number {
   }
   process.stderr.write(`${pc.red('ferry:')} ${known.message}\n`);
   if (known.next !== undefined) process.stderr.write(`Next: ${known.next}\n`);
-  if (process.env['FERRY_DEBUG'] === '1') process.stderr.write(`${known.stack ?? ''}\n${String(known.cause ?? '')}\n`);
+  if (process.env['FERRY_DEBUG'] === '1')
+    process.stderr.write(
+      `${known.stack ?? ''}\n${known.cause instanceof Error ? (known.cause.stack ?? known.cause.message) : ''}\n`,
+    );
   return exitCodes[known.reason].code;
 }

@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { stripVTControlCharacters } from 'node:util';
 import { Option } from 'commander';
 import { stringify } from 'yaml';
@@ -13,6 +14,11 @@ export function outputOption(fallback: OutputFormat = 'table'): Option {
 /** Writes data for programs, or the text for people. */
 export function print(data: unknown, format: OutputFormat, text: () => string): void {
   process.stdout.write(`${render(data, format, text).replace(/\n$/, '')}\n`);
+}
+
+/** Writes a result to a file, ended by one newline. */
+export function writeResult(file: string, text: string): void {
+  writeFileSync(file, `${stripVTControlCharacters(text).replace(/\n$/, '')}\n`);
 }
 
 export function render(data: unknown, format: OutputFormat, text: () => string): string {

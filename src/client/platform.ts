@@ -1,0 +1,113 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type { KubeConfig } from '@kubernetes/client-node';
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { networkCode } from '../activities/failures.ts';
+import type { KubernetesApi } from '../activities/kubernetes-api.ts';
+import { ApiError, createKubernetesApi, loadKubeConfig } from '../activities/kubernetes-api.ts';
+import type { Hosts } from '../hosts/contract.ts';
+import { HostKeyMismatch, HostRefused, HostUnreachable } from '../hosts/errors.ts';
+import type { KnownHost } from '../hosts/known-hosts.ts';
+import { parseKnownHosts } from '../hosts/known-hosts.ts';
+import { createHosts } from '../hosts/ssh.ts';
+import { CliError } from './errors.ts';
+import { findIdentity } from './worker.ts';
+
+/* The way to the platform itself, for commands that look at it without a workflow. */
+
+export interface PlatformOptions {
+  kubeconfig?: string;
+  sshIdentity?: string;
+}
+
+export interface Platform {
+  api: KubernetesApi;
+  hosts: Hosts;
+  kubeConfig: KubeConfig;
+}
+
+/** Options of commands that look at the platform. */
+export function withPlatformOptions(command: Command): Command {
+  return command
+    .option('--kubeconfig <file>', 'kubeconfig of the platform (default: KUBECONFIG, ~/.kube/config)')
+    .addOption(new Option('--ssh-identity <file>', 'private key that opens the machines').env('FERRY_SSH_IDENTITY'));
+}
+
+/** Opens cluster and machines, does the work, closes the connections; what stands in the way is told for people. */
+export async function withPlatform<T>(options: PlatformOptions, work: (platform: Platform) => Promise<T>): Promise<T> {
+  const { api, kubeConfig } = openCluster(options.kubeconfig);
+  const hosts = openHosts(options.sshIdentity);
+  try {
+    return await work({ api, hosts, kubeConfig });
+  } catch (error) {
+    throw explainPlatform(error, api.server);
+  } finally {
+    await hosts.close();
+  }
+}
+
+function openCluster(file: string | undefined): { api: KubernetesApi; kubeConfig: KubeConfig } {
+  try {
+    const kubeConfig = loadKubeConfig(file);
+    return { kubeConfig, api: createKubernetesApi(kubeConfig) };
+  } catch (error) {
+    throw new CliError(
+      'usage',
+      `the kubeconfig cannot be used: ${error instanceof Error ? error.message : String(error)}; nothing was done`,
+      'kubectl config view --minify, then name the file: --kubeconfig FILE or KUBECONFIG',
+      error,
+    );
+  }
+}
+
+function openHosts(named: string | undefined): Hosts {
+  const identity = findIdentity(named);
+  const passphrase = process.env['FERRY_SSH_PASSPHRASE'];
+  return createHosts({ privateKey: readFileSync(identity), ...(passphrase === undefined ? {} : { passphrase }) });
+}
+
+/** Obstacles on the way to cluster and machines; everything else stays what it is. */
+export function explainPlatform(error: unknown, server: string): unknown {
+  if (error instanceof ApiError) {
+    const denied = error.code === 401 || error.code === 403;
+    return new CliError(
+      denied ? 'refused' : 'failure',
+      `the cluster (${server}) answers ${error.code}: ${error.message}; nothing was changed`,
+      denied ? 'use a kubeconfig that may do this: kubectl auth whoami' : 'kubectl get --raw /readyz',
+      error,
+    );
+  }
+  if (error instanceof HostKeyMismatch || error instanceof HostRefused || error instanceof HostUnreachable) {
+    return new CliError(
+      'unreachable',
+      `${error.message}; nothing was changed`,
+      error instanceof HostKeyMismatch
+        ? 'compare the key of the machine at its console before you trust it'
+        : `ssh -i YOUR-KEY root@${error.host} true`,
+      error,
+    );
+  }
+  const code = networkCode(error);
+  if (code === undefined || error instanceof CliError) return error;
+  return new CliError(
+    'unreachable',
+    `the cluster (${server}) does not answer (${code}); nothing was changed`,
+    'kubectl get --raw /readyz, then check KUBECONFIG or --kubeconfig',
+    error,
+  );
+}
+
+/** Where host keys of machines are looked up, as ssh does; FERRY_KNOWN_HOSTS takes their place. */
+export function knownHostsFiles(env: NodeJS.ProcessEnv = process.env): string[] {
+  const named = env['FERRY_KNOWN_HOSTS'];
+  if (named !== undefined && named !== '') return [named];
+  return [join(homedir(), '.ssh', 'known_hosts'), '/etc/ssh/ssh_known_hosts'];
+}
+
+export function readKnownHosts(env: NodeJS.ProcessEnv = process.env): KnownHost[] {
+  return knownHostsFiles(env)
+    .filter((file) => existsSync(file))
+    .flatMap((file) => parseKnownHosts(readFileSync(file, 'utf8')));
+}
