@@ -39,6 +39,30 @@ export async function grantAccess(
   }
 }
 
+/**
+ * The access of a transfer that rested for long may have been swept by another one, or taken away by hand: looked at before every pass,
+ * and granted anew.
+ */
+export async function renewAccess(
+  source: HostConnection,
+  destination: HostConnection,
+  request: ReplicateInput,
+  names: TransferNames,
+  options: { destinationPath: string; cipher: string },
+): Promise<void> {
+  const [gate, key] = await Promise.all([
+    runScript(destination, 'looking for the gate', gateThereScript, [names.key, names.directory]),
+    runScript(
+      source,
+      'looking for the key',
+      'cd -- "$1" 2>/dev/null && [ -s id ] && [ -s ssh_config ] && echo there; :',
+      [names.directory],
+    ),
+  ]);
+  if (gate.includes('there') && key.includes('there')) return;
+  await grantAccess(source, destination, request, names, options);
+}
+
 /** Takes key and gate away on both machines; does nothing where they are gone already. */
 export async function revokeAccess(connection: HostConnection, names: TransferNames): Promise<void> {
   await runScript(connection, 'taking the key away', revokeScript, [names.key, names.directory]);
@@ -58,7 +82,15 @@ function keyComment(key: string): string {
 }
 
 async function makeKey(source: HostConnection, names: TransferNames): Promise<string> {
+  // Keys of transfers whose worker died are of no use any more: silent for an hour, or for a week with a result that nobody read.
   const script = String.raw`umask 077; mkdir -p -- "$1" && cd -- "$1" || exit 1
+for dir in /var/lib/ferry/transfers/*; do
+  other=${'$'}{dir##*/}
+  [ -d "$dir" ] && [ "$dir" != "$1" ] && [ ! -e "$dir/gate" ] || continue
+  case "$(systemctl show -p ActiveState "ferry-$other.service")" in *=inactive | *=failed) ;; *) continue ;; esac
+  silent=60; [ ! -d "/var/lib/ferry/jobs/$other" ] || silent=10080
+  [ -n "$(find "$dir" -maxdepth 0 -mmin "+$silent")" ] && rm -rf -- "$dir" "/var/lib/ferry/jobs/$other"
+done
 [ -s id ] && [ -s id.pub ] || { rm -f id id.pub; ssh-keygen -q -t ed25519 -N '' -C "$2" -f id || exit 1; }
 cut -d' ' -f1,2 id.pub`;
   const text = await runScript(source, 'making a key', script, [names.directory, keyComment(names.key)]);
@@ -158,7 +190,7 @@ while [ "$place" -lt "$count" ]; do
   fi
   case "$word" in
     --delete | --delete-before | --delete-during | --delete-delay | --delete-after) ;;
-    --force | --numeric-ids | --inplace | --partial | --stats | --fsync | --ignore-times | --no-r | --new-compress | --old-compress) ;;
+    --existing | --ignore-existing | --force | --numeric-ids | --inplace | --partial | --stats | --fsync | --ignore-times | --no-r | --new-compress | --old-compress) ;;
     --info=* | --bwlimit=* | --modify-window=* | --compress-level=* | --compress-choice=* | --block-size=* | --checksum-choice=* | --log-format=* | --timeout=*)
       case "$word" in */*) refuse 'a path in an option' ;; esac ;;
     -B[0-9]* | -@*) case "$word" in -?*[!-0-9]*) refuse 'an odd number' ;; esac ;;
@@ -175,6 +207,15 @@ lock
 exec rsync --server "$@" . ./
 `;
 }
+
+/** Arguments: key, directory. Touched under the lock of the sweepers, so that none takes away what was just found. */
+const gateThereScript = String.raw`
+umask 077
+mkdir -p -- "$2" && exec 8>>/var/lib/ferry/keys.lock && flock -w 30 8 && touch -- "$2" || return 1
+home=$(getent passwd "$(id -un)" | cut -d: -f6)
+[ -x "$2/gate" ] && grep -q " ferry:$1\$" "$home/.ssh/authorized_keys" && echo there
+:
+`;
 
 const admitScript = String.raw`
 umask 077

@@ -28,6 +28,8 @@ export interface CopyChoice {
 
 export interface Prepared {
   choice: CopyChoice;
+  /** The source's file system leaves no trace of mapped writes in a file's times: only content decides, in every pass. */
+  contentAll?: boolean;
   /** Size and number of entries of the source as counted now. */
   bytes: number;
   files: number;

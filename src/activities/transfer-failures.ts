@@ -1,3 +1,4 @@
+import { CancelledFailure } from '@temporalio/common';
 import { CommandFailed, HostKeyMismatch, HostRefused } from '../hosts/errors.ts';
 import { UnquotableArgument } from '../hosts/quote.ts';
 import { errorText, isClassified, needsHuman, networkCode, permanent, transient } from './failures.ts';
@@ -6,6 +7,9 @@ import { CopyRefused } from './rsync-options.ts';
 /** Gives every error of a transfer its class: what heals by itself, by a human, never. */
 export function classify(error: unknown, what: string, untouched: string): unknown {
   if (isClassified(error)) return error;
+  // A wait that was cut short by the end of the activity.
+  if (error instanceof Error && error.name === 'AbortError' && error.cause instanceof CancelledFailure)
+    return error.cause;
   if (error instanceof CopyRefused) {
     return permanent({ what, cause: error.message, untouched, next: error.wayOut }, error);
   }

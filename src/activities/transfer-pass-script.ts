@@ -17,6 +17,7 @@ rm -f "$state"/out.* "$state"/err.* "$state"/list "$state"/sizes "$state"/sizes.
 step() { echo "$1 $(date +%s.%N)" >>"$state/steps"; }
 read -r up rest </proc/uptime
 echo "$(date +%s.%N) $up $(cat /proc/sys/kernel/random/boot_id)" >"$state/moment"
+checksum=
 step flushing
 if [ "$flush" = tree ]; then sync -f "$source" 2>/dev/null || sync; else sync; fi
 copy() { # name, rsync's arguments
@@ -24,12 +25,14 @@ copy() { # name, rsync's arguments
   shift
   if [ "$lock" = - ]; then rsync "$@"; else flock -n -E 97 "$lock" rsync "$@"; fi >"$state/out.$name" 2>"$state/err.$name"
   code=$?
-  echo "$name $code" >>"$state/codes"
+  [ "$name" = room ] || echo "$name $code" >>"$state/codes"
   return "$code"
 }
+# What is gone at the source may hold the place that the rest needs.
+full() { grep -qE 'No space left on device|Disk quota exceeded' "$state/err.$1"; }
 case "$since" in
   none) ;;
-  all) set -- "$@" --checksum ;;
+  all) checksum=--checksum ;;
   *)
     step comparing
     (cd "$source" && find . -type f -newerct "@$since" '(' -fprintf "$state/sizes" '%s\n' , -fprintf "$state/list" '%P\0' ')') 2>"$state/err.list"
@@ -37,13 +40,23 @@ case "$since" in
     if [ -s "$state/list" ]; then
       step copying
       copy doubtful "$@" --ignore-times --ignore-missing-args --from0 "--files-from=$state/list" "$source/" "$target"
-      case $? in 0 | 23 | 24) ;; *) step ended; exit 1 ;; esac
+      code=$?
+      if [ "$code" -ne 0 ] && full doubtful; then
+        copy room "$@" --existing --ignore-existing --delete-before "$source/" "$target"
+        copy doubtful "$@" --ignore-times --ignore-missing-args --from0 "--files-from=$state/list" "$source/" "$target"
+        code=$?
+      fi
+      case $code in 0 | 23 | 24) ;; *) step ended; exit 1 ;; esac
     fi
     ;;
 esac
 step copying
-copy rest "$@" --delete-delay "$source/" "$target"
+copy rest "$@" $checksum --delete-delay "$source/" "$target"
 code=$?
+if [ "$code" -ne 0 ] && full rest; then
+  copy rest "$@" $checksum --delete-before "$source/" "$target"
+  code=$?
+fi
 step ended
 exit "$code"
 `;

@@ -8,7 +8,7 @@ import type { TransferScope } from './transfer-scope.ts';
 import { rsyncOptions } from './rsync-options.ts';
 import type { RsyncEnd, RsyncStats } from './rsync-output.ts';
 import { judgeExit, parseProgress, parseStats } from './rsync-output.ts';
-import { evictWriter, remoteTarget } from './transfer-access.ts';
+import { evictWriter, remoteTarget, renewAccess } from './transfer-access.ts';
 import type { CopyProgress, PassInput, PassReport } from './transfer-contract.ts';
 import { size } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
@@ -98,10 +98,14 @@ async function startPass(
 ): Promise<void> {
   const { source } = ends;
   if (await evictWriter(ends.destination, names)) await sleep(200);
-  await runScript(ends.destination, 'noting the pass', 'touch -- "$1"', [
-    ends.sameHost ? names.claim : names.directory,
-  ]);
-  await runScript(source, 'making room for the pass', 'umask 077; mkdir -p -- "$1"', [names.directory]);
+  if (!ends.sameHost) {
+    const access = { destinationPath: ends.destinationPath, cipher: input.choice.cipher };
+    await renewAccess(source, ends.destination, input.request, names, access);
+  }
+  // What an earlier pass left must not be read as the result of one that did not even start.
+  const clean =
+    'umask 077; mkdir -p -- "$1" && cd -- "$1" && rm -f codes steps moment list sizes sizes.sum out.* err.*';
+  await runScript(source, 'making room for the pass', clean, [names.directory]);
   await source.writeFile(`${names.directory}/pass`, passScript, 0o700);
   const target = ends.sameHost ? `${ends.destinationPath}/` : remoteTarget;
   const since = await sinceOf(ends, input, marker);
@@ -239,7 +243,7 @@ function progressOf(input: PassInput, names: TransferNames, seen: Seen, bytes: n
 }
 
 const resultScript = String.raw`
-cd -- "$1" || return 1
+cd -- "$1" 2>/dev/null || return 0
 echo "moment=$(cat moment 2>/dev/null)"
 echo "codes=$(tr '\n' ';' <codes 2>/dev/null)"
 echo "steps=$(tr '\n' ';' <steps 2>/dev/null)"

@@ -26,7 +26,7 @@ export async function prepare(
   request: ReplicateInput,
   mode: 'live' | 'final',
   signal: AbortSignal | undefined,
-): Promise<Prepared & { contentAll: boolean }> {
+): Promise<Prepared> {
   const { transfer } = request;
   const [from, to] = await Promise.all([
     probeEnd(source, transfer.source.path),
@@ -89,7 +89,7 @@ export async function prepare(
   }
   return {
     choice,
-    contentAll: odd.length > 0,
+    ...(odd.length > 0 && { contentAll: true }),
     bytes: tree.bytes,
     files: tree.files,
     bytesThere: there?.bytes ?? 0,

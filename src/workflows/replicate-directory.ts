@@ -63,6 +63,7 @@ interface Copy {
   input: ReplicateInput;
   status: CopyStatus;
   passesSoFar: number;
+  content: ReplicateInput['content'];
   isPaused: boolean;
   isFinishing: boolean;
   /** Grows with every signal that a pass at work must learn of. */
@@ -79,10 +80,11 @@ export async function replicateDirectory(request: ReplicateRequest, carried?: Ca
   try {
     await standStill(copy);
     copy.status.state = 'preparing';
-    const { choice, bytes } = await prepareTransfer.executeWithOptions(
+    const { choice, bytes, contentAll } = await prepareTransfer.executeWithOptions(
       { summary: label(`check both ends of ${input.transfer.id}`) },
       [{ request: input, mode: input.mode }],
     );
+    if (contentAll === true) copy.content = 'all';
     const outcome = await (input.mode === 'live' ? copyLive : copyFinal)(copy, choice, bytes);
     await finish(copy, outcome.digest);
     copy.status.state = 'done';
@@ -105,6 +107,7 @@ function startCopy(input: ReplicateInput, carried?: Carried): Copy {
       passes: carried?.passes ?? [],
     },
     passesSoFar: carried?.passesSoFar ?? 0,
+    content: input.content,
     isPaused: false,
     isFinishing: false,
     interruptions: 0,
@@ -196,7 +199,7 @@ async function onePass(
   copy: Copy,
   choice: CopyChoice,
   expectedBytes: number,
-  content: 'changed' | 'all' = copy.input.content,
+  content: ReplicateInput['content'] = copy.content,
 ): Promise<PassSummary> {
   const { input } = copy;
   for (;;) {

@@ -1,4 +1,5 @@
 import { defaultActivityInfo, MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
 import type { CopyChoice, PassInput, Prepared, TransferActivities } from '../../src/activities/transfer-contract.ts';
 import { createTransferActivities } from '../../src/activities/transfer.ts';
 import { createJobs } from '../../src/hosts/jobs.ts';
@@ -55,7 +56,11 @@ export interface Attempt {
 }
 
 export function attempt(activityId = freshName('activity')): Attempt {
-  const environment = new MockActivityEnvironment({ ...defaultActivityInfo, activityId });
+  const environment = new MockActivityEnvironment(
+    { ...defaultActivityInfo, activityId },
+    // Failures are what these tests are about; the ones that matter are in their assertions.
+    { logger: new DefaultLogger('ERROR') },
+  );
   const heartbeats: Record<string, unknown>[] = [];
   environment.on('heartbeat', (details: Record<string, unknown>) => heartbeats.push(details));
   return {
@@ -102,6 +107,11 @@ export async function bothTrees(mover: Mover, request: ReplicateInput): Promise<
   ]);
 }
 
+/** Name that a transfer under way has on the source. */
+export async function keyOf(source: HostConnection, id: string): Promise<string> {
+  return (await script(source, `cd /var/lib/ferry/transfers; echo lab-${id}-*`)).trim();
+}
+
 /** What of a transfer is left on the two machines: lines of authorized_keys, directories of the transfer, its unit. */
 export async function traces(mover: Mover, request: ReplicateInput): Promise<string> {
   const left = `grep -F 'ferry:lab-${request.transfer.id}-' ~/.ssh/authorized_keys || :
@@ -113,6 +123,9 @@ systemctl list-units --plain --no-legend '*${request.transfer.id}*'`;
 /** Removes the trees of a test, and what its transfer left behind. */
 export async function sweep(mover: Mover, request: ReplicateInput): Promise<void> {
   await once(() => mover.activities.finishTransfer({ request })).catch(() => undefined);
-  await script(mover.source, `rm -rf -- '${request.transfer.source.path}'`);
+  await script(
+    mover.source,
+    `touch '/run/${request.transfer.id}/end' 2>/dev/null || :; rm -rf -- '${request.transfer.source.path}'`,
+  );
   await script(mover.destination, `rm -rf -- '${request.transfer.destination.path}'`);
 }

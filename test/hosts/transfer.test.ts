@@ -1,9 +1,11 @@
+import { ActivityCancellationDetails, CancelledFailure } from '@temporalio/common';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { freshName, script } from './machines.ts';
 import type { ReplicateInput, ReplicateRequest } from '../../src/plan/replicate.ts';
+import { replicateInputSchema } from '../../src/plan/replicate.ts';
 import type { Mover } from './transfer-setup.ts';
-import { attempt, bothTrees, once, openMover, pass, prepare, sweep, traces } from './transfer-setup.ts';
-import { oddTree } from './transfer-trees.ts';
+import { attempt, bothTrees, keyOf, once, openMover, pass, prepare, sweep, traces } from './transfer-setup.ts';
+import { mappedWrite, mappedWriter, oddTree } from './transfer-trees.ts';
 
 describe('a transfer between two machines', () => {
   let mover: Mover;
@@ -57,5 +59,285 @@ rmdir empty; echo file >empty; rm nothing; mkdir nothing; chmod 700 deep; setfat
 
     await once(() => activities.finishTransfer({ request, verified: verification.digest ?? '' }));
     expect(await traces(mover, request)).toBe('');
+  });
+
+  it('misses neither a rewrite within one second nor a restored time nor a write through a mapping', async () => {
+    const { activities, source } = mover;
+    const request = await freshRequest('stale');
+    const tree = request.transfer.source.path;
+    const plain = `${tree}-plain`;
+    const mapper = `/run/${request.transfer.id}`;
+    await script(
+      source,
+      `mkdir -p '${tree}' && cd '${tree}'; echo one >second; touch -d '@1700000000.1' second; echo one >restored
+touch -d '@1600000000.5' restored; head -c 300000 /dev/zero >mapped; ${mappedWriter('mapped', mapper)}`,
+    );
+    const change = async (generation: number): Promise<string> =>
+      script(
+        source,
+        `cd '${tree}'; echo ${generation}wo >second; touch -d '@1700000000.${generation}' second; echo ${generation}wo >restored
+touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
+      );
+    const stale = `cd '${tree}'; for f in *; do cmp -s "$f" '${plain}'/"$f" || echo "$f"; done`;
+
+    // What everybody types: it misses all three.
+    await change(2);
+    await script(source, `rsync -aHAXS --numeric-ids --delete '${tree}/' '${plain}/'`);
+    await change(3);
+    await script(source, `rsync -aHAXS --numeric-ids --delete '${tree}/' '${plain}/'`);
+    const missed = await script(source, stale);
+
+    const { choice } = await prepare(mover, request);
+    await once(() => activities.runPass(pass(request, choice, 1)));
+    await change(4);
+    const second = await once(() => activities.runPass(pass(request, choice, 2)));
+    await change(5);
+    await once(() => activities.runPass(pass(request, choice, 3, { mode: 'final' })));
+    const [left, right] = await bothTrees(mover, request);
+    await script(source, `touch '${mapper}/end'; rm -rf '${plain}'`);
+
+    expect(missed).toBe('mapped\nrestored\nsecond\n');
+    expect(second.doubtful).toBe(3);
+    expect(choice.nanoseconds).toBe(true);
+    expect(right).toEqual(left);
+  });
+
+  it('goes on under a dead worker, is taken over by a retry, and lets nobody else write', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('writer');
+    const { path } = request.transfer.source;
+    await script(source, `mkdir -p '${path}'; head -c 12000000 /dev/urandom >'${path}/large'`);
+    const { choice, bytes } = await prepare(mover, request);
+    const input = pass(request, choice, 1, { limitKiBps: 1000, expectedBytes: bytes });
+    const first = attempt('the-pass');
+    const dying = first.run(() => activities.runPass(input));
+    await expect.poll(() => first.heartbeats.some((beat) => Number(beat['bytes']) > 0), { timeout: 20_000 }).toBe(true);
+    const directory = `/var/lib/ferry/transfers/${await keyOf(source, request.transfer.id)}`;
+    const writers = `pgrep -f -x 'rsync --server .*' || :`;
+    const before = await script(destination, writers);
+
+    first.environment.cancel('WORKER_SHUTDOWN', new ActivityCancellationDetails({ workerShutdown: true }));
+    await expect(dying).rejects.toThrow();
+    const intruder = await source.run(
+      ['rsync', '-a', '-e', `ssh -F ${directory}/ssh_config`, '/etc/hostname', 'ferry:data/'],
+      { timeout: 30_000 },
+    );
+    const shell = await source.run(['ssh', '-F', `${directory}/ssh_config`, 'ferry', 'touch /srv/inside']);
+    const elsewhere = await source.run(
+      ['rsync', '-a', '-e', `ssh -F ${directory}/ssh_config`, '/etc/hostname', 'ferry:/srv/'],
+      { timeout: 30_000 },
+    );
+    const another = await openMover();
+    const report = await attempt('the-pass').run(() => another.activities.runPass(input));
+    const after = await script(destination, `${writers}; ls /srv/inside 2>/dev/null || :; ls '${path}'`);
+    await another.close();
+
+    expect(before.trim().split('\n').length).toBeGreaterThanOrEqual(1);
+    expect(intruder.stderr).toContain('ferry: busy');
+    expect(shell.stderr).toContain('ferry: refused');
+    expect(elsewhere.stderr).toContain('ferry: refused');
+    // One pass from the first worker's start to the second worker's end.
+    expect(report.seconds).toBeGreaterThan(8);
+    expect(report.literalBytes).toBe(12_000_000);
+    expect(after).toBe('large\n');
+  });
+
+  it('ends on both machines within ten seconds when it is cancelled, and goes on from there', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('cancel');
+    const { path } = request.transfer.source;
+    await script(source, `mkdir -p '${path}'; head -c 30000000 /dev/urandom >'${path}/large'; echo small >'${path}/a'`);
+    const { choice } = await prepare(mover, request);
+    const first = attempt();
+    const copy = first.run(() => activities.runPass(pass(request, choice, 1, { limitKiBps: 1000 })));
+    await expect.poll(() => first.heartbeats.some((beat) => Number(beat['bytes']) > 0), { timeout: 20_000 }).toBe(true);
+
+    const begin = Date.now();
+    first.environment.cancel('CANCELLED', new ActivityCancellationDetails({ cancelRequested: true }));
+    await expect(copy).rejects.toThrow(CancelledFailure);
+
+    expect(Date.now() - begin).toBeLessThan(10_000);
+    const running = `pgrep -fa '[r]sync.*(${request.transfer.id}|--server)' || :`;
+    expect(await script(source, running)).toBe('');
+    expect(await script(destination, running)).toBe('');
+    expect(
+      await script(
+        destination,
+        `grep -l '"${request.transfer.id}"' /var/lib/ferry/destinations/*/marker.json | xargs grep state`,
+      ),
+    ).toContain('incomplete');
+    await prepare(mover, request);
+    await once(() => activities.runPass(pass(request, choice, 2)));
+    const verification = await once(() => activities.verifyTransfer({ request, choice }));
+    expect(verification.equal).toBe(true);
+  });
+
+  it('names a flipped bit, an owner, an extra directory, a lost attribute and a lost file', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('verify');
+    const { path } = request.transfer.source;
+    await script(
+      source,
+      `mkdir -p '${path}/d' && cd '${path}'; head -c 5000000 /dev/urandom >bits; for f in owner attribute mode time gone same d/$'odd\\nname'; do echo $f >"$f"; done
+setfattr -n user.a -v 1 attribute; ln -s same link; echo l >l1; ln l1 l2`,
+    );
+    const { choice } = await prepare(mover, request);
+    await once(() => activities.runPass(pass(request, choice, 1)));
+    await script(
+      destination,
+      String.raw`cd '${path}'; stat -c %y bits >/run/time
+perl -e 'open(my $f, "+<", "bits") or die; sysseek($f, 3456789, 0); sysread($f, my $c, 1); sysseek($f, 3456789, 0); syswrite($f, chr(ord($c) ^ 4))'
+touch -d "$(cat /run/time)" bits; stat -c %y . >/run/time; chown 77 owner; mkdir extra; setfattr -x user.a attribute; chmod 600 mode; touch -d 2001-01-01 time; rm gone
+ln -sfn other link; cp -p l1 l3; mv l3 l2; echo X >$'d/odd\nname'; touch -d "$(cat /run/time)" .`,
+    );
+
+    const verification = await once(() => activities.verifyTransfer({ request, choice }));
+    const found = new Map(verification.differences.map(({ path: name, what }) => [name, what]));
+
+    expect(verification.equal).toBe(false);
+    expect(verification.digest).toBeUndefined();
+    expect(found.get('bits')).toBe('content differs');
+    expect(found.get('owner')).toBe('owner 0 became 77');
+    expect(found.get('extra')).toBe('extra at the destination');
+    expect(found.get('attribute')).toBe('attributes user.a=31 became -');
+    expect(found.get('mode')).toBe('mode 644 became 600');
+    expect(found.get('time')).toMatch(/^mtime .* became 978307200/);
+    expect(found.get('gone')).toBe('missing at the destination');
+    expect(found.get('link')).toMatch(/size or target same became other/);
+    expect(found.get('l2')).toMatch(/hard links l1 became -/);
+    expect(found.get(String.raw`d/odd\x0aname`)).toContain('content differs');
+    expect([...found.keys()]).not.toContain('same');
+    expect(verification.differing).toBe(verification.differences.length);
+
+    // The way out: one pass that compares all content heals everything.
+    await once(() => activities.runPass(pass(request, choice, 2, { mode: 'final', content: 'all' })));
+    expect((await once(() => activities.verifyTransfer({ request, choice }))).differences).toEqual([]);
+  });
+
+  it('copies from one directory of a machine into another', async () => {
+    const { activities, source } = mover;
+    const request = await freshRequest('local');
+    const local = replicateInputSchema.parse({
+      ...request,
+      destination: request.source,
+      transfer: { ...request.transfer, destination: { host: 'old1', path: `${request.transfer.source.path}-other` } },
+    });
+    requests.push(local);
+    await script(source, oddTree(request.transfer.source.path));
+
+    const { choice } = await prepare(mover, local);
+    await once(() => activities.runPass(pass(local, choice, 1)));
+    const verification = await once(() => activities.verifyTransfer({ request: local, choice }));
+
+    expect(verification.differences).toEqual([]);
+    expect(verification.equal).toBe(true);
+  });
+
+  it('refuses what would destroy or mislead, with reason and way out', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('guard');
+    const { path } = request.transfer.source;
+    await script(source, `mkdir -p '${path}/inner'; echo x >'${path}/x'`);
+    await script(destination, `mkdir -p '${path}'; echo precious >'${path}/precious'`);
+    const to = (destinationPath: string): Promise<unknown> =>
+      prepare(mover, {
+        ...request,
+        allowedRoots: ['/srv', '/usr'],
+        transfer: { ...request.transfer, destination: { host: 'new1', path: destinationPath } },
+      });
+    const within = (destinationPath: string): Promise<unknown> =>
+      prepare(mover, {
+        ...request,
+        destination: request.source,
+        transfer: { ...request.transfer, destination: { host: 'old1', path: destinationPath } },
+      });
+
+    await expect(prepare(mover, request)).rejects.toMatchObject({ type: 'NeedsHuman', message: /not empty.*precious/ });
+    await expect(to('/usr/local')).rejects.toMatchObject({ type: 'Permanent', message: /belongs to the system/ });
+    await script(destination, `ln -sfn /etc '${path}-link'`);
+    await expect(to(`${path}-link/x`)).rejects.toMatchObject({ type: 'Permanent', message: /belongs to the system/ });
+    await expect(within(path)).rejects.toMatchObject({ type: 'Permanent', message: /same directory/ });
+    await expect(within(`${path}/inner`)).rejects.toMatchObject({ type: 'Permanent', message: /inside the other/ });
+    await script(source, `mkdir '${path}-bind'; mount --bind '${path}/inner' '${path}-bind'`);
+    await expect(within(`${path}-bind`)).rejects.toMatchObject({ type: 'Permanent', message: /inside the other/ });
+    await script(source, `umount '${path}-bind'; rmdir '${path}-bind'`);
+    expect(await script(destination, `cat '${path}/precious'; rm '${path}-link'; ls '${path}'`)).toBe(
+      'precious\nprecious\n',
+    );
+    expect(await script(source, `ls '${path}'`)).toBe('inner\nx\n');
+
+    await script(
+      destination,
+      `rm '${path}/precious'; cd '${path}'; setsid sleep 60 >/dev/null 2>&1 <'${path}' & echo $! >/run/holder`,
+    );
+    await expect(prepare(mover, request)).rejects.toMatchObject({
+      type: 'NeedsHuman',
+      message: /is in use.*sleep \(pid/,
+    });
+    await script(destination, 'kill $(cat /run/holder)');
+    const { choice } = await prepare(mover, request);
+    await once(() => activities.runPass(pass(request, choice, 1)));
+    const stranger = { ...request, migration: 'stranger' };
+    await expect(prepare(mover, stranger)).rejects.toMatchObject({
+      type: 'NeedsHuman',
+      message: /belongs to another transfer/,
+    });
+  });
+
+  it('refuses the last pass while somebody can write, and names him', async () => {
+    const { activities, source } = mover;
+    const request = await freshRequest('quiet');
+    const { path } = request.transfer.source;
+    const mapper = `/run/${request.transfer.id}`;
+    await script(
+      source,
+      `mkdir -p '${path}' && cd '${path}'; head -c 100000 /dev/zero >mapped; ${mappedWriter('mapped', mapper)}`,
+    );
+    const proof = (): Promise<unknown> => once(() => activities.proveQuiet({ request }));
+
+    await expect(proof()).rejects.toMatchObject({
+      type: 'NeedsHuman',
+      message: /perl \(pid \d+.*has mapped mapped for writing/,
+    });
+    await script(
+      source,
+      `touch '${mapper}/end'; setsid sleep 60 >>'${path}/log' 2>/dev/null </dev/null & echo $! >/run/holder`,
+    );
+    await expect(proof()).rejects.toMatchObject({
+      type: 'NeedsHuman',
+      message: /sleep \(pid \d+.*has log open for writing/,
+    });
+    await script(source, `kill $(cat /run/holder); echo '1 1 * * * root rm ${path}/x' >/etc/cron.d/ferry-quiet`);
+    await expect(proof()).rejects.toMatchObject({
+      type: 'NeedsHuman',
+      message: /cron table \/etc\/cron.d\/ferry-quiet/,
+    });
+    await script(source, 'rm /etc/cron.d/ferry-quiet');
+    expect(await proof()).toMatchObject({ changed: false });
+  });
+
+  it('asks for room before it starts, and says so when the disk fills up under it', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('full');
+    const { path } = request.transfer.source;
+    await script(destination, `mkdir -p '${path}'; mount -t tmpfs -o size=40m tmpfs '${path}'`);
+    try {
+      await script(source, `mkdir -p '${path}'; head -c 50000000 /dev/urandom >'${path}/large'`);
+      await expect(prepare(mover, request)).rejects.toMatchObject({
+        type: 'NeedsHuman',
+        message: /too little space: .* MiB are needed, 40.0 MiB are free/,
+      });
+      await script(source, `truncate -s 5000000 '${path}/large'`);
+      const { choice, bytes } = await prepare(mover, request);
+      await script(source, `head -c 50000000 /dev/urandom >'${path}/grown'`);
+      await expect(
+        once(() => activities.runPass(pass(request, choice, 1, { expectedBytes: bytes }))),
+      ).rejects.toMatchObject({ type: 'NeedsHuman', message: /no space at new1:.*No space left on device/ });
+      await script(source, `rm '${path}/grown'`);
+      await once(() => activities.runPass(pass(request, choice, 2)));
+      expect(await once(() => activities.verifyTransfer({ request, choice }))).toMatchObject({ equal: true });
+    } finally {
+      await script(destination, `umount -l '${path}'`);
+    }
   });
 });
