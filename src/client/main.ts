@@ -1,9 +1,11 @@
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { version } from '../version.ts';
+import { checkCommand } from './check.ts';
 import { completionCommand } from './completion.ts';
 import { abortCommand, approveCommand, pauseCommand, rejectCommand, resumeCommand, tuneCommand } from './decide.ts';
 import { devCommand } from './dev.ts';
+import { diffCommand } from './diff.ts';
 import { exitCodes, explain } from './errors.ts';
 import { planCommand } from './plan.ts';
 import { schemaCommand } from './schema.ts';
@@ -42,7 +44,7 @@ Exit codes:
 ${exitCodeTable()}`,
     );
   program.commandsGroup('Before:');
-  for (const command of [planCommand(), startCommand()]) add(program, command);
+  for (const command of [planCommand(), checkCommand(), diffCommand(), startCommand()]) add(program, command);
   program.commandsGroup('During:');
   for (const command of [watchCommand(), statusCommand(), approveCommand(), rejectCommand()]) add(program, command);
   for (const command of [pauseCommand(), resumeCommand(), abortCommand(), tuneCommand()]) add(program, command);

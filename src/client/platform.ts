@@ -28,11 +28,26 @@ export interface Platform {
   kubeConfig: KubeConfig;
 }
 
-/** Options of commands that look at the platform. */
+/** Options of commands that look at the cluster alone. */
+export function withClusterOptions(command: Command): Command {
+  return command.option('--kubeconfig <file>', 'kubeconfig of the platform (default: KUBECONFIG, ~/.kube/config)');
+}
+
+/** Options of commands that look at cluster and machines. */
 export function withPlatformOptions(command: Command): Command {
-  return command
-    .option('--kubeconfig <file>', 'kubeconfig of the platform (default: KUBECONFIG, ~/.kube/config)')
-    .addOption(new Option('--ssh-identity <file>', 'private key that opens the machines').env('FERRY_SSH_IDENTITY'));
+  return withClusterOptions(command).addOption(
+    new Option('--ssh-identity <file>', 'private key that opens the machines').env('FERRY_SSH_IDENTITY'),
+  );
+}
+
+/** The same without the machines. */
+export async function withCluster<T>(options: PlatformOptions, work: (api: KubernetesApi) => Promise<T>): Promise<T> {
+  const { api } = openCluster(options.kubeconfig);
+  try {
+    return await work(api);
+  } catch (error) {
+    throw explainPlatform(error, api.server);
+  }
 }
 
 /** Opens cluster and machines, does the work, closes the connections; what stands in the way is told for people. */

@@ -1,0 +1,78 @@
+import { Command } from 'commander';
+import pc from 'picocolors';
+import type { CheckResult } from '../activities/contract.ts';
+import { runPreflight } from '../activities/preflight.ts';
+import type { GlobalOptions } from './connection.ts';
+import { exitCodes } from './errors.ts';
+import type { OutputFormat } from './output.ts';
+import { outputOption, print } from './output.ts';
+import { loadPlan } from './plan-file.ts';
+import type { PlatformOptions } from './platform.ts';
+import { withPlatform, withPlatformOptions } from './platform.ts';
+
+interface CheckOptions extends GlobalOptions, PlatformOptions {
+  output: OutputFormat;
+}
+
+export function checkCommand(): Command {
+  return withPlatformOptions(new Command('check'))
+    .description('hold a plan against the live platform: every check, one line each; changes nothing')
+    .argument('<plan>', 'plan file, YAML or JSON; - reads stdin')
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+These are the checks that the migration itself runs first. Exit code 0 when none failed (warnings do not fail),
+${exitCodes.checkFailed.code} when at least one did.
+
+Examples:
+  $ ferry check plan.yaml
+  $ ferry check plan.yaml -o json | jq '.[] | select(.state == "failed")'`,
+    )
+    .action(async (file: string, _options, command: Command) => {
+      const options = command.optsWithGlobals<CheckOptions>();
+      const plan = loadPlan(file);
+      const isTable = options.output === 'table';
+      const results = await withPlatform(options, (platform) =>
+        runPreflight(platform, plan, (result) => {
+          if (isTable && shown(result, options)) process.stdout.write(`${describeResult(result)}\n`);
+        }),
+      );
+      if (isTable) process.stdout.write(`${summarize(results, file)}\n`);
+      else print(results, options.output, () => '');
+      process.exitCode = checkExitCode(results);
+    });
+}
+
+function shown(result: CheckResult, options: CheckOptions): boolean {
+  return options.quiet !== true || result.state !== 'ok';
+}
+
+export function checkExitCode(results: readonly CheckResult[]): number {
+  return results.some(({ state }) => state === 'failed') ? exitCodes.checkFailed.code : exitCodes.ok.code;
+}
+
+const paints: Record<CheckResult['state'], (text: string) => string> = {
+  ok: pc.green,
+  warning: pc.yellow,
+  failed: pc.red,
+};
+
+/** `failed   space         new2: 3 GiB free, 9 GiB needed; next: …`, always one line. */
+export function describeResult({ name, state, cause, next }: CheckResult): string {
+  const text = cause?.replaceAll(/\s*\n\s*/g, '; ') ?? '';
+  const help = next === undefined || state === 'ok' ? '' : `${text === '' ? '' : '; '}${pc.bold('next:')} ${next}`;
+  const what = state === 'ok' ? pc.dim(text) : text;
+  return `${paints[state](state.padEnd(8))} ${name.padEnd(22)} ${what}${help}`.trimEnd();
+}
+
+export function summarize(results: readonly CheckResult[], file: string): string {
+  const count = (wanted: CheckResult['state']): number => results.filter(({ state }) => state === wanted).length;
+  const [failed, warnings] = [count('failed'), count('warning')];
+  const counts = `${results.length} ${results.length === 1 ? 'check' : 'checks'}: ${count('ok')} ok, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}, ${failed} failed`;
+  const next =
+    failed > 0
+      ? `Nothing was changed. Do what the failed lines say, then: ferry check ${file}`
+      : `Next: ferry diff ${file}, then ferry start ${file}`;
+  return `\n${failed > 0 ? pc.red(counts) : pc.green(counts)}\n${next}`;
+}
