@@ -100,7 +100,8 @@ export function planCommand(): Command {
       'after',
       `
 It reads the configuration and the components in the cluster and asks every machine over ssh; it writes nothing there.
-What it cannot know it asks for on a terminal; without one it names the option that answers.
+What it cannot know it asks for on a terminal; without one it names the option that answers. Only for the container registry it
+has an answer of its own then, copy-data, and says so.
 
 Examples:
   $ ferry plan --map old1=new1,old2=new2,old3=new3
@@ -204,6 +205,10 @@ async function deriveOrAsk(facts: Facts, answers: Answers): Promise<ReturnType<t
     }
     if (!(error instanceof PlanNotPossible)) throw error;
     const [question] = error.questions;
+    if (error.problems.length === 0 && !process.stdin.isTTY && mayCopyRegistry(error, facts)) {
+      const derived = await deriveOrAsk(facts, { ...answers, containerRegistry: 'copy-data' });
+      return { ...derived, notes: [...derived.notes, registryNote(facts)] };
+    }
     if (error.problems.length > 0 || question === undefined || !process.stdin.isTTY) {
       throw await explainProblems(error, facts, answers);
     }
@@ -211,6 +216,18 @@ async function deriveOrAsk(facts: Facts, answers: Answers): Promise<ReturnType<t
     const answer = await ask(`${question.text}${choices} `, `${question.text} Say it: ${question.option}`);
     return deriveOrAsk(facts, withAnswer(answers, question.option, answer));
   }
+}
+
+/** Without a person to ask, the registry's data goes along: the only answer that loses nothing and needs nobody afterwards. */
+function mayCopyRegistry({ questions }: PlanNotPossible, facts: Facts): boolean {
+  return (
+    facts.config.registryStorage !== undefined &&
+    questions.some(({ option }) => option.startsWith('--container-registry'))
+  );
+}
+
+function registryNote({ config }: Facts): string {
+  return `the container registry is on ${config.registryHosts.join(', ')}, some of which leave: its data is copied to their successors (--container-registry re-push plans without)`;
 }
 
 function withAnswer(answers: Answers, option: string, answer: string): Answers {
