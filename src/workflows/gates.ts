@@ -2,16 +2,20 @@ import { z } from 'zod';
 import type { GateName, Plan } from '../plan/plan.ts';
 import { gateNames } from '../plan/plan.ts';
 import type { DecisionRecord } from './messages.ts';
+import { clip } from './policies.ts';
 import type { MigrationState, Parked } from './state.ts';
 import { withParked } from './state.ts';
 
-const person = z.string().trim().min(1, 'must name who decides');
-const reason = z.string().trim().min(1, 'must say why');
+/** Longer names and reasons are cut: they stay in state and status, which have to fit into one message. */
+const textBytes = 1_500;
+
+const person = z.string().trim().min(1, 'must name who decides').transform(bounded);
+const reason = z.string().trim().min(1, 'must say why').transform(bounded);
 const gate = z.enum(gateNames);
 
 /** What arrives from outside; unknown fields are ignored so that an older client can talk to a newer worker. */
 const decisionSchemas = {
-  approve: z.object({ gate, by: person, reason, planDigest: z.string().optional() }),
+  approve: z.object({ gate, by: person, reason, planDigest: z.string().max(200).optional() }),
   reject: z.object({ gate, by: person, reason }),
   pause: z.object({ by: person, reason }),
   resume: z.object({ by: person }),
@@ -49,7 +53,7 @@ export function refusal(plan: Plan, state: MigrationState, decision: Decision): 
     case 'pause':
       return parkedAs(state, 'paused') === undefined ? undefined : 'the migration is paused already';
     case 'resume':
-      return state.parked.some((parked) => parked.choices.includes('resume'))
+      return state.parked.some((parked) => parked.choices.includes('resume') && parked.outcome === undefined)
         ? undefined
         : 'nothing is paused, blocked or sent back';
     case 'abort':
@@ -274,7 +278,7 @@ export function currentPhase(state: MigrationState): MigrationState['phases'][nu
   return next?.name ?? 'preflight';
 }
 
-/** The record of a decision, counted or not. Text is clipped: what people send is bounded here, once. */
+/** The record of a decision, counted or not; whatever people sent, it is small. */
 export function recordOf(
   kind: DecisionKind,
   input: unknown,
@@ -286,16 +290,24 @@ export function recordOf(
     decision: kind,
     ...(named === undefined ? {} : { gate: named }),
     by: text(given['by']) ?? '(nobody)',
-    reason: text(given['reason']) ?? (kind === 'tune' ? `${String(given['preCopyKiBps'])} KiB/s per source host` : ''),
+    reason: text(given['reason']) ?? limitText(kind, given['preCopyKiBps']),
     at: facts.at,
     via: facts.via,
     counted: facts.why === undefined,
-    ...(facts.why === undefined ? {} : { why: facts.why }),
+    ...(facts.why === undefined ? {} : { why: bounded(facts.why) }),
     planDigest: facts.planDigest,
     projectedDowntimeSeconds: facts.projectedDowntimeSeconds,
   };
 }
 
 function text(value: unknown): string | undefined {
-  return typeof value === 'string' ? value.trim().slice(0, 500) : undefined;
+  return typeof value === 'string' ? bounded(value.trim()) : undefined;
+}
+
+function limitText(kind: DecisionKind, limit: unknown): string {
+  return kind === 'tune' && typeof limit === 'number' ? `${limit} KiB/s per source host` : '';
+}
+
+function bounded(value: string): string {
+  return clip(value, textBytes);
 }
