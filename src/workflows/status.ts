@@ -2,7 +2,7 @@ import type { GateName, Plan } from '../plan/plan.ts';
 import { gateNames } from '../plan/plan.ts';
 import { isDown, projectDowntime, spentSeconds } from './downtime.ts';
 import { currentPhase } from './gates.ts';
-import type { BlockedStatus, MigrationStatus, PhaseStatus } from './messages.ts';
+import type { BlockedStatus, GateStatus, MigrationStatus, PhaseStatus } from './messages.ts';
 import { clip } from './policies.ts';
 import type { MigrationState, Parked } from './state.ts';
 
@@ -105,14 +105,22 @@ function explanation(parked: Parked): Omit<BlockedStatus, 'phase' | 'since'> {
 
 /** The exact command that sends a decision, as a person types it. */
 export function decisionCommand(workflowId: string, name: string, input: Record<string, unknown>): string {
-  return `temporal workflow signal --workflow-id ${workflowId} --name ${name} --input '${JSON.stringify(input)}'`;
+  const json = JSON.stringify(input).replaceAll("'", String.raw`'\''`);
+  return `temporal workflow signal --workflow-id ${workflowId} --name ${name} --input '${json}'`;
 }
 
-/** The command that approves an open gate; the name is left to be filled in. */
-export function approveCommand(plan: Plan, workflowId: string, gate: GateName): string {
+/** The command that approves an open gate, by the first who may and has not yet; else the name is left to be filled in. */
+export function approveCommand(
+  plan: Plan,
+  workflowId: string,
+  gate: GateName,
+  given: GateStatus['approvals'] = [],
+): string {
+  const { approvers, selfApproval } = plan.gates[gate];
+  const mayApprove = (name: string): boolean => selfApproval || name !== plan.author;
   return decisionCommand(workflowId, 'approve', {
     gate,
-    by: plan.gates[gate].approvers[0] ?? 'YOUR-NAME',
+    by: approvers.find((name) => mayApprove(name) && !given.some(({ by }) => by === name)) ?? 'YOUR-NAME',
     reason: 'WHY',
     planDigest: plan.digest,
   });
@@ -136,7 +144,7 @@ function describeParking(plan: Plan, status: MigrationStatus, workflowId: string
     const gate = status.gates.find((candidate) => candidate.name === status.awaitingGate);
     lines.push(
       `**Gate \`${status.awaitingGate}\` awaits ${gate?.required ?? 1} approval(s), ${gate?.approvals.length ?? 0} given.** Projected downtime: ${duration(status.downtime.projectedSeconds)} ± ${duration(status.downtime.projectedErrorSeconds)}.`,
-      fenced(approveCommand(plan, workflowId, status.awaitingGate)),
+      fenced(approveCommand(plan, workflowId, status.awaitingGate, gate?.approvals)),
     );
   }
   if (status.blocked !== undefined) {
