@@ -10,6 +10,7 @@ import { errorText, onHost } from './failures.ts';
 import { classifyApiError, type KubernetesApi, type KubernetesObject, onApi, path } from './kubernetes-api.ts';
 import { MysqlError, queryRow } from './mysql-query.ts';
 import { decode, type Secret } from './platform-secrets.ts';
+import { whileBeating } from './polling.ts';
 
 export interface ProbeDeps {
   api: KubernetesApi;
@@ -56,7 +57,7 @@ export const probeAnnotation = 'ferry.migration/probe';
 
 /** Facts about the components' data, to be compared before and after the move. */
 export function createProbeActivities(deps: ProbeDeps): ProbeActivities {
-  return { takeProbes: (input) => takeProbes(deps, input) };
+  return { takeProbes: (input) => whileBeating({ waiting: 'probes' }, () => takeProbes(deps, input)) };
 }
 
 async function takeProbes(

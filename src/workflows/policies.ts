@@ -23,6 +23,7 @@ const heldForPeople = ['NeedsHuman', 'Permanent'];
 export const policies: Record<ActivityName, Policy> = {
   preflight: {
     startToClose: '10m',
+    heartbeat: '1m',
     attempts: 3,
     firstPause: '5s',
     longestPause: '30s',
@@ -182,6 +183,7 @@ export const policies: Record<ActivityName, Policy> = {
   },
   takeProbes: {
     startToClose: '10m',
+    heartbeat: '1m',
     attempts: 5,
     firstPause: '5s',
     longestPause: '30s',
