@@ -1,0 +1,226 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { PassFigures } from '../../../src/workflows/convergence.ts';
+import { decide, figuresOf, project, restBetweenPasses } from '../../../src/workflows/convergence.ts';
+import type { PassSummary } from '../../../src/workflows/messages.ts';
+
+const MiB = 1024 * 1024;
+
+function pass(change: Partial<PassFigures> = {}): PassFigures {
+  const literalBytes = change.literalBytes ?? 100 * MiB;
+  return {
+    seconds: 12,
+    scanSeconds: 2,
+    literalBytes,
+    touchedBytes: literalBytes,
+    totalBytes: 100_000 * MiB,
+    limitKiBps: 0,
+    ...change,
+  };
+}
+
+/** Passes over a source that writes so many bytes per second, over a link that moves so many, until `count` were made. */
+function simulate(count: number, writes: number, link: number, total: number, scanSeconds = 1): PassFigures[] {
+  const passes: PassFigures[] = [];
+  let waiting = total;
+  let sinceLast: number | undefined;
+  for (let index = 0; index < count; index += 1) {
+    const literalBytes = Math.min(total, waiting);
+    const seconds = scanSeconds + literalBytes / link;
+    passes.push(pass({ seconds, scanSeconds, literalBytes, totalBytes: total, ...(sinceLast && { sinceLast }) }));
+    waiting = writes * seconds;
+    sinceLast = seconds;
+  }
+  return passes;
+}
+
+const figures: fc.Arbitrary<PassFigures> = fc.record({
+  seconds: fc.double({ min: 0, max: 1e6, noNaN: true }),
+  scanSeconds: fc.double({ min: 0, max: 1e4, noNaN: true }),
+  literalBytes: fc.integer({ min: 0, max: 2 ** 45 }),
+  touchedBytes: fc.integer({ min: 0, max: 2 ** 45 }),
+  totalBytes: fc.integer({ min: 0, max: 2 ** 45 }),
+  sinceLast: fc.double({ min: 0.001, max: 1e6, noNaN: true }),
+  limitKiBps: fc.nat(1_000_000),
+});
+const target = { finalSeconds: 60, maxPasses: 10 };
+
+describe('the projection', () => {
+  it('knows nothing before the first pass', () => {
+    expect(project([])).toMatchObject({ finalSeconds: 0, dirtyBytesPerSecond: 0 });
+  });
+
+  it('is always finite and never negative', () => {
+    fc.assert(
+      fc.property(fc.array(figures, { minLength: 1, maxLength: 30 }), (passes) => {
+        for (const value of Object.values(project(passes)) as number[]) {
+          expect(Number.isFinite(value)).toBe(true);
+          expect(value).toBeGreaterThanOrEqual(0);
+        }
+      }),
+    );
+  });
+
+  it('never exceeds scanning and copying the whole tree', () => {
+    fc.assert(
+      fc.property(fc.array(figures, { minLength: 1, maxLength: 10 }), (passes) => {
+        const { finalSeconds, scanSeconds, throughput } = project(passes);
+        const most = scanSeconds + (passes.at(-1)?.totalBytes ?? 0) / throughput;
+        expect(finalSeconds).toBeLessThanOrEqual(most * (1 + 1e-9));
+      }),
+    );
+  });
+
+  it('comes out at what a steady source and link would really take', () => {
+    const rates = fc.record({
+      writes: fc.integer({ min: 1, max: 40 }).map((rate) => rate * MiB),
+      total: fc.integer({ min: 10_000, max: 1_000_000 }).map((size) => size * MiB),
+    });
+    fc.assert(
+      fc.property(rates, ({ writes, total }) => {
+        const link = 100 * MiB;
+        const passes = simulate(12, writes, link, total);
+        const last = passes.at(-1);
+        const real = 1 + (writes * (last?.seconds ?? 0)) / link;
+        // Deltas smaller than 8 MiB say nothing about the link: the first pass did.
+        expect(project(passes).finalSeconds).toBeGreaterThan(real * 0.5);
+        expect(project(passes).finalSeconds).toBeLessThan(real * 2.5);
+      }),
+    );
+  });
+
+  it('does not take the trickle of a quiet pass for the speed of the link', () => {
+    const passes = [pass({ literalBytes: 10_000 * MiB, seconds: 102 }), pass({ literalBytes: 1000, sinceLast: 102 })];
+
+    expect(project(passes).throughput).toBeCloseTo(100 * MiB, -3);
+  });
+});
+
+describe('the decision', () => {
+  it('is another pass before anything was copied, and after the first', () => {
+    expect(decide([], target).next).toBe('pass');
+    expect(decide([pass()], target).next).toBe('pass');
+  });
+
+  it('is ready on a quiet source after two passes', () => {
+    const passes = [pass({ literalBytes: 10_000 * MiB, seconds: 102 }), pass({ literalBytes: 1000, sinceLast: 102 })];
+    const decision = decide(passes, target);
+
+    expect(decision.next).toBe('ready');
+    expect(decision.why).toMatch(/^the final delta is projected at \d+ s \(target 60 s\)$/);
+  });
+
+  it('is not ready after one pass, however quiet it looks', () => {
+    expect(decide([pass({ literalBytes: 0, seconds: 1, totalBytes: 0 })], target).next).toBe('pass');
+  });
+
+  it('converges where the link is faster than the writers, and says so where it is not', () => {
+    const link = 100 * MiB;
+    const run = (writes: number): string => {
+      for (let count = 1; count <= 10; count += 1) {
+        const { next } = decide(simulate(count, writes, link, 500_000 * MiB), target);
+        if (next !== 'pass') return next;
+      }
+      return 'no end';
+    };
+
+    expect(run(10 * MiB)).toBe('ready');
+    expect(run(50 * MiB)).toBe('ready');
+    expect(run(99 * MiB)).toBe('not-converging');
+    expect(run(300 * MiB)).toBe('not-converging');
+  });
+
+  it('names what would help: the limit, and a window of the right size', () => {
+    const passes = simulate(4, 99 * MiB, 100 * MiB, 500_000 * MiB).map((one) => ({ ...one, limitKiBps: 102_400 }));
+    const { why } = decide(passes, target);
+
+    expect(why).toContain('a higher bandwidth limit (signal tune)');
+    expect(why).toContain('stopping the busiest writer earlier');
+    expect(why).toMatch(/a window of [\d.]+ min for this directory/);
+  });
+
+  it('names a quieter hour where the writers are slow but the tree takes long to look through', () => {
+    const passes = [1, 2, 3].map(() =>
+      pass({ scanSeconds: 300, seconds: 301, literalBytes: 20 * MiB, sinceLast: 301 }),
+    );
+
+    expect(decide(passes, target)).toMatchObject({ next: 'not-converging' });
+    expect(decide(passes, target).why).toContain('a quieter hour');
+  });
+
+  it('comes to an end within the passes that are allowed, whatever they bring', () => {
+    fc.assert(
+      fc.property(
+        fc.array(figures, { minLength: 1, maxLength: 12 }),
+        fc.integer({ min: 1, max: 12 }),
+        (passes, max) => {
+          const { next } = decide(passes, { finalSeconds: 60, maxPasses: max });
+          if (passes.length >= max) expect(next).not.toBe('pass');
+        },
+      ),
+    );
+  });
+
+  it('never calls ready what does not fit', () => {
+    fc.assert(
+      fc.property(fc.array(figures, { maxLength: 12 }), fc.integer({ min: 1, max: 1000 }), (passes, finalSeconds) => {
+        const decision = decide(passes, { finalSeconds, maxPasses: 10 });
+        if (decision.next === 'ready') expect(decision.projection.finalSeconds).toBeLessThanOrEqual(finalSeconds);
+      }),
+    );
+  });
+});
+
+describe('the rest while holding', () => {
+  it('is at least the shortest and the last pass, and at most sixteen times the shortest or the last pass', () => {
+    fc.assert(
+      fc.property(fc.array(figures, { maxLength: 8 }), fc.integer({ min: 1, max: 3600 }), (passes, shortest) => {
+        const rest = restBetweenPasses(passes, shortest);
+        const last = passes.at(-1)?.seconds ?? 0;
+        expect(rest).toBeGreaterThanOrEqual(Math.max(shortest, last) * (1 - 1e-9));
+        expect(rest).toBeLessThanOrEqual(Math.max(shortest * 16, last) * (1 + 1e-9));
+      }),
+    );
+  });
+
+  it('is long while nothing changes and short while much does', () => {
+    const quiet = [pass(), pass({ seconds: 1, literalBytes: 0, sinceLast: 60 })];
+    const busy = [pass(), pass({ seconds: 8, literalBytes: 600 * MiB, sinceLast: 60 })];
+
+    expect(restBetweenPasses(quiet, 60)).toBe(960);
+    expect(restBetweenPasses(busy, 60)).toBe(60);
+  });
+});
+
+describe('figures from history', () => {
+  function summary(startedAt: string, change: Partial<PassSummary & { scanSeconds: number }> = {}): PassSummary {
+    return {
+      pass: 1,
+      mode: 'live',
+      startedAt,
+      seconds: 5,
+      files: 1,
+      filesTransferred: 1,
+      deleted: 0,
+      totalBytes: 100,
+      literalBytes: 10,
+      matchedBytes: 20,
+      bytesPerSecond: 2,
+      vanished: false,
+      ...change,
+    };
+  }
+
+  it('measure the time between the starts of passes', () => {
+    const [first, second] = figuresOf([summary('2026-01-01T00:00:00Z'), summary('2026-01-01T00:01:00Z')]);
+
+    expect(first).not.toHaveProperty('sinceLast');
+    expect(second).toMatchObject({ sinceLast: 60, touchedBytes: 30, scanSeconds: 0 });
+  });
+
+  it('do not believe a clock that went backwards', () => {
+    const [, second] = figuresOf([summary('2026-01-01T00:01:00Z'), summary('2026-01-01T00:00:00Z')]);
+
+    expect(second).not.toHaveProperty('sinceLast');
+  });
+});

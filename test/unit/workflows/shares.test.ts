@@ -1,0 +1,54 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { pairOf, restSeconds, shareOf } from '../../../src/workflows/shares.ts';
+import { planOf } from '../../workflow/plans.ts';
+import { plan } from './states.ts';
+
+describe('shares of the bandwidth', () => {
+  it('are unlimited where nothing is limited', () => {
+    expect(shareOf(plan, 0, 'kafka-0')).toBe(0);
+  });
+
+  it('name a pair of machines by both ends', () => {
+    expect(pairOf(plan, 'kafka-0')).toBe('old1 new1');
+    expect(pairOf(plan, 'host-old2-registry')).toBe('old2 old2');
+    expect(pairOf(plan, 'no-such')).toBe(' ');
+  });
+
+  it('of everything that can run at once on a host never exceed its limit', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 16 }), fc.integer({ min: 100, max: 10_000_000 }), (atOnce, limit) => {
+        const of = planOf('shares', { limits: { transfersPerHost: atOnce } });
+        for (const host of ['old1', 'old2']) {
+          const perPair = new Map<string, number[]>();
+          for (const { id, source } of of.transfers) {
+            if (source.host !== host) continue;
+            const pair = pairOf(of, id);
+            perPair.set(pair, [...(perPair.get(pair) ?? []), shareOf(of, limit, id)]);
+          }
+          const together = [...perPair.values()].flatMap((shares) => shares.slice(0, atOnce));
+          const sum = together.reduce((total, share) => total + share, 0);
+          expect(sum).toBeLessThanOrEqual(limit);
+          // Nothing worth mentioning is given away.
+          expect(sum).toBeGreaterThan(limit - together.length - 1);
+        }
+      }),
+    );
+  });
+
+  it('never become 0, which would mean unlimited', () => {
+    for (const { id } of plan.transfers) expect(shareOf(plan, 1, id)).toBe(1);
+  });
+});
+
+describe('rest between rounds', () => {
+  it.each([
+    ['something changed', 300, 0, 5, 300],
+    ['one quiet round', 300, 1, 5, 600],
+    ['many quiet rounds', 300, 30, 5, 2400],
+    ['a long round', 300, 0, 900, 900],
+    ['a round that took days', 300, 0, 1e6, 21_600],
+  ])('%s', (_name, refresh, quiet, last, expected) => {
+    expect(restSeconds(refresh, quiet, last)).toBe(expected);
+  });
+});
