@@ -6,7 +6,8 @@ import { configKey, configSecret } from './get-conf.ts';
 import { Kubernetes } from './kubernetes.ts';
 import { build, Crash, Failure, readSwitches, type Log } from './log.ts';
 import { ownKubernetes, readNamespaces, updateNamespaces } from './namespaces.ts';
-import { dumpConfig, judgeConfig, readConfig } from './rules/config.ts';
+import { nilPointer, nodesOf, part, text } from './rules/access.ts';
+import { documentOf, dumpConfig, judgeConfig, readConfig, type ClusterConfig } from './rules/config.ts';
 
 export interface ApplyOptions {
   file: string;
@@ -16,8 +17,8 @@ export interface ApplyOptions {
   log: Log;
 }
 
-function green(text: string): string {
-  return `\u001b[1;37;42m${text}\u001b[0m\n`;
+function green(line: string): string {
+  return `\u001b[1;37;42m${line}\u001b[0m\n`;
 }
 
 function message(error: unknown): string {
@@ -30,15 +31,17 @@ async function loadOld(log: Log, namespace: string): Promise<string | undefined>
   if (kubernetes === undefined) return undefined;
   try {
     const secret = await kubernetes.secret(namespace, configSecret, 3000);
-    return Buffer.from(secret.data?.[configKey] ?? '', 'base64').toString();
+    const found = Buffer.from(secret.data?.[configKey] ?? '', 'base64').toString();
+    const read = readConfig(found);
+    if (read.kind === 'rejected') throw new Error(read.message);
+    return found;
   } catch (error) {
-    log.line('debug', `unable load old cluster conf: ${message(error)}`, 'apply.go:71');
+    log.line('debug', `unable load old cluster conf: ${message(error)}`, 'apply.go:72');
     return undefined;
   }
 }
 
-function readFile(file: string): string {
-  const path = file.startsWith('/') ? file : `${process.cwd()}/${file}`;
+function readFile(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
@@ -48,38 +51,61 @@ function readFile(file: string): string {
   }
 }
 
+/** The file, read by its types; the tool dies here when what it takes for granted is not in it. */
+function load(path: string, log: Log): { given: string; config: ClusterConfig } {
+  const given = readFile(path);
+  const read = readConfig(given);
+  if (read.kind === 'rejected') throw new Failure(read.message);
+  if (part(read.config, 'cs') === undefined) throw new Crash(nilPointer);
+  const content = JSON.stringify(documentOf(read.config));
+  log.line('debug', 'load config file', 'apply.go:55', `content=${content} path=${path}`);
+  return { given, config: read.config };
+}
+
+/** Rejects with what the tool says; otherwise the completed configuration. */
+function judged(given: string, old: string | undefined, log: Log): ClusterConfig {
+  const verdict = judgeConfig({ old, new: given });
+  if (verdict.completed !== undefined) return verdict.completed;
+  const said = verdict.message ?? '';
+  if (verdict.exitCode === 2) throw new Crash(said);
+  const [what, source] =
+    verdict.stage === 'update'
+      ? ['invalid cluster config update', 'apply.go:115']
+      : ['invalid cluster config', 'apply.go:109'];
+  log.line('error', `${what}: [${(verdict.errors ?? []).join(' ')}]`, source);
+  throw new Failure(said);
+}
+
+/** Connections of components that component-manage runs are known again once it has answered. */
+function withConnections(config: ClusterConfig, given: ClusterConfig): ClusterConfig {
+  const info = part(config, 'resource_connect_info') ?? {};
+  if (part(config, 'component_management') === undefined) return { ...config, resource_connect_info: info };
+  return { ...config, resource_connect_info: { ...info, ...part(given, 'resource_connect_info') } };
+}
+
 /** `apply`: reads what is recorded, judges the file against it, runs the modules in order, and records the file only at the very end. */
 export async function apply(options: ApplyOptions): Promise<void> {
   const { log } = options;
   const facts = Object.entries(build).map(([name, value]) => `${name}=${value === '' ? '""' : value}`);
   log.info('version info', 'apply.go:41', facts.join(' '));
-  const text = readFile(options.file);
-  const read = readConfig(text);
-  if (read.kind === 'rejected') throw read.exitCode === 2 ? new Crash(read.message) : new Failure(read.message);
-  const given =
-    options.namespace !== ''
-      ? options.namespace
-      : String((read.config['deploy'] as { namespace?: string } | undefined)?.namespace ?? '');
-  if (given !== '') await updateNamespaces(given, ownKubernetes());
+  const path = options.file.startsWith('/') ? options.file : `${process.cwd()}/${options.file}`;
+  const { given, config: read } = load(path, log);
+  const namespace = options.namespace !== '' ? options.namespace : text(part(read, 'deploy'), 'namespace');
+  if (namespace !== '') await updateNamespaces(namespace, ownKubernetes());
   const namespaces = readNamespaces();
   const old = await loadOld(log, namespaces.config);
   if (!hasCharts(options.servicePackage)) {
-    throw new Failure(
-      `unable to list charts directory: open ${options.servicePackage}/charts: no such file or directory`,
-    );
+    const why = `unable to list charts directory: open ${options.servicePackage}/charts: no such file or directory`;
+    log.line('error', `unable load service package: ${why}`, 'apply.go:80');
+    throw new Failure(why);
   }
   if (!hasCharts(options.ecephPackage)) {
     const why = `unable to list charts directory: open ${options.ecephPackage}/charts: no such file or directory`;
     log.info(`unable to load ECeph service package: ${why}`, 'apply.go:94');
   }
   process.stdout.write(green('start apply cluster conf'));
-  const verdict = judgeConfig({ old, new: text });
-  if (verdict.verdict === 'rejected' && verdict.stage !== 'modules') {
-    const said = verdict.message ?? '';
-    throw verdict.exitCode === 2 ? new Crash(said) : new Failure(said);
-  }
-  const config = verdict.completed ?? read.config;
-  const isUpdate = old !== undefined && readConfig(old).kind === 'ok' && listed(readConfigOrEmpty(old)).length > 0;
+  const config = judged(given, old, log);
+  const isUpdate = old !== undefined && listed(readConfigOrEmpty(old)).length > 0;
   const scope: Scope = { log, switches: readSwitches(), config, isUpdate, nodes: listed(config), namespaces };
   for (const [module, run] of [
     ['firewall', firewall],
@@ -96,7 +122,7 @@ export async function apply(options: ApplyOptions): Promise<void> {
     await new Agent(node.ip4).run('rm', '-rf', '/etc/proton-cli');
   }
   await new Kubernetes('/etc/kubernetes/admin.conf')
-    .putSecret(namespaces.config, configSecret, { [configKey]: dumpConfig(config) })
+    .putSecret(namespaces.config, configSecret, { [configKey]: dumpConfig(withConnections(config, read)) })
     .catch((error: unknown) => {
       throw new Failure(`unable to upload cluster config to kubernetes: ${message(error)}`);
     });
@@ -104,14 +130,13 @@ export async function apply(options: ApplyOptions): Promise<void> {
   process.stdout.write(green('Apply conf success'));
 }
 
-function readConfigOrEmpty(text: string): Record<string, unknown> {
-  const read = readConfig(text);
+function readConfigOrEmpty(given: string): ClusterConfig {
+  const read = readConfig(given);
   return read.kind === 'ok' ? read.config : {};
 }
 
-function listed(config: Record<string, unknown>): ClusterNode[] {
-  const list = Array.isArray(config['nodes']) ? (config['nodes'] as Record<string, unknown>[]) : [];
-  return list.map((node) => ({ name: String(node['name']), ip4: String(node['ip4'] ?? node['ip6']) }));
+function listed(config: ClusterConfig): ClusterNode[] {
+  return nodesOf(config).map((node) => ({ name: text(node, 'name'), ip4: text(node, 'ip4') || text(node, 'ip6') }));
 }
 
 async function inModule(name: string, run: () => Promise<void>): Promise<void> {

@@ -8,6 +8,7 @@ import { ExitStatus } from '../ecms/client.ts';
 import { agentOf, section, strings, type Scope } from './cluster.ts';
 import { Crash } from './log.ts';
 import { ApiStatus, Kubernetes } from './kubernetes.ts';
+import { part, text } from './rules/access.ts';
 import { judgeComponent } from './rules/components.ts';
 
 const componentsSecret = 'persist-component-manage-components';
@@ -124,9 +125,15 @@ async function applyResource(kubernetes: Kubernetes, resource: object): Promise<
   }
 }
 
+/** Databases get the account of the services that use them. */
+const accounts: Record<string, string> = { mariadb: 'rds', mongodb: 'mongodb' };
+
 function paramsOf(scope: Scope, component: Component): Record<string, unknown> {
-  const wanted = { ...section(scope, component.section) };
-  return { ...wanted, namespace: scope.namespaces.resource };
+  const wanted = { ...section(scope, component.section), namespace: scope.namespaces.resource };
+  const key = accounts[component.name];
+  if (key === undefined) return wanted;
+  const account = part(section(scope, 'resource_connect_info'), key);
+  return { ...wanted, username: text(account, 'username'), password: text(account, 'password') };
 }
 
 class Rejected extends Error {}
@@ -182,12 +189,12 @@ async function applyManaged(
     other_components: Object.keys(entries).filter((name) => name !== key),
   });
   if (verdict.verdict === 'rejected') {
-    const status = `${verdict.http_status} ${verdict.http_status === 400 ? 'Bad Request' : 'Internal Server Error'}`;
-    throw new Rejected(`code: ${status}, resp: ${verdict.http_body ?? ''}`);
+    const status = `${verdict.http_status ?? 500} ${verdict.http_status === 400 ? 'Bad Request' : 'Internal Server Error'}`;
+    throw new Rejected(`code: ${status}, resp: ${verdict.http_body === null ? '' : JSON.stringify(verdict.http_body)}`);
   }
   const params = verdict.completed_params ?? {};
   const hosts = strings(params['hosts']);
-  const placed = { ...component, dataPath: String(params['data_path'] ?? component.dataPath) };
+  const placed = { ...component, dataPath: text(params, 'data_path') || component.dataPath };
   await prepareStorage(scope, kubernetes, hosts, foldersOf(placed));
   if (component.release !== undefined) helm(scope, component.release, chart, chartValues(placed, hosts), false);
   else await applyResource(kubernetes, customResource(placed, hosts));
@@ -244,8 +251,10 @@ async function direct(scope: Scope, servicePackage: string, name: string): Promi
   const chart = listCharts(servicePackage).get(component.release?.chart ?? '');
   if (wanted === undefined || component.release === undefined || chart === undefined) return;
   const kubernetes = new Kubernetes('/etc/kubernetes/admin.conf');
-  const storage = wanted['storage'] as Record<string, unknown> | undefined;
-  const placed = { ...component, dataPath: String(wanted['data_path'] ?? storage?.['path'] ?? component.dataPath) };
+  const placed = {
+    ...component,
+    dataPath: text(wanted, 'data_path') || text(part(wanted, 'storage'), 'path') || component.dataPath,
+  };
   const hosts = strings(wanted['hosts']);
   await prepareStorage(scope, kubernetes, hosts, foldersOf(placed));
   helm(scope, component.release, chart, chartValues(placed, hosts), false);
