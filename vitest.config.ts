@@ -1,13 +1,15 @@
 import { defineConfig } from 'vitest/config';
 
 /**
- * unit: pure core, no server, no lab. workflow: the real time-skipping Temporal server. hosts: machines with sshd and rsync.
- * cluster: machines and a real Kubernetes API. e2e: whole migrations. Everything but `unit` and `workflow` runs inside the lab.
+ * unit: pure core, no server, no lab. replay: saved histories on the code as it is. workflow: the real time-skipping Temporal server.
+ * hosts: machines with sshd and rsync. cluster: machines and a real Kubernetes API. e2e: whole migrations. These last three run inside
+ * the lab.
  */
 export default defineConfig({
   test: {
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      { test: { name: 'replay', include: ['test/replay/**/*.test.ts'], testTimeout: 120_000, hookTimeout: 120_000 } },
       {
         test: { name: 'workflow', include: ['test/workflow/**/*.test.ts'], testTimeout: 120_000, hookTimeout: 120_000 },
       },

@@ -19,6 +19,7 @@ interface Stage {
 
 const stages: Stage[] = [
   { name: 'unit', args: ['--project', 'unit'] },
+  { name: 'replay', args: ['--project', 'replay'] },
   { name: 'workflow', args: ['--project', 'workflow'] },
   { name: 'hosts', args: ['--project', 'hosts'], lab: ['--light'] },
   { name: 'cluster', args: ['--project', 'cluster'], lab: [], env: { LAB_PROFILE: 'small' } },
