@@ -8,6 +8,7 @@ import { devCommand } from './dev.ts';
 import { diffCommand } from './diff.ts';
 import { exitCodes, explain } from './errors.ts';
 import { planCommand } from './plan.ts';
+import { reportCommand } from './report.ts';
 import { schemaCommand } from './schema.ts';
 import { startCommand } from './start.ts';
 import { statusCommand } from './status.ts';
@@ -48,6 +49,8 @@ ${exitCodeTable()}`,
   program.commandsGroup('During:');
   for (const command of [watchCommand(), statusCommand(), approveCommand(), rejectCommand()]) add(program, command);
   for (const command of [pauseCommand(), resumeCommand(), abortCommand(), tuneCommand()]) add(program, command);
+  program.commandsGroup('After:');
+  add(program, reportCommand());
   program.commandsGroup('Running it:');
   for (const command of [workerCommand(), devCommand(), schemaCommand(), completionCommand(createProgram)]) {
     add(program, command);

@@ -1,0 +1,698 @@
+import { z } from 'zod';
+import type { PlacementRow, Probe } from '../activities/contract.ts';
+import type { Plan } from '../plan/plan.ts';
+import { gateNames } from '../plan/plan.ts';
+import { parsePlanData } from '../plan/validate.ts';
+import { version } from '../version.ts';
+import type {
+  DecisionRecord,
+  GateStatus,
+  MigrationStatus,
+  PassSummary,
+  PhaseStatus,
+  TransferStatus,
+} from '../workflows/messages.ts';
+import { phaseNames } from '../workflows/messages.ts';
+import type { TransferOutcome } from '../workflows/replicate-messages.ts';
+import type { MigrationState } from '../workflows/state.ts';
+import { projectedDowntime } from './plan-view.ts';
+import type { EventFailure, ReportEvent, RunHistory } from './report-events.ts';
+import type { MigrationHistory } from './report-history.ts';
+
+/* What a report says, made from decoded histories and nothing else. Pure. */
+
+export type Outcome = 'running' | 'migrated' | 'rolled-back' | 'failed' | 'terminated' | 'timed-out' | 'canceled';
+
+export interface ReportPhase {
+  name: string;
+  section?: number;
+  state: string;
+  startedAt?: string;
+  endedAt?: string;
+  detail?: string;
+}
+
+export interface ReportGate {
+  name: string;
+  state: string;
+  required?: number;
+  openedAt?: string;
+  decidedAt?: string;
+}
+
+export interface ReportDecision {
+  at: string;
+  decision: string;
+  gate?: string;
+  by: string;
+  reason: string;
+  via: string;
+  /** Absent: the workflow has not told yet. */
+  counted?: boolean;
+  why?: string;
+  /** Who the server recorded as the sender; absent: not found in the history. */
+  identity?: string;
+  projectedDowntimeSeconds?: number;
+}
+
+export interface ReportTransfer {
+  id: string;
+  source: string;
+  destination: string;
+  state: string;
+  passes: PassSummary[];
+  /** Size of the tree in its last pass. */
+  totalBytes?: number;
+  /** Bytes of content that went over the wire, all passes. */
+  movedBytes: number;
+  digest?: string;
+  proof?: string;
+}
+
+export interface ReportPlacement {
+  component: string;
+  ordinal: number;
+  pv: string;
+  before: string;
+  after?: string;
+  path?: string;
+  ready?: boolean;
+}
+
+export interface ReportProbe {
+  component: string;
+  ordinal: number;
+  name: string;
+  before?: string;
+  after?: string;
+  verdict: 'same' | 'moved on' | 'not compared yet' | 'missing';
+}
+
+export interface ReportRetry {
+  at: string;
+  workflowId: string;
+  activity: string;
+  summary: string;
+  attempts: number;
+  cause: string;
+}
+
+export interface ReportFailure {
+  at: string;
+  workflowId: string;
+  what: string;
+  type: string;
+  cause: string;
+}
+
+export interface ReportModel {
+  madeAt: string;
+  madeBy: string;
+  workflowId: string;
+  runs: { runId: string; startedAt: string; events: number }[];
+  cluster: string;
+  planDigest: string;
+  author: string;
+  mapping: { from: string; to: string }[];
+  outcome: Outcome;
+  why?: string;
+  startedAt: string;
+  endedAt?: string;
+  phases: ReportPhase[];
+  gates: ReportGate[];
+  downtime: {
+    startedAt?: string;
+    endedAt?: string;
+    spentSeconds?: number;
+    budgetSeconds?: number;
+    /** As people saw it when they opened the window; before that from the plan alone. */
+    projectedSeconds?: number;
+    projectedFrom?: 'approval' | 'plan';
+  };
+  transfers: ReportTransfer[];
+  placement: ReportPlacement[];
+  probes: ReportProbe[];
+  decisions: ReportDecision[];
+  retries: ReportRetry[];
+  failures: ReportFailure[];
+  backup: { name: string; digest: string }[];
+  versions: { name: string; version: string }[];
+  /** What is missing here, and why. */
+  gaps: string[];
+}
+
+interface Call {
+  workflowId: string;
+  activity: string;
+  input: unknown;
+  summary: string;
+  scheduledAt: string;
+  endedAt?: string;
+  attempts: number;
+  lastFailure?: EventFailure;
+  failure?: EventFailure;
+  result?: unknown;
+}
+
+/** Makes the report of a history. `madeAt` is the time of the report itself. */
+export function reportOf(history: MigrationHistory, madeAt: string): ReportModel {
+  const { runs } = history;
+  const events = runs.flatMap((run) => run.events);
+  const started = events.find((event) => event.kind === 'started');
+  const plan = planOf(started?.input[0]);
+  const calls = runs.flatMap(callsOf);
+  const copyCalls = history.copies.flatMap(callsOf);
+  const ended = endOf(events);
+  const status = statusOf(ended) ?? carriedStatus(runs);
+  const outcome = outcomeOf(ended);
+  const attributes = attributeChanges(events);
+  const decisions = decisionsOf(status?.decisions ?? [], events, ended !== undefined);
+  const downtime = downtimeOf(status, plan, attributes, decisions, madeAt);
+  const why = whyOf(ended);
+  return {
+    madeAt,
+    madeBy: `ferry ${version}`,
+    workflowId: history.workflowId,
+    runs: runs.map((run) => ({ runId: run.runId, startedAt: run.events[0]?.at ?? '', events: run.events.length })),
+    cluster: plan?.cluster ?? history.workflowId.replace(/^migrate-/, ''),
+    planDigest: plan?.digest ?? 'not readable',
+    author: plan?.author ?? 'not readable',
+    mapping: plan?.mapping ?? [],
+    outcome,
+    ...(why === undefined ? {} : { why }),
+    startedAt: started?.at ?? runs[0]?.events[0]?.at ?? madeAt,
+    ...(ended === undefined ? {} : { endedAt: ended.at }),
+    phases: phasesOf(status, attributes, ended !== undefined),
+    gates: gatesOf(status, plan, attributes, decisions, ended !== undefined),
+    downtime,
+    transfers: transfersOf(status, plan, events, copyCalls),
+    placement: placementOf(plan, calls),
+    probes: probesOf(calls),
+    decisions,
+    retries: [...calls, ...copyCalls].flatMap(retriesOf).toSorted(byTime),
+    failures: failuresOf(history, calls, copyCalls),
+    backup: backupOf(calls),
+    versions: versionsOf(plan, [...events, ...history.copies.flatMap((copy) => copy.events)]),
+    gaps: [
+      ...history.gaps,
+      ...(plan === undefined ? ['the plan in this history cannot be read by this version of ferry'] : []),
+      ...(ended === undefined
+        ? ['the migration is still running: phases are taken from its search attributes, and figures may still change']
+        : []),
+    ],
+  };
+}
+
+function byTime(a: { at: string }, b: { at: string }): number {
+  return Date.parse(a.at) - Date.parse(b.at);
+}
+
+function planOf(input: unknown): Plan | undefined {
+  const result = parsePlanData(input);
+  return result.ok ? result.plan : undefined;
+}
+
+type Ended = Extract<ReportEvent, { kind: 'ended' }>;
+
+function endOf(events: readonly ReportEvent[]): Ended | undefined {
+  return events.findLast((event) => event.kind === 'ended');
+}
+
+const resultSchema = z.looseObject({ outcome: z.enum(['migrated', 'rolled-back']), status: z.looseObject({}) });
+
+function outcomeOf(ended: Ended | undefined): Outcome {
+  if (ended === undefined) return 'running';
+  if (ended.how !== 'completed') return ended.how;
+  const result = resultSchema.safeParse(ended.result);
+  return result.success ? result.data.outcome : 'failed';
+}
+
+function whyOf(ended: Ended | undefined): string | undefined {
+  if (ended === undefined || ended.how === 'completed') return undefined;
+  const by = ended.identity === undefined || ended.identity === '' ? '' : ` (by ${ended.identity})`;
+  return `${ended.why === '' ? 'no reason was given' : ended.why}${by}`;
+}
+
+/** The workflow's own last word; its shape is that of the messages, which stay compatible. */
+function statusOf(ended: Ended | undefined): MigrationStatus | undefined {
+  if (ended?.how !== 'completed') return undefined;
+  const result = resultSchema.safeParse(ended.result);
+  return result.success ? (result.data.status as unknown as MigrationStatus) : undefined;
+}
+
+type Known = Pick<MigrationStatus, 'phases' | 'gates' | 'decisions' | 'transfers'> & {
+  downtime?: MigrationStatus['downtime'];
+};
+
+const stateSchema = z.looseObject({
+  phases: z.array(z.unknown()),
+  gates: z.looseObject({}),
+  decisions: z.array(z.unknown()),
+});
+
+/** What the last of several runs was handed; what happened since is added from its events. */
+function carriedStatus(runs: readonly RunHistory[]): Known | undefined {
+  const first = runs.at(-1)?.events.find((event) => event.kind === 'started');
+  const parsed = stateSchema.safeParse(first?.input[1]);
+  if (!parsed.success) return undefined;
+  const state = parsed.data as unknown as MigrationState;
+  return {
+    phases: state.phases,
+    gates: gateNames.map((name) => state.gates[name]),
+    decisions: state.decisions,
+    transfers: state.transfers,
+  };
+}
+
+interface AttributeChange {
+  at: string;
+  phase?: string;
+  /** Null: no gate awaits any more. */
+  gate?: string | null;
+  downtimeStart?: string;
+}
+
+function attributeChanges(events: readonly ReportEvent[]): AttributeChange[] {
+  return events.flatMap((event) => {
+    if (event.kind !== 'attributes') return [];
+    const { FerryPhase: phase, FerryAwaitingGate: gate, FerryDowntimeStart: downtimeStart } = event.attributes;
+    return [
+      {
+        at: event.at,
+        ...(typeof phase === 'string' ? { phase } : {}),
+        gate: typeof gate === 'string' ? gate : null,
+        ...(typeof downtimeStart === 'string' ? { downtimeStart } : {}),
+      },
+    ];
+  });
+}
+
+function phasesOf(status: Known | undefined, changes: readonly AttributeChange[], isOver: boolean): ReportPhase[] {
+  if (status !== undefined && isOver) return status.phases.map(phaseRow);
+  const carried = new Map((status?.phases ?? []).map((phase) => [phase.name as string, phaseRow(phase)]));
+  // A phase lasts from its attribute to the next one; phases at the same time show as one after the other.
+  const seen = new Map<string, ReportPhase>();
+  changes.forEach(({ at, phase }, index) => {
+    if (phase === undefined || !(phaseNames as readonly string[]).includes(phase)) return;
+    const next = changes.slice(index + 1).find((later) => later.phase !== phase);
+    const before = seen.get(phase);
+    seen.set(phase, {
+      name: phase,
+      state: next === undefined ? (isOver ? 'ended here' : 'running') : 'done',
+      startedAt: before?.startedAt ?? at,
+      ...(next === undefined ? {} : { endedAt: next.at }),
+    });
+  });
+  return phaseNames.flatMap((name) => {
+    const known = carried.get(name);
+    const live = seen.get(name);
+    if (live === undefined) return known === undefined ? [{ name, state: 'pending' }] : [known];
+    return [known?.state === 'done' ? known : { ...known, ...live }];
+  });
+}
+
+function phaseRow({ name, section, state, startedAt, endedAt, detail }: PhaseStatus): ReportPhase {
+  return {
+    name,
+    section,
+    state,
+    ...(startedAt === undefined ? {} : { startedAt }),
+    ...(endedAt === undefined ? {} : { endedAt }),
+    ...(detail === undefined ? {} : { detail }),
+  };
+}
+
+function gatesOf(
+  status: Known | undefined,
+  plan: Plan | undefined,
+  changes: readonly AttributeChange[],
+  decisions: readonly ReportDecision[],
+  isOver: boolean,
+): ReportGate[] {
+  return gateNames.map((name) => {
+    const known = status?.gates.find((gate) => gate.name === name);
+    if (known !== undefined && (isOver || known.state === 'approved' || known.state === 'rejected')) {
+      return gateRow(known);
+    }
+    const index = changes.findIndex(({ gate }) => gate === name);
+    const opened = changes[index];
+    const required = plan?.gates[name].required;
+    const base = { name, ...(required === undefined ? {} : { required }) };
+    if (opened === undefined) return { ...base, state: 'pending' };
+    const closed = changes.slice(index + 1).find(({ gate }) => gate !== name);
+    if (closed === undefined) return { ...base, state: 'awaiting', openedAt: opened.at };
+    const last = decisions.findLast((decision) => decision.gate === name && decision.at <= closed.at);
+    const state = last?.decision === 'reject' ? 'rejected' : last === undefined ? 'closed' : 'approved';
+    return { ...base, state, openedAt: opened.at, decidedAt: closed.at };
+  });
+}
+
+function gateRow({ name, state, required, openedAt, decidedAt }: GateStatus): ReportGate {
+  return {
+    name,
+    state,
+    required,
+    ...(openedAt === undefined ? {} : { openedAt }),
+    ...(decidedAt === undefined ? {} : { decidedAt }),
+  };
+}
+
+function downtimeOf(
+  status: Known | undefined,
+  plan: Plan | undefined,
+  changes: readonly AttributeChange[],
+  decisions: readonly ReportDecision[],
+  madeAt: string,
+): ReportModel['downtime'] {
+  const opened = decisions.findLast(
+    (decision) => decision.gate === 'open-downtime' && decision.decision === 'approve' && decision.counted !== false,
+  );
+  const seen = opened?.projectedDowntimeSeconds;
+  const planned = plan === undefined ? undefined : projectedDowntime(plan).seconds;
+  const projectedSeconds = seen ?? planned;
+  const projection =
+    projectedSeconds === undefined
+      ? {}
+      : { projectedSeconds, projectedFrom: seen === undefined ? ('plan' as const) : ('approval' as const) };
+  const known = status?.downtime;
+  const budgetSeconds = known?.budgetSeconds ?? plan?.downtime.budgetSeconds;
+  const budget = budgetSeconds === undefined ? {} : { budgetSeconds };
+  if (known !== undefined) {
+    const { startedAt, endedAt, spentSeconds } = known;
+    return {
+      ...budget,
+      ...projection,
+      ...(startedAt === undefined ? {} : { startedAt, spentSeconds }),
+      ...(endedAt === undefined ? {} : { endedAt }),
+    };
+  }
+  const startedAt = changes.findLast(({ downtimeStart }) => downtimeStart !== undefined)?.downtimeStart;
+  if (startedAt === undefined) return { ...budget, ...projection };
+  return {
+    ...budget,
+    ...projection,
+    startedAt,
+    spentSeconds: Math.round((Date.parse(madeAt) - Date.parse(startedAt)) / 1000),
+  };
+}
+
+const sentSchema = z.looseObject({
+  by: z.string().default('(nobody)'),
+  reason: z.string().default(''),
+  gate: z.string().optional(),
+});
+
+/** The workflow's records, each with the identity that the server wrote beside the message; running, the messages themselves. */
+function decisionsOf(
+  records: readonly DecisionRecord[],
+  events: readonly ReportEvent[],
+  isOver: boolean,
+): ReportDecision[] {
+  const open = events.flatMap((event) => {
+    if (event.kind !== 'decision') return [];
+    const parsed = sentSchema.safeParse(event.input);
+    const sent = parsed.success ? parsed.data : { by: '(nobody)', reason: '', gate: undefined };
+    return [{ ...event, by: sent.by.trim(), reason: sent.reason.trim(), gate: sent.gate }];
+  });
+  const take = (record: DecisionRecord): string | undefined => {
+    const index = open.findIndex(
+      (event) =>
+        event.via === record.via &&
+        event.name === record.decision &&
+        (record.via === 'cancel' || (event.by === record.by && (event.gate ?? '') === (record.gate ?? ''))),
+    );
+    return index < 0 ? undefined : open.splice(index, 1)[0]?.identity;
+  };
+  const told = records.map((record): ReportDecision => {
+    const identity = take(record);
+    return {
+      at: record.at,
+      decision: record.decision,
+      ...(record.gate === undefined ? {} : { gate: record.gate }),
+      by: record.by,
+      reason: record.reason,
+      via: record.via,
+      counted: record.counted,
+      ...(record.why === undefined ? {} : { why: record.why }),
+      ...(identity === undefined || identity === '' ? {} : { identity }),
+      ...(record.projectedDowntimeSeconds === undefined
+        ? {}
+        : { projectedDowntimeSeconds: record.projectedDowntimeSeconds }),
+    };
+  });
+  // Ended, the workflow told all that it kept; what is left over are copies of messages it never recorded.
+  const rest = isOver && records.length > 0 ? [] : open;
+  return [
+    ...told,
+    ...rest.map(({ at, name, gate, by, reason, via, identity }) => ({
+      at,
+      decision: name,
+      ...(gate === undefined ? {} : { gate }),
+      by,
+      reason,
+      via,
+      // A validator lets nothing through that does not count.
+      ...(via === 'update' ? { counted: true } : {}),
+      ...(identity === '' ? {} : { identity }),
+    })),
+  ].toSorted(byTime);
+}
+
+function callsOf({ workflowId, events }: RunHistory): Call[] {
+  const calls = new Map<number, Call>();
+  for (const event of events) {
+    if (event.kind === 'activity-scheduled') {
+      calls.set(event.id, {
+        workflowId,
+        activity: event.activity,
+        input: event.input[0],
+        summary: event.summary ?? event.activity,
+        scheduledAt: event.at,
+        attempts: 0,
+      });
+    } else if (event.kind === 'activity-started') {
+      const call = calls.get(event.scheduled);
+      if (call === undefined) continue;
+      call.attempts = event.attempt;
+      if (event.lastFailure !== undefined) call.lastFailure = event.lastFailure;
+    } else if (event.kind === 'activity-completed' || event.kind === 'activity-failed') {
+      const call = calls.get(event.scheduled);
+      if (call === undefined) continue;
+      call.endedAt = event.at;
+      if (event.kind === 'activity-completed') call.result = event.result;
+      else call.failure = event.failure;
+    }
+  }
+  return [...calls.values()];
+}
+
+/** The server keeps how often an activity was tried and what the last failed try said. */
+function retriesOf(call: Call): ReportRetry[] {
+  if (call.attempts < 2) return [];
+  return [
+    {
+      at: call.scheduledAt,
+      workflowId: call.workflowId,
+      activity: call.activity,
+      summary: call.summary,
+      attempts: call.attempts,
+      cause: call.lastFailure?.message ?? 'the server kept no cause; a worker that was lost leaves none',
+    },
+  ];
+}
+
+function failuresOf(history: MigrationHistory, calls: readonly Call[], copyCalls: readonly Call[]): ReportFailure[] {
+  const failed = [...calls, ...copyCalls].flatMap(({ workflowId, summary, endedAt, scheduledAt, failure }) =>
+    failure === undefined
+      ? []
+      : [{ at: endedAt ?? scheduledAt, workflowId, what: summary, type: failure.type, cause: failure.message }],
+  );
+  const others = [...history.runs, ...history.copies].flatMap(({ workflowId, events }) =>
+    events.flatMap((event): ReportFailure[] => {
+      if (event.kind === 'child-failed') {
+        const { type, message } = event.failure;
+        return [{ at: event.at, workflowId: event.workflowId, what: 'copy', type, cause: message }];
+      }
+      if (event.kind === 'task-failed') {
+        const { type, message } = event.failure;
+        return [{ at: event.at, workflowId, what: 'step of the workflow', type, cause: message }];
+      }
+      return event.kind === 'ended' && event.how !== 'completed'
+        ? [{ at: event.at, workflowId, what: `the workflow was ${event.how}`, type: event.how, cause: event.why }]
+        : [];
+    }),
+  );
+  // A failed activity of a copy is the failure of the copy as well: said once.
+  const seen = new Set<string>();
+  return [...failed, ...others].toSorted(byTime).filter(({ workflowId, cause }) => {
+    const key = `${workflowId}\n${cause}`;
+    if (seen.has(key)) return false;
+    seen.add(key);
+    return true;
+  });
+}
+
+const outcomeSchema = z.looseObject({ passes: z.array(z.looseObject({ pass: z.number() })) });
+const reportSchema = z.looseObject({ startedAt: z.string(), seconds: z.number(), literalBytes: z.number() });
+const passInputSchema = z.looseObject({ pass: z.number(), mode: z.enum(['live', 'final']) });
+
+function transfersOf(
+  status: Known | undefined,
+  plan: Plan | undefined,
+  events: readonly ReportEvent[],
+  copyCalls: readonly Call[],
+): ReportTransfer[] {
+  const outcomes = events.flatMap((event) => {
+    const parsed = event.kind === 'child-completed' ? outcomeSchema.safeParse(event.result) : undefined;
+    return event.kind === 'child-completed' && parsed?.success === true
+      ? [{ workflowId: event.workflowId, ...(parsed.data as unknown as TransferOutcome) }]
+      : [];
+  });
+  const planned = plan?.transfers ?? [];
+  const ids = new Set([...planned.map(({ id }) => id), ...(status?.transfers ?? []).map(({ id }) => id)]);
+  return [...ids].map((id) => {
+    const known = status?.transfers.find((transfer) => transfer.id === id);
+    const definition = planned.find((transfer) => transfer.id === id);
+    const own = outcomes.filter(({ workflowId }) => workflowId.endsWith(`/${id}`));
+    const last = own.findLast((outcome) => outcome.digest !== undefined);
+    const passes = passesOf(id, known, own, copyCalls);
+    const digest = known?.digest ?? last?.digest;
+    const total = passes.at(-1)?.totalBytes;
+    return {
+      id,
+      source: known?.source ?? endText(definition?.source),
+      destination: known?.destination ?? endText(definition?.destination),
+      state: stateOf(known, own, passes),
+      passes,
+      ...(total === undefined ? {} : { totalBytes: total }),
+      movedBytes: passes.reduce((sum, { literalBytes }) => sum + literalBytes, 0),
+      ...(digest === undefined ? {} : { digest }),
+      ...(last?.proof === undefined ? {} : { proof: last.proof }),
+    };
+  });
+}
+
+function stateOf(
+  known: TransferStatus | undefined,
+  own: readonly TransferOutcome[],
+  passes: readonly unknown[],
+): string {
+  if (own.at(-1)?.digest !== undefined) return 'verified';
+  if (known !== undefined && known.state !== 'pending') return known.state;
+  if (own.length > 0) return 'fresh';
+  return passes.length > 0 ? 'copying' : 'pending';
+}
+
+/** Every pass that is told anywhere, once: results of copies, the workflow's own record, and what running copies did so far. */
+function passesOf(
+  id: string,
+  known: TransferStatus | undefined,
+  outcomes: readonly TransferOutcome[],
+  copyCalls: readonly Call[],
+): PassSummary[] {
+  const live = copyCalls.flatMap((call): PassSummary[] => {
+    if (call.activity !== 'runPass' || !call.workflowId.endsWith(`/${id}`)) return [];
+    const input = passInputSchema.safeParse(call.input);
+    const result = reportSchema.safeParse(call.result);
+    if (!input.success || !result.success) return [];
+    const report = result.data as unknown as PassSummary & { wireBytes?: number };
+    const rate = report.seconds > 0 ? (report.wireBytes ?? report.literalBytes) / report.seconds : 0;
+    return [{ ...report, pass: input.data.pass, mode: input.data.mode, bytesPerSecond: Math.round(rate) }];
+  });
+  const found = new Map<string, PassSummary>();
+  for (const pass of [...live, ...(known?.passes ?? []), ...outcomes.flatMap((outcome) => outcome.passes)]) {
+    found.set(pass.startedAt, pass);
+  }
+  return [...found.values()].toSorted((a, b) => Date.parse(a.startedAt) - Date.parse(b.startedAt));
+}
+
+function endText(end: { host: string; path: string } | undefined): string {
+  return end === undefined ? '' : `${end.host}:${end.path}`;
+}
+
+const rowsSchema = z.looseObject({
+  rows: z.array(
+    z.looseObject({
+      component: z.string(),
+      ordinal: z.number(),
+      node: z.string(),
+      path: z.string(),
+      ready: z.boolean(),
+    }),
+  ),
+});
+
+/** From the plan's snapshot to the last placement that was proved, on either side. */
+function placementOf(plan: Plan | undefined, calls: readonly Call[]): ReportPlacement[] {
+  const proved = calls.findLast(({ activity, result }) => activity === 'provePlacement' && result !== undefined);
+  const parsed = rowsSchema.safeParse(proved?.result);
+  const rows = parsed.success ? (parsed.data.rows as unknown as PlacementRow[]) : [];
+  return (plan?.components ?? []).flatMap((component) =>
+    component.replicas.map((replica) => {
+      const row = rows.find(({ component: kind, ordinal }) => kind === component.kind && ordinal === replica.ordinal);
+      return {
+        component: component.kind,
+        ordinal: replica.ordinal,
+        pv: replica.pv,
+        before: replica.from,
+        ...(row === undefined ? {} : { after: row.node, path: row.path, ready: row.ready }),
+      };
+    }),
+  );
+}
+
+const probesSchema = z.array(
+  z.looseObject({ component: z.string(), ordinal: z.number(), name: z.string(), value: z.string() }),
+);
+
+/** The first probes, taken before anything moved, against the last. */
+function probesOf(calls: readonly Call[]): ReportProbe[] {
+  const taken = calls.flatMap(({ activity, result }) => {
+    const parsed = activity === 'takeProbes' ? probesSchema.safeParse(result) : undefined;
+    return parsed?.success === true ? [parsed.data as unknown as Probe[]] : [];
+  });
+  const [first] = taken;
+  const last = taken.length > 1 ? taken.at(-1) : undefined;
+  return (first ?? []).map(({ component, ordinal, name, value }) => {
+    const after = last?.find(
+      (probe) => probe.component === component && probe.ordinal === ordinal && probe.name === name,
+    )?.value;
+    const verdict =
+      last === undefined ? 'not compared yet' : after === undefined ? 'missing' : after === value ? 'same' : 'moved on';
+    return { component, ordinal, name, before: value, ...(after === undefined ? {} : { after }), verdict };
+  });
+}
+
+const backupSchema = z.looseObject({ files: z.array(z.looseObject({ name: z.string(), digest: z.string() })) });
+
+function backupOf(calls: readonly Call[]): ReportModel['backup'] {
+  const saved = calls.findLast(({ activity, result }) => activity === 'backupSecrets' && result !== undefined);
+  const parsed = backupSchema.safeParse(saved?.result);
+  return parsed.success ? parsed.data.files.map(({ name, digest }) => ({ name, digest })) : [];
+}
+
+function versionsOf(plan: Plan | undefined, events: readonly ReportEvent[]): ReportModel['versions'] {
+  const workers = new Set(
+    events.flatMap((event) =>
+      (event.kind === 'task-started' || event.kind === 'activity-started') && event.identity !== ''
+        ? [event.identity]
+        : [],
+    ),
+  );
+  return [
+    { name: 'report', version: `ferry ${version}` },
+    ...[...workers].toSorted().map((identity) => ({ name: 'worker', version: identity })),
+    ...Object.entries(plan?.platform.versions ?? {}).map(([name, seen]) => ({ name, version: seen })),
+  ];
+}
+
+/** Seconds that a gate was open; undefined while nobody can know. */
+export function gateWait(gate: ReportGate): number | undefined {
+  if (gate.openedAt === undefined || gate.decidedAt === undefined) return undefined;
+  return (Date.parse(gate.decidedAt) - Date.parse(gate.openedAt)) / 1000;
+}
+
+export function phaseSeconds(phase: ReportPhase): number | undefined {
+  if (phase.startedAt === undefined || phase.endedAt === undefined || phase.state === 'skipped') return undefined;
+  return (Date.parse(phase.endedAt) - Date.parse(phase.startedAt)) / 1000;
+}

@@ -1,0 +1,230 @@
+import { bytes, seconds } from './output.ts';
+import type { ReportModel, ReportTransfer } from './report-model.ts';
+import { gateWait, phaseSeconds } from './report-model.ts';
+
+/* Words that both kinds of report use, and the report as Markdown. Pure. */
+
+export interface Said {
+  text: string;
+  tone: 'good' | 'bad' | 'warn' | '';
+}
+
+/** `2026-11-24 03:12:05 UTC`. */
+export function moment(at: string): string {
+  const date = new Date(at);
+  return Number.isNaN(date.valueOf()) ? at : `${date.toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+}
+
+export function describeOutcome({ outcome, why }: ReportModel): Said {
+  switch (outcome) {
+    case 'migrated':
+      return { text: 'migrated', tone: 'good' };
+    case 'rolled-back':
+      return { text: 'rolled back to the old machines', tone: 'warn' };
+    case 'running':
+      return { text: 'still running', tone: '' };
+    default:
+      return { text: `${outcome.replace('-', ' ')}${why === undefined ? '' : `: ${why}`}`, tone: 'bad' };
+  }
+}
+
+/** How the measured downtime stands to what was projected and allowed. */
+export function verdictOnDowntime({ downtime }: ReportModel): Said {
+  const { spentSeconds, budgetSeconds, projectedSeconds, startedAt, endedAt } = downtime;
+  if (spentSeconds === undefined || startedAt === undefined)
+    return { text: 'applications were never stopped', tone: '' };
+  const running = endedAt === undefined ? 'still down; ' : '';
+  const against = projectedSeconds === undefined ? '' : `, ${differenceText(spentSeconds, projectedSeconds)}`;
+  if (budgetSeconds === undefined) return { text: `${running}measured${against}`, tone: '' };
+  return spentSeconds > budgetSeconds
+    ? { text: `${running}${seconds(spentSeconds - budgetSeconds)} over the budget${against}`, tone: 'bad' }
+    : { text: `${running}within the budget${against}`, tone: 'good' };
+}
+
+function differenceText(spent: number, projected: number): string {
+  const difference = spent - projected;
+  if (Math.abs(difference) < 1) return 'as projected';
+  return `${seconds(Math.abs(difference))} ${difference > 0 ? 'more' : 'less'} than projected`;
+}
+
+export function describePasses({ passes }: ReportTransfer): string {
+  const final = passes.filter(({ mode }) => mode === 'final');
+  const online = passes.length - final.length;
+  const moved = final.reduce((sum, { literalBytes }) => sum + literalBytes, 0);
+  const took = final.reduce((sum, pass) => sum + pass.seconds, 0);
+  const last = final.length === 0 ? '' : `, last delta ${bytes(moved)} in ${seconds(took)}`;
+  return `${online} online${last}`;
+}
+
+/** The report as Markdown, with tables. What people and machines wrote cannot become markup. */
+export function reportMarkdown(model: ReportModel): string {
+  const { downtime } = model;
+  const outcome = describeOutcome(model);
+  const facts = [
+    ['workflow', model.workflowId],
+    ['plan', `${model.planDigest} by ${model.author}`],
+    ['mapping', model.mapping.map(({ from, to }) => `${from} → ${to}`).join(', ')],
+    ['began', moment(model.startedAt)],
+    ['ended', model.endedAt === undefined ? 'still running' : moment(model.endedAt)],
+    ['downtime', downtime.spentSeconds === undefined ? 'none' : seconds(downtime.spentSeconds)],
+    [
+      'projected',
+      downtime.projectedSeconds === undefined
+        ? ''
+        : `${seconds(downtime.projectedSeconds)} (${downtime.projectedFrom === 'approval' ? 'when the window was opened' : 'by the plan'})`,
+    ],
+    ['budget', downtime.budgetSeconds === undefined ? '' : seconds(downtime.budgetSeconds)],
+    ['verdict', verdictOnDowntime(model).text],
+  ];
+  return [
+    `# ${inline(model.cluster)}: ${inline(outcome.text)}`,
+    table(['', ''], facts),
+    ...(model.gaps.length === 0
+      ? []
+      : [`## What is not in this report\n\n${model.gaps.map((gap) => `- ${inline(gap)}`).join('\n')}`]),
+    ...sections(model).map(({ title, headers, rows, empty }) =>
+      [`## ${title}`, rows.length === 0 ? empty : table(headers, rows)].join('\n\n'),
+    ),
+    `Made ${moment(model.madeAt)} by ${inline(model.madeBy)} from the history of the workflow alone (${inline(model.runs.map(({ runId }) => `run ${runId}`).join(', '))}).`,
+  ]
+    .join('\n\n')
+    .concat('\n');
+}
+
+interface Section {
+  title: string;
+  headers: string[];
+  rows: (string | undefined)[][];
+  empty: string;
+}
+
+function sections(model: ReportModel): Section[] {
+  const span = (count: number | undefined): string => (count === undefined ? '' : seconds(count));
+  const time = (at: string | undefined): string => (at === undefined ? '' : moment(at));
+  return [
+    {
+      title: 'Phases',
+      headers: ['§', 'phase', 'state', 'began', 'took', 'what was proved'],
+      rows: model.phases.map((phase) => [
+        phase.section === undefined ? '' : String(phase.section),
+        phase.name,
+        phase.state,
+        time(phase.startedAt),
+        span(phaseSeconds(phase)),
+        phase.detail,
+      ]),
+      empty: 'none',
+    },
+    {
+      title: 'Gates',
+      headers: ['gate', 'state', 'opened', 'decided', 'waited'],
+      rows: model.gates.map((gate) => [
+        gate.name,
+        gate.state,
+        time(gate.openedAt),
+        time(gate.decidedAt),
+        span(gateWait(gate)),
+      ]),
+      empty: 'none',
+    },
+    {
+      title: 'Decisions',
+      headers: ['when', 'what', 'who', 'why', 'identity recorded by the server', 'by', 'counted'],
+      rows: model.decisions.map((decision) => [
+        moment(decision.at),
+        `${decision.decision} ${decision.gate ?? ''}`.trim(),
+        decision.by,
+        decision.reason,
+        decision.identity ?? 'not recorded',
+        decision.via,
+        decision.counted === undefined ? 'not told yet' : decision.counted ? 'yes' : `no: ${decision.why ?? ''}`,
+      ]),
+      empty: 'Nobody has decided anything.',
+    },
+    {
+      title: 'Transfers',
+      headers: ['transfer', 'from', 'to', 'state', 'size', 'moved', 'passes', 'digest', 'proof'],
+      rows: model.transfers.map((transfer) => [
+        transfer.id,
+        transfer.source,
+        transfer.destination,
+        transfer.state,
+        transfer.totalBytes === undefined ? '' : bytes(transfer.totalBytes),
+        bytes(transfer.movedBytes),
+        describePasses(transfer),
+        transfer.digest,
+        transfer.proof,
+      ]),
+      empty: 'No data moved.',
+    },
+    {
+      title: 'Placement',
+      headers: ['replica', 'volume', 'before', 'now', 'path', 'pod'],
+      rows: model.placement.map(({ component, ordinal, pv, before, after, path, ready }) => [
+        `${component}-${ordinal}`,
+        pv,
+        before,
+        after ?? 'not proved yet',
+        path,
+        ready === undefined ? '' : ready ? 'ready' : 'not ready',
+      ]),
+      empty: 'No component moves.',
+    },
+    {
+      title: 'Integrity probes',
+      headers: ['replica', 'probe', 'before', 'after', 'verdict'],
+      rows: model.probes.map(({ component, ordinal, name, before, after, verdict }) => [
+        `${component}-${ordinal}`,
+        name,
+        before,
+        after,
+        verdict,
+      ]),
+      empty: 'No probes were taken.',
+    },
+    {
+      title: 'Retries',
+      headers: ['first try', 'what', 'workflow', 'tries', 'cause (of the last failed try)'],
+      rows: model.retries.map(({ at, summary, activity, workflowId, attempts, cause }) => [
+        moment(at),
+        `${summary} (${activity})`,
+        workflowId,
+        String(attempts),
+        cause,
+      ]),
+      empty: 'Everything went well at the first try.',
+    },
+    {
+      title: 'Failures',
+      headers: ['when', 'what', 'workflow', 'kind', 'cause'],
+      rows: model.failures.map(({ at, what, workflowId, type, cause }) => [moment(at), what, workflowId, type, cause]),
+      empty: 'Nothing failed for good.',
+    },
+    {
+      title: 'Backup',
+      headers: ['file on the control host', 'digest'],
+      rows: model.backup.map(({ name, digest }) => [name, digest]),
+      empty: 'No backup was made.',
+    },
+    {
+      title: 'Versions',
+      headers: ['what', 'version'],
+      rows: model.versions.map(({ name, version }) => [name, version]),
+      empty: 'none',
+    },
+  ];
+}
+
+function table(headers: readonly string[], rows: readonly (readonly (string | undefined)[])[]): string {
+  const line = (cells: readonly (string | undefined)[]): string =>
+    `| ${cells.map((cell) => inline(cell ?? '')).join(' | ')} |`;
+  return [line(headers), `|${'---|'.repeat(headers.length)}`, ...rows.map(line)].join('\n');
+}
+
+/** Text that stays text in a paragraph or a cell. */
+export function inline(text: string): string {
+  return text
+    .replaceAll(/[\s\p{Cc}]+/gu, ' ')
+    .replaceAll(/[\\`*_{}[\]<>|#~&!]/g, (character) => `\\${character}`)
+    .trim();
+}

@@ -1,0 +1,352 @@
+import { describe, expect, it } from 'vitest';
+import { formatOf, renderReport } from '../../../src/client/report.ts';
+import { reportHtml } from '../../../src/client/report-html.ts';
+import type { ReportModel } from '../../../src/client/report-model.ts';
+import { gateWait, phaseSeconds, reportOf } from '../../../src/client/report-model.ts';
+import { inline, reportMarkdown, verdictOnDowntime } from '../../../src/client/report-text.ts';
+import { timeScale, timelineRows } from '../../../src/client/report-timeline.ts';
+import { initialState } from '../../../src/workflows/state.ts';
+import {
+  at,
+  attributes,
+  call,
+  copyRun,
+  decision,
+  digest,
+  finished,
+  history,
+  pass,
+  resultOf,
+  sample,
+  started,
+} from './report-sample.ts';
+
+describe('the report of a migration that ended', () => {
+  const report = reportOf(finished(), at(200));
+
+  it('says how it ended, from when to when', () => {
+    expect(report).toMatchObject({
+      outcome: 'migrated',
+      cluster: 'sample',
+      startedAt: at(0),
+      endedAt: at(107),
+      gaps: [],
+    });
+  });
+
+  it('has phases and gates with their times', () => {
+    expect(report.phases.map((phase) => [phase.name, phase.state, phaseSeconds(phase)])).toEqual([
+      ['preflight', 'done', 60],
+      ['replicate', 'done', 59 * 60],
+      ['stop-apps', 'done', 120],
+      ['prewarm', 'skipped', undefined],
+    ]);
+    expect(report.gates.map((gate) => [gate.name, gate.state, gateWait(gate)])).toEqual([
+      ['open-downtime', 'approved', 1800],
+      ['remove-nodes', 'pending', undefined],
+      ['close-downtime', 'pending', undefined],
+    ]);
+  });
+
+  it('holds the measured downtime against what was projected when the window was opened, and the budget', () => {
+    expect(report.downtime).toEqual({
+      budgetSeconds: 3600,
+      projectedSeconds: 900,
+      projectedFrom: 'approval',
+      startedAt: at(90),
+      endedAt: at(106),
+      spentSeconds: 960,
+    });
+    expect(verdictOnDowntime(report)).toEqual({ text: 'within the budget, 1m00s more than projected', tone: 'good' });
+  });
+
+  it('has every pass of a transfer once, with digest and proof', () => {
+    const [first] = report.transfers;
+
+    expect(first?.passes.map(({ mode, literalBytes }) => [mode, literalBytes])).toEqual([
+      ['live', 1_000_000],
+      ['live', 4000],
+      ['final', 500],
+    ]);
+    expect(first).toMatchObject({ state: 'verified', movedBytes: 1_004_500, digest, proof: 'full: 10 entries' });
+  });
+
+  it('has every decision, with the identity that the server recorded', () => {
+    expect(report.decisions.map(({ by, counted, why, identity }) => [by, counted, why, identity])).toEqual([
+      ['ops', false, 'ops wrote the plan', 'temporal-cli:ops@laptop'],
+      ['li', true, undefined, 'temporal-cli:li@laptop'],
+    ]);
+  });
+
+  it('has placement before and after, and compares the first probes with the last', () => {
+    expect(report.placement[0]).toMatchObject({
+      before: 'node-1',
+      after: 'node-4',
+      path: '/sysvol/redis',
+      ready: true,
+    });
+    expect(report.probes.map(({ name, verdict }) => [name, verdict])).toEqual([
+      ['keys', 'same'],
+      ['gone', 'missing'],
+    ]);
+  });
+
+  it('has every retry with its cause, also those of copies', () => {
+    expect(report.retries.map(({ activity, attempts, cause }) => [activity, attempts, cause])).toEqual([
+      ['runPass', 2, expect.stringContaining('no cause')],
+      ['applyConfig', 3, 'kubesuite said <no> | twice'],
+    ]);
+  });
+
+  it('has backup digests and the versions of whoever worked', () => {
+    expect(report.backup).toEqual([{ name: 'secret-a.json', digest }]);
+    expect(report.versions).toContainEqual({ name: 'worker', version: 'ferry/0.1.0 42@bastion' });
+  });
+});
+
+describe('the report of a migration that was rolled back', () => {
+  it('says so', () => {
+    const report = reportOf(finished({ outcome: 'rolled-back' }), at(200));
+
+    expect(report.outcome).toBe('rolled-back');
+    expect(reportMarkdown(report)).toContain('rolled back to the old machines');
+  });
+});
+
+describe('the report of a migration that runs', () => {
+  const plan = sample();
+  const first = plan.transfers[0]?.id ?? '';
+  const events = [
+    started(plan, 0),
+    attributes(0, 'preflight'),
+    attributes(1, 'replicate'),
+    attributes(60, 'replicate', 'open-downtime'),
+    decision(90, 'approve', { gate: 'open-downtime', by: 'li', reason: 'window' }, 'update'),
+    attributes(90, 'stop-apps', undefined, 90),
+    attributes(92, 'uninstall', undefined, 90),
+    ...call(93, 'uninstallComponent', undefined, { failure: { type: 'NeedsHuman', message: 'a finalizer blocks' } }),
+  ];
+  const copies = [
+    copyRun(
+      `migrate-sample/${first}`,
+      call(5, 'runPass', pass(5, 1, 'live', 700), { input: { pass: 1, mode: 'live' } }),
+    ),
+  ];
+  const report = reportOf(history(events, copies), at(100));
+
+  it('takes phases and gates from the search attributes', () => {
+    expect(report.outcome).toBe('running');
+    expect(report.phases.filter(({ state }) => state !== 'pending')).toEqual([
+      { name: 'preflight', state: 'done', startedAt: at(0), endedAt: at(1) },
+      { name: 'replicate', state: 'done', startedAt: at(1), endedAt: at(90) },
+      { name: 'stop-apps', state: 'done', startedAt: at(90), endedAt: at(92) },
+      { name: 'uninstall', state: 'running', startedAt: at(92) },
+    ]);
+    expect(report.gates[0]).toEqual({
+      name: 'open-downtime',
+      state: 'approved',
+      required: 1,
+      openedAt: at(60),
+      decidedAt: at(90),
+    });
+  });
+
+  it('counts the downtime until now and says what is not known yet', () => {
+    expect(report.downtime).toMatchObject({ startedAt: at(90), spentSeconds: 600, projectedFrom: 'plan' });
+    expect(report.gaps.join()).toContain('still running');
+  });
+
+  it('has decisions from the messages, passes from the copies, and failures', () => {
+    expect(report.decisions).toMatchObject([{ by: 'li', counted: true, via: 'update', reason: 'window' }]);
+    expect(report.transfers[0]).toMatchObject({ state: 'copying', movedBytes: 700 });
+    expect(report.failures).toMatchObject([{ type: 'NeedsHuman', cause: 'a finalizer blocks' }]);
+  });
+});
+
+describe('the report of a migration with several runs', () => {
+  const plan = sample();
+  const state = initialState(
+    plan,
+    [
+      { name: 'preflight', section: 4 },
+      { name: 'replicate', section: 7 },
+    ],
+    at(0),
+  );
+  const [record] = resultOf(plan).status.decisions;
+  const carried = {
+    ...state,
+    phases: [
+      { name: 'preflight', section: 4, state: 'done', startedAt: at(0), endedAt: at(1), detail: 'good' },
+      { name: 'replicate', section: 7, state: 'running', startedAt: at(1) },
+    ],
+    decisions: [record],
+  };
+  const workflowId = 'migrate-sample';
+  const report = reportOf(
+    {
+      workflowId,
+      copies: [],
+      gaps: [],
+      runs: [
+        {
+          workflowId,
+          runId: 'a',
+          events: [
+            started(plan, 0),
+            attributes(0, 'preflight'),
+            decision(70, 'approve', { gate: 'open-downtime', by: 'ops', reason: 'me' }, 'signal', 'first'),
+            { at: at(80), kind: 'continued', runId: 'b', input: [] },
+          ],
+        },
+        {
+          workflowId,
+          runId: 'b',
+          events: [
+            started(plan, 80, { continuedFrom: 'a' }, carried),
+            attributes(80, 'replicate', 'open-downtime'),
+            decision(85, 'pause', { by: 'wang', reason: 'lunch' }, 'signal', 'second'),
+          ],
+        },
+      ],
+    },
+    at(90),
+  );
+
+  it('joins what the last run was handed and what happened since', () => {
+    expect(report.runs.map(({ runId }) => runId)).toEqual(['a', 'b']);
+    expect(report.startedAt).toBe(at(0));
+    expect(report.phases[0]).toMatchObject({ name: 'preflight', state: 'done', detail: 'good' });
+    expect(report.decisions.map(({ decision: what, identity }) => [what, identity])).toEqual([
+      ['approve', 'first'],
+      ['pause', 'second'],
+    ]);
+  });
+});
+
+describe('a migration that did not end by itself', () => {
+  it.each([
+    ['terminated', 'terminated: enough (by temporal-cli:li@laptop)'],
+    ['failed', 'failed: enough (by temporal-cli:li@laptop)'],
+  ] as const)('%s says why', (how, text) => {
+    const events = [
+      started(sample(), 0),
+      attributes(0, 'preflight'),
+      { at: at(5), kind: 'ended' as const, how, why: 'enough', identity: 'temporal-cli:li@laptop' },
+    ];
+    const report = reportOf(history(events), at(6));
+
+    expect(reportMarkdown(report)).toContain(inline(text));
+    expect(report.phases[0]).toMatchObject({ name: 'preflight', state: 'ended here' });
+  });
+});
+
+describe('a history whose plan cannot be read', () => {
+  it('is still reported', () => {
+    const report = reportOf(history([started({ some: 'thing' } as never, 0)]), at(1));
+
+    expect(report.gaps.join()).toContain('the plan in this history cannot be read');
+    expect(reportHtml(report)).toContain('Nothing has begun yet');
+  });
+});
+
+describe('the timeline', () => {
+  it('keeps order and gives every interval room', () => {
+    const place = timeScale([0, 1000, 86_400_000], 100, 900);
+
+    expect(place(0)).toBe(100);
+    expect(place(86_400_000)).toBe(900);
+    expect(place(1000)).toBeGreaterThan(102);
+  });
+
+  it('has phases that began and gates that opened, in time', () => {
+    const rows = timelineRows(reportOf(finished(), at(200)));
+
+    expect(rows.map(({ name }) => name)).toEqual(['preflight', 'replicate', 'gate open-downtime', 'stop-apps']);
+  });
+});
+
+const evil = `<script>alert("x")</script>&'\u0000`;
+
+function poisoned(): ReportModel {
+  const poison = (value: unknown, key = ''): unknown => {
+    if (Array.isArray(value)) return value.map((item) => poison(item, key));
+    if (typeof value === 'object' && value !== null) {
+      return Object.fromEntries(Object.entries(value).map(([name, child]) => [name, poison(child, name)]));
+    }
+    const kept = ['outcome', 'verdict', 'projectedFrom', 'tone'].includes(key) || /At$|^at$/.test(key);
+    return typeof value === 'string' && !kept ? evil : value;
+  };
+  return poison(reportOf(finished(), at(200))) as ReportModel;
+}
+
+describe('the report as HTML', () => {
+  const page = reportHtml(reportOf(finished(), at(200)));
+
+  it('holds everything that the record needs', () => {
+    for (const text of [
+      'window',
+      'ops wrote the plan',
+      digest,
+      'full: 10 entries',
+      'secret-a.json',
+      'node-4',
+      '16m00s',
+    ]) {
+      expect(page).toContain(text);
+    }
+    expect(page).toContain('<svg');
+  });
+
+  it('refers to nothing outside of itself and runs nothing', () => {
+    expect(page).not.toMatch(/<script|<link|<img|src=|href=|url\(|@import/);
+    expect(page).toContain(`default-src 'none'`);
+    expect(page).toContain('@media print');
+  });
+
+  it('escapes whatever stands in a history', () => {
+    const text = reportHtml(poisoned());
+
+    expect(text).not.toContain('<script');
+    expect(text).toContain('&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;&amp;&#39;\ufffd');
+    expect(text).not.toContain('\u0000');
+  });
+});
+
+describe('the report as Markdown', () => {
+  it('lets nothing become markup or another cell', () => {
+    const text = reportMarkdown(reportOf(finished(), at(200)));
+
+    expect(text).toContain('kubesuite said \\<no\\> \\| twice');
+    expect(reportMarkdown(poisoned())).not.toMatch(/(?<!\\)<script/);
+  });
+
+  it('has the same sections as the page', () => {
+    const titles = (text: string, pattern: RegExp): string[] =>
+      [...text.matchAll(pattern)].map(([, title]) => title ?? '');
+    const report = reportOf(finished(), at(200));
+    const page = titles(reportHtml(report), /<h2>([^<]*)<\/h2>/g).filter((title) => title !== 'Timeline');
+
+    expect(titles(reportMarkdown(report), /^## (.*)$/gm).toSorted()).toEqual(page.toSorted());
+  });
+});
+
+describe('the report as JSON', () => {
+  it('is the model', () => {
+    const report = reportOf(finished(), at(200));
+
+    expect(JSON.parse(renderReport(report, 'json'))).toEqual(report);
+  });
+});
+
+describe('formatOf', () => {
+  it.each([
+    [undefined, 'markdown'],
+    ['r.html', 'html'],
+    ['r.htm', 'html'],
+    ['r.json', 'json'],
+    ['r.md', 'markdown'],
+  ])('%s is %s', (file, format) => {
+    expect(formatOf(file)).toBe(format);
+  });
+});

@@ -1,0 +1,71 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { readHistory } from '../../src/client/report-history.ts';
+import { reportHtml } from '../../src/client/report-html.ts';
+import type { ReportModel } from '../../src/client/report-model.ts';
+import { reportOf } from '../../src/client/report-model.ts';
+import { abortSignal, approveUpdate } from '../../src/workflows/messages.ts';
+import type { Handle, Harness } from './harness.ts';
+import { approve, approveAll, startHarness, untilGate } from './harness.ts';
+import { planOf } from './plans.ts';
+import { createWorld } from './world.ts';
+
+let harness: Harness;
+beforeAll(async () => {
+  harness = await startHarness('time-skipping');
+});
+afterAll(() => harness.stop());
+
+async function report({ workflowId }: Handle): Promise<ReportModel> {
+  const history = await readHistory(harness.environment.client, workflowId);
+  return reportOf(history, new Date().toISOString());
+}
+
+describe('the report of a real history', () => {
+  it('tells of a migration that runs and of the same one when it is done', async () => {
+    const plan = planOf('reported');
+    createWorld(plan);
+    const handle = await harness.start(plan);
+    await untilGate(handle, 'open-downtime');
+    const early = await report(handle);
+    await handle.executeUpdate(approveUpdate, { args: [{ gate: 'open-downtime', by: 'li', reason: 'window' }] });
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { status } = await handle.result();
+    const late = await report(handle);
+
+    expect(early).toMatchObject({ outcome: 'running', cluster: 'reported', planDigest: plan.digest });
+    expect(early.gates[0]).toMatchObject({ name: 'open-downtime', state: 'awaiting' });
+    expect(early.phases.find(({ name }) => name === 'replicate')?.startedAt).toBeDefined();
+    expect(early.transfers.every(({ passes }) => passes.length > 0)).toBe(true);
+
+    expect(late).toMatchObject({ outcome: 'migrated', gaps: [] });
+    expect(late.phases.map(({ name, state }) => [name, state])).toEqual(
+      status.phases.map(({ name, state }) => [name, state]),
+    );
+    expect(late.decisions.map(({ by, gate, counted, via }) => [by, gate, counted, via])).toEqual([
+      ['li', 'open-downtime', true, 'update'],
+      ['li', 'remove-nodes', true, 'signal'],
+      ['li', 'close-downtime', true, 'signal'],
+    ]);
+    expect(late.decisions.every(({ identity }) => (identity ?? '') !== '')).toBe(true);
+    expect(late.transfers.map(({ state }) => state)).toEqual(plan.transfers.map(() => 'verified'));
+    expect(late.placement.map(({ before }) => before)).toContain('old1');
+    expect(late.probes.length).toBeGreaterThan(0);
+    expect(late.versions.some(({ name }) => name === 'worker')).toBe(true);
+    expect(reportHtml(late)).toContain('window');
+  });
+
+  it('tells of a migration that was rolled back', async () => {
+    const plan = planOf('reported-back');
+    createWorld(plan);
+    const handle = await harness.start(plan);
+    await approve(handle, 'open-downtime');
+    await untilGate(handle, 'remove-nodes');
+    await handle.signal(abortSignal, { by: 'li', reason: 'changed our minds' });
+    await handle.result();
+    const model = await report(handle);
+
+    expect(model.outcome).toBe('rolled-back');
+    expect(model.phases.some(({ state }) => state === 'undone')).toBe(true);
+    expect(model.decisions.at(-1)).toMatchObject({ decision: 'abort', by: 'li', reason: 'changed our minds' });
+  });
+});
