@@ -43,7 +43,8 @@ async function loadOld(log: Log, namespace: string): Promise<string | undefined>
 
 function readFile(path: string): string {
   try {
-    return readFileSync(path, 'utf8');
+    // a name that stands for a descriptor cannot be opened when that is a socket
+    return readFileSync(path === '/dev/stdin' ? 0 : path, 'utf8');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EISDIR') throw new Failure(`read ${path.replace(/\/$/, '')}: is a directory`);
@@ -57,7 +58,11 @@ function load(path: string, log: Log): { given: string; config: ClusterConfig } 
   const read = readConfig(given);
   if (read.kind === 'rejected') throw new Failure(read.message);
   if (part(read.config, 'cs') === undefined) throw new Crash(nilPointer);
-  const content = JSON.stringify(documentOf(read.config));
+  // the platform's JSON keeps out of the way of HTML
+  const content = JSON.stringify(documentOf(read.config)).replace(
+    /[<>&]/g,
+    (letter) => `\\u00${letter.charCodeAt(0).toString(16)}`,
+  );
   log.line('debug', 'load config file', 'apply.go:55', `content=${content} path=${path}`);
   return { given, config: read.config };
 }

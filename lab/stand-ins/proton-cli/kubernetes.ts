@@ -9,6 +9,12 @@ interface Kubeconfig {
   users: { name: string; user: { 'client-certificate-data': string; 'client-key-data': string } }[];
 }
 
+const reasons: Record<string, string> = {
+  ECONNREFUSED: 'connect: connection refused',
+  EHOSTUNREACH: 'connect: no route to host',
+  ENETUNREACH: 'connect: network is unreachable',
+};
+
 export class ApiStatus extends Error {
   readonly code: number;
   constructor(code: number, message: string) {
@@ -27,7 +33,10 @@ export interface NodeObject {
   metadata: { name: string; labels?: Record<string, string> };
 }
 
-/** Just enough of a Kubernetes client. Without a time limit it waits, as the platform's tool does. */
+/** How long the platform's client waits for a connection, and then for its encryption; for the answer it has no limit. */
+const limits = { dial: 30_000, handshake: 10_000 } as const;
+
+/** Just enough of a Kubernetes client. */
 export class Kubernetes {
   private readonly server: URL;
   private readonly tls: { ca: Buffer; cert: Buffer; key: Buffer };
@@ -48,7 +57,8 @@ export class Kubernetes {
     };
   }
 
-  call<T>(method: string, path: string, body?: object, timeout = 30_000): Promise<T> {
+  /** `deadline`: milliseconds for everything together. */
+  call<T>(method: string, path: string, body?: object, deadline?: number): Promise<T> {
     const patching = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
     return new Promise((resolve, reject) => {
       const outgoing = request(
@@ -57,7 +67,6 @@ export class Kubernetes {
           method,
           ...this.tls,
           headers: { 'content-type': patching, accept: 'application/json' },
-          signal: AbortSignal.timeout(timeout),
         },
         (response) => {
           let text = '';
@@ -71,22 +80,44 @@ export class Kubernetes {
           });
         },
       );
-      outgoing.on('error', (error: NodeJS.ErrnoException) => {
-        const reason =
-          error.code === 'ECONNREFUSED'
-            ? 'connect: connection refused'
-            : error.name === 'TimeoutError'
-              ? 'i/o timeout'
-              : error.message;
-        const verb = method.charAt(0) + method.slice(1).toLowerCase();
-        reject(new Error(`${verb} "${new URL(path, this.server).href}": dial tcp ${this.server.host}: ${reason}`));
+      const url = new URL(path, this.server);
+      const verb = method.charAt(0) + method.slice(1).toLowerCase();
+      const fail = (reason: string): Error => new Error(`${verb} "${url.href}": ${reason}`);
+      const timers = new Set<NodeJS.Timeout>();
+      const limit = (milliseconds: number, reason: () => string): NodeJS.Timeout => {
+        const timer = setTimeout(() => outgoing.destroy(fail(reason())), milliseconds);
+        timers.add(timer);
+        return timer;
+      };
+      outgoing.on('close', () => timers.forEach((timer) => clearTimeout(timer)));
+      if (deadline !== undefined) limit(deadline, () => 'context deadline exceeded');
+      outgoing.on('socket', (socket) => {
+        if (!socket.connecting) return;
+        let address = url.hostname;
+        const port = url.port || '443';
+        socket.once('lookup', (_error: Error | null, found: string) => (address = found));
+        const dialling = limit(limits.dial, () => `dial tcp ${address}:${port}: i/o timeout`);
+        socket.once('connect', () => {
+          clearTimeout(dialling);
+          const handshake = limit(limits.handshake, () => 'net/http: TLS handshake timeout');
+          socket.once('secureConnect', () => clearTimeout(handshake));
+        });
+      });
+      outgoing.on('error', (error: NodeJS.ErrnoException & { address?: string; port?: number }) => {
+        if (error.code === undefined) {
+          reject(error);
+          return;
+        }
+        const reason = reasons[error.code] ?? error.message;
+        reject(fail(`dial tcp ${error.address ?? url.hostname}:${error.port ?? url.port}: ${reason}`));
       });
       outgoing.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }
 
-  async secret(namespace: string, name: string, timeout?: number): Promise<Secret> {
-    return this.call<Secret>('GET', `/api/v1/namespaces/${namespace}/secrets/${name}`, undefined, timeout);
+  async secret(namespace: string, name: string, deadline?: number): Promise<Secret> {
+    if (namespace === '') throw new Error('an empty namespace may not be set when a resource name is provided');
+    return this.call<Secret>('GET', `/api/v1/namespaces/${namespace}/secrets/${name}`, undefined, deadline);
   }
 
   /** Creates or updates; other keys are kept. */

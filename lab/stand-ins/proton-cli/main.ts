@@ -1,9 +1,12 @@
 /** Stand-in for the platform's deployment tool, as far as a migration meets it. Never kinder than the real one. */
 import { readFileSync } from 'node:fs';
-import { stringify } from 'yaml';
 import { apply } from './apply.ts';
+import { check } from './check.ts';
 import { getConf } from './get-conf.ts';
+import { applyHelp, commands, getConfHelp, rootHelp, shortHelp, unknownCommand } from './help.ts';
 import { build, Crash, Failure, Log, readSwitches } from './log.ts';
+import { nilPointer } from './rules/access.ts';
+import { dumpYaml } from './rules/config.ts';
 
 interface Flag {
   long: string;
@@ -57,18 +60,6 @@ function applyFlags(): Flag[] {
   return readSwitches().variantP ? [...own, { long: 'password', short: 'p', hasValue: true }] : own;
 }
 
-const applyHelp = `apply proton cluster by file name,For Example:
-    proton-cli apply -f config.yaml
-
-Usage:
-  proton-cli apply [flags]
-
-Flags:
-  -f, --file string        proton cluster config file name
-  -h, --help               help for apply
-  -n, --namespace string   deploy namespace
-`;
-
 function version(): void {
   const packageVersion = (() => {
     try {
@@ -77,50 +68,98 @@ function version(): void {
       return {};
     }
   })();
-  process.stdout.write(
-    stringify({ ...build, ...packageVersion }, { sortMapEntries: true, defaultStringType: 'PLAIN' }),
-  );
+  // what is empty is left out
+  const facts = Object.entries({ ...build, ...packageVersion }).filter(([, value]) => value !== '');
+  process.stdout.write(dumpYaml(Object.fromEntries(facts)));
+}
+
+/** Words that are neither flags nor their values, as far as the flags that every command has are concerned. */
+function commandOf(words: readonly string[]): string[] {
+  const found: string[] = [];
+  for (let index = 0; index < words.length && found.length < 2; index++) {
+    const word = words[index] ?? '';
+    if (!word.startsWith('-')) {
+      found.push(word);
+      continue;
+    }
+    const flag = globalFlags.find(({ long, short }) => word === `--${long}` || word === `-${short ?? ''}`);
+    if (flag?.hasValue === true) index += 1;
+  }
+  return found;
+}
+
+async function runApply(words: readonly string[]): Promise<void> {
+  const { flags } = readFlags(words, applyFlags());
+  if (flags.has('help')) {
+    process.stdout.write(applyHelp());
+    return;
+  }
+  const file = flags.get('file');
+  if (file === undefined) throw new Failure('required flag(s) "file" not set');
+  await apply({
+    file,
+    namespace: flags.get('namespace') ?? '',
+    servicePackage: flags.get('service-package') ?? 'service-package',
+    ecephPackage: flags.get('service-package-eceph') ?? 'service-package-eceph',
+    log: new Log(flags.get('log-level') ?? 'info'),
+  });
+}
+
+async function runGet(words: readonly string[], sub: string | undefined): Promise<void> {
+  if (sub === 'conf') {
+    const { flags } = readFlags(words, [namespaceFlag, { long: 'value', short: 'v', hasValue: false }]);
+    if (flags.has('help')) process.stdout.write(getConfHelp());
+    else await getConf(flags.get('namespace'), new Log(flags.get('log-level') ?? 'info'));
+    return;
+  }
+  if (sub === 'template') {
+    // the lab has no use for the templates themselves
+    const { flags } = readFlags(words, [namespaceFlag, { long: 'type', hasValue: true }]);
+    const type = flags.get('type') ?? 'internal';
+    if (!['internal', 'external', 'perfrec'].includes(type))
+      process.stdout.write(
+        'invalid template type, please specify one of internal, external or perfrec with the parameter --type ?\n',
+      );
+    return;
+  }
+  process.stdout.write(shortHelp('get', commands.get));
 }
 
 async function main(words: readonly string[]): Promise<void> {
-  const [command, sub] = words;
-  if (command === 'apply') {
-    const { flags } = readFlags(words.slice(1), applyFlags());
-    if (flags.has('help')) {
-      process.stdout.write(
-        readSwitches().variantP ? `${applyHelp}  -p, --password string    ssh password\n` : applyHelp,
-      );
+  const [command, sub] = commandOf(words);
+  const isHelp = (): boolean => readFlags(words, []).flags.has('help');
+  switch (command) {
+    case undefined:
+      readFlags(words, []);
+      process.stdout.write(rootHelp());
       return;
-    }
-    const file = flags.get('file');
-    if (file === undefined) throw new Failure('required flag(s) "file" not set');
-    await apply({
-      file,
-      namespace: flags.get('namespace') ?? '',
-      servicePackage: flags.get('service-package') ?? 'service-package',
-      ecephPackage: flags.get('service-package-eceph') ?? 'service-package-eceph',
-      log: new Log(flags.get('log-level') ?? 'info'),
-    });
-    return;
+    case 'apply':
+      return runApply(words);
+    case 'get':
+      return runGet(words, sub);
+    case 'version':
+      if (isHelp()) process.stdout.write(shortHelp('version', commands.version));
+      else version();
+      return;
+    case 'check':
+      if (isHelp()) process.stdout.write(shortHelp('check', commands.check));
+      else await check();
+      return;
+    case 'help':
+      process.stdout.write(sub === 'apply' ? applyHelp() : rootHelp());
+      return;
+    default:
+      if (Object.hasOwn(commands, command)) throw new Failure(`the lab's proton-cli has no command ${command}`);
+      throw new Failure(unknownCommand(command));
   }
-  if (command === 'get' && sub === 'conf') {
-    const { flags } = readFlags(words.slice(2), [namespaceFlag, { long: 'value', short: 'v', hasValue: false }]);
-    await getConf(flags.get('namespace'));
-    return;
-  }
-  if (command === 'version') {
-    readFlags(words.slice(1), []);
-    version();
-    return;
-  }
-  throw new Failure(`unknown command "${command ?? ''}" for "proton-cli"\n\nRun 'proton-cli --help' for usage.`);
 }
 
 try {
   await main(process.argv.slice(2));
 } catch (error) {
   if (error instanceof Crash) {
-    process.stderr.write(`${error.message}\n[signal SIGSEGV: segmentation violation]\n\ngoroutine 1 [running]:\n`);
+    const signal = error.message === nilPointer ? '[signal SIGSEGV: segmentation violation]\n' : '';
+    process.stderr.write(`${error.message}\n${signal}\ngoroutine 1 [running]:\n`);
     process.exitCode = 2;
   } else {
     process.stderr.write(`Error: ${error instanceof Error ? error.message : String(error)}\n`);

@@ -1,7 +1,8 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parse, stringify } from 'yaml';
+import { parse } from 'yaml';
 import { Kubernetes } from './kubernetes.ts';
+import { dumpYaml } from './rules/config.ts';
 
 /** The namespaces that the tool remembers per host and user. */
 export interface Namespaces {
@@ -32,12 +33,13 @@ export function readNamespaces(): Namespaces {
 function writeNamespaces({ resource, config }: Namespaces): void {
   const file = dotfile();
   if (file === undefined) return;
-  writeFileSync(file, stringify({ resource_namespace: resource, proton_cli_config_namespace: config }));
+  process.stdout.write('write proton config\n');
+  writeFileSync(file, dumpYaml({ resource_namespace: resource, proton_cli_config_namespace: config }));
 }
 
 /** With a namespace given: the file is made, kept, or flipped to the new one in both fields, without an error. */
 export async function updateNamespaces(given: string, kubernetes: Kubernetes | undefined): Promise<void> {
-  process.stdout.write(`Updating local configuration with namespace: ${given}\n`);
+  process.stdout.write(`Updating local configuration with namespace: ${given}\nupdate deploy namespace\n`);
   const file = dotfile();
   const exists = file !== undefined && existsSync(file);
   const find = async (name: string): Promise<boolean> => {
