@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import pc from 'picocolors';
 import { version } from '../version.ts';
+import { breakGlassCommand } from './break-glass.ts';
 import { checkCommand } from './check.ts';
 import { completionCommand } from './completion.ts';
 import { abortCommand, approveCommand, pauseCommand, rejectCommand, resumeCommand, tuneCommand } from './decide.ts';
@@ -49,6 +50,7 @@ ${exitCodeTable()}`,
   program.commandsGroup('During:');
   for (const command of [watchCommand(), statusCommand(), approveCommand(), rejectCommand()]) add(program, command);
   for (const command of [pauseCommand(), resumeCommand(), abortCommand(), tuneCommand()]) add(program, command);
+  add(program, breakGlassCommand());
   program.commandsGroup('After:');
   add(program, reportCommand());
   program.commandsGroup('Running it:');

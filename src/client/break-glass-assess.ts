@@ -1,0 +1,419 @@
+import { breadcrumbs, parkedSelector } from '../activities/applications.ts';
+import { quote } from '../hosts/quote.ts';
+import { componentTable } from '../plan/components.ts';
+import type { ComponentKind } from '../plan/plan.ts';
+
+/*
+ * Where a migration stands and how the old cluster comes back, from what was found in the cluster and on its machines. Pure: findings
+ * in, lines and commands out. Nothing here runs a command.
+ */
+
+/** A workload that carries this migration's breadcrumbs. */
+export interface MarkedWorkload {
+  kind: 'Deployment' | 'StatefulSet' | 'DaemonSet' | 'CronJob' | 'HorizontalPodAutoscaler' | 'Job';
+  namespace: string;
+  name: string;
+  /** Those of its annotations that begin with `ferry.migration/`. */
+  marks: Record<string, string>;
+}
+
+/** A machine that can be named in a command. */
+export interface Machine {
+  name: string;
+  user: string;
+  address: string;
+  port: number;
+}
+
+export interface FoundBackup {
+  directory: string;
+  takenAt: string;
+  encrypted: boolean;
+  files: string[];
+  /** Names in `.nodes` and hosts of components when it was taken; absent when it could not be read. */
+  nodes?: string[];
+  components?: { kind: ComponentKind; hosts: string[] }[];
+}
+
+export interface Findings {
+  migration: string;
+  configNamespace: string;
+  resourceNamespace: string;
+  marked: MarkedWorkload[];
+  /** Why the recorded configuration cannot be read, when it cannot. */
+  configTrouble?: string;
+  /** Names in `.nodes` of the configuration now. */
+  configNodes: string[];
+  clusterNodes: { name: string; ready: boolean }[];
+  components: FoundComponent[];
+  /** Stages whose configuration was prepared: an apply may have followed. */
+  prepared: string[];
+  control?: Machine;
+  packageDirectory?: string;
+  home: string;
+  protonCli: string;
+  backup?: FoundBackup;
+  /** Units `ferry-…` that run on machines. */
+  running: { machine: Machine; unit: string }[];
+  /** Units of the platform that this migration stopped on machines. */
+  stopped: { machine: Machine; units: string[] }[];
+  /** Machines that could not be asked, with the reason. */
+  silent: { name: string; why: string }[];
+}
+
+export interface FoundComponent {
+  kind: ComponentKind;
+  namespace: string;
+  replicas: { ordinal: number; host: string; pvc: string; pv: string; volumeHost?: string; node?: string }[];
+}
+
+export interface Step {
+  title: string;
+  why: string;
+  commands: string[];
+}
+
+export interface Assessment {
+  verdict: 'nothing to bring back' | 'the way back is open' | 'no way back' | 'unclear';
+  /** Where things stand, one line each. */
+  stands: string[];
+  /** What to know before the first command. */
+  warnings: string[];
+  steps: Step[];
+}
+
+export function assess(findings: Findings): Assessment {
+  const oldNodes = findings.backup?.nodes;
+  const gone = oldNodes?.filter((name) => !findings.clusterNodes.some((node) => node.name === name)) ?? [];
+  const dropped =
+    oldNodes?.filter((name) => findings.configNodes.length > 0 && !findings.configNodes.includes(name)) ?? [];
+  const lost = [...new Set([...gone, ...dropped])];
+  const verdict = verdictOf(findings, lost);
+  return {
+    verdict,
+    stands: standing(findings, lost),
+    warnings: warningsOf(findings, verdict),
+    steps: stepsOf(findings, verdict, lost),
+  };
+}
+
+function verdictOf(findings: Findings, lost: readonly string[]): Assessment['verdict'] {
+  if (lost.length > 0) return 'no way back';
+  const changed =
+    findings.marked.length > 0 ||
+    findings.stopped.length > 0 ||
+    movedComponents(findings).length > 0 ||
+    addedNodes(findings).length > 0 ||
+    findings.configTrouble !== undefined;
+  if (!changed && findings.running.length === 0) return 'nothing to bring back';
+  return findings.backup?.nodes === undefined && needsBackup(findings) ? 'unclear' : 'the way back is open';
+}
+
+/** Whether more than applications must be brought back. */
+function needsBackup(findings: Findings): boolean {
+  return findings.prepared.length > 0 || findings.configTrouble !== undefined;
+}
+
+function addedNodes({ backup, configNodes, clusterNodes }: Findings): string[] {
+  const { nodes } = backup ?? {};
+  if (nodes === undefined) return [];
+  return [...new Set([...configNodes, ...clusterNodes.map(({ name }) => name)])].filter(
+    (name) => !nodes.includes(name),
+  );
+}
+
+interface Moved {
+  kind: ComponentKind;
+  /** On other nodes, not installed, or where it was but recorded elsewhere. */
+  how: 'moved' | 'away' | 'recorded';
+}
+
+/** Components that are not, or are not recorded, where the backup has them. */
+function movedComponents({ backup, components }: Findings): Moved[] {
+  return (backup?.components ?? []).flatMap(({ kind, hosts }): Moved[] => {
+    const replicas = components.find((component) => component.kind === kind)?.replicas ?? [];
+    if (replicas.some(({ volumeHost }, index) => volumeHost !== undefined && volumeHost !== hosts[index])) {
+      return [{ kind, how: 'moved' }];
+    }
+    if (replicas.every(({ volumeHost, node }) => volumeHost === undefined && node === undefined)) {
+      return [{ kind, how: 'away' }];
+    }
+    return replicas.some(({ host }, index) => host !== hosts[index]) ? [{ kind, how: 'recorded' }] : [];
+  });
+}
+
+function standing(findings: Findings, lost: readonly string[]): string[] {
+  const { marked, configNodes, backup, prepared, running, stopped, silent } = findings;
+  const moved = movedComponents(findings);
+  const named = (how: string): string =>
+    moved
+      .filter((component) => component.how === how)
+      .map(({ kind }) => kind)
+      .join(', ');
+  const added = addedNodes(findings);
+  const jobs = running.map(({ machine, unit }) => `${unit} on ${machine.name}`);
+  return [
+    marked.length === 0
+      ? 'Applications: none carries breadcrumbs; none is stopped by this migration.'
+      : `Applications: ${marked.length} carry breadcrumbs of it: ${countKinds(marked)}.`,
+    findings.configTrouble === undefined
+      ? `Configuration: lists ${configNodes.join(', ')}.`
+      : `Configuration: cannot be read: ${findings.configTrouble}. proton-cli would install afresh over the live platform: do not run it before the Secret is back.`,
+    ...(prepared.length === 0 ? [] : [`Prepared, and perhaps applied: ${prepared.join(', ')}.`]),
+    ...(added.length === 0 ? [] : [`New nodes: ${added.join(', ')}.`]),
+    ...(lost.length === 0 ? [] : [`Old nodes that are gone already: ${lost.join(', ')}.`]),
+    ...(named('moved') === '' ? [] : [`Components on new nodes: ${named('moved')}.`]),
+    ...(named('away') === '' ? [] : [`Components not installed: ${named('away')}.`]),
+    ...(named('recorded') === '' ? [] : [`Components still on old nodes, recorded on others: ${named('recorded')}.`]),
+    ...stopped.map(({ machine, units }) => `Host services stopped on ${machine.name}: ${units.join(', ')}.`),
+    ...(jobs.length === 0 ? [] : [`Still running: ${jobs.join(', ')}.`]),
+    backup === undefined
+      ? 'Backup: none was found on the control host.'
+      : `Backup: ${backup.files.length} files in ${findings.control?.name ?? ''}:${backup.directory}, taken ${backup.takenAt}${backup.encrypted ? ', encrypted' : ''}.`,
+    ...silent.map(({ name, why }) => `Not asked: ${name}: ${why}.`),
+  ];
+}
+
+function countKinds(marked: readonly MarkedWorkload[]): string {
+  return [...Map.groupBy(marked, ({ kind }) => kind)].map(([kind, group]) => `${group.length} ${kind}`).join(', ');
+}
+
+function warningsOf(findings: Findings, verdict: Assessment['verdict']): string[] {
+  const moved = movedComponents(findings).some(({ how }) => how === 'moved');
+  return [
+    `If Temporal can be brought back, do that instead: the workflow goes on by itself. Two hands on one cluster undo each other, so a workflow that comes back later must be ended first: temporal workflow terminate --workflow-id migrate-${findings.migration} --reason "brought back by hand"`,
+    ...(moved && findings.marked.length === 0
+      ? [
+          'Applications are not marked as stopped and components run on new nodes: applications may have written there. Going back loses what they wrote.',
+        ]
+      : []),
+    ...(verdict === 'unclear'
+      ? [
+          'What the backup holds is not known (none found, or encrypted and no key): name its place (--control-host, --backup-directory) or the key (--backup-key-file), and look again.',
+        ]
+      : []),
+  ];
+}
+
+function stepsOf(findings: Findings, verdict: Assessment['verdict'], lost: readonly string[]): Step[] {
+  if (verdict === 'nothing to bring back') return [];
+  const settle = settleStep(findings);
+  const applications = applicationSteps(findings);
+  if (verdict === 'no way back') {
+    return [...settle, ...serviceSteps(findings), ...forwardStep(findings, lost), ...applications];
+  }
+  if (verdict === 'unclear') return [...settle, ...serviceSteps(findings)];
+  const platform =
+    movedComponents(findings).length > 0 || findings.configTrouble !== undefined || addedNodes(findings).length > 0;
+  return [
+    ...settle,
+    ...serviceSteps(findings),
+    ...(platform
+      ? [...uninstallStep(findings), ...restoreStep(findings), ...applyStep(findings), ...newNodesStep(findings)]
+      : []),
+    ...applications,
+  ];
+}
+
+function on({ user, address, port }: Machine, command: string): string {
+  const at = `${user}@${address}`;
+  return `ssh ${port === 22 ? '' : `-p ${port} `}${quote(at)} ${quote(command)}`;
+}
+
+function settleStep({ running }: Findings): Step[] {
+  if (running.length === 0) return [];
+  const applies = running.filter(({ unit }) => unit.startsWith('ferry-apply-'));
+  const others = running.filter(({ unit }) => !unit.startsWith('ferry-apply-'));
+  return [
+    {
+      title: 'Let nothing of the migration run any more',
+      why: 'Half an apply is worse than a long one: wait for its end. Copies can be ended; they only read the old machines.',
+      commands: [
+        ...applies.map(({ machine, unit }) =>
+          on(machine, `while systemctl is-active --quiet ${quote(unit)}; do sleep 5; done`),
+        ),
+        ...others.map(({ machine, unit }) => on(machine, `systemctl stop ${quote(unit)}`)),
+      ],
+    },
+  ];
+}
+
+function serviceSteps({ stopped }: Findings): Step[] {
+  if (stopped.length === 0) return [];
+  return [
+    {
+      title: 'Start what was stopped on machines',
+      why: 'One machine after the other; go on when its node is Ready.',
+      commands: stopped.flatMap(({ machine, units }) => [
+        on(machine, `systemctl start ${units.map((unit) => quote(unit)).join(' ')}`),
+        `kubectl wait --for=condition=Ready node/${quote(machine.name)} --timeout=10m`,
+      ]),
+    },
+  ];
+}
+
+function uninstallStep(findings: Findings): Step[] {
+  const moved = movedComponents(findings).filter(({ how }) => how === 'moved');
+  if (moved.length === 0) return [];
+  return [
+    {
+      title: 'Take the components off the new nodes',
+      why: 'Their volumes have the names that the old ones need. Reclaim policy is Retain: data stays on both sides.',
+      commands: moved.flatMap(({ kind }) => {
+        const component = findings.components.find((candidate) => candidate.kind === kind);
+        const { workload } = componentTable[kind];
+        const namespace = component?.namespace ?? findings.resourceNamespace;
+        const replicas = component?.replicas ?? [];
+        return [
+          workload.type === 'helm'
+            ? `helm3 -n ${quote(namespace)} uninstall ${quote(workload.release)} --wait`
+            : `kubectl -n ${quote(namespace)} delete ${quote(`${workload.plural}.${workload.group}`)} ${quote(workload.name)} --wait`,
+          `kubectl -n ${quote(namespace)} delete pvc ${replicas.map(({ pvc }) => quote(pvc)).join(' ')} --ignore-not-found`,
+          `kubectl delete pv ${replicas.map(({ pv }) => quote(pv)).join(' ')} --ignore-not-found`,
+        ];
+      }),
+    },
+  ];
+}
+
+const configFile = '/root/ferry-old-config.yaml';
+
+function restoreStep(findings: Findings): Step[] {
+  const { backup, control } = findings;
+  if (backup === undefined || control === undefined) return [];
+  const plain = (name: string): string => name.replace(/\.aes$/, '');
+  const secrets = backup.files.filter((name) => plain(name).startsWith('secret-'));
+  const local = `./ferry-backup-${findings.migration}`;
+  const fetch = backup.encrypted
+    ? [`ferry break-glass --cluster ${quote(findings.migration)} --backup-key-file KEYFILE --fetch ${quote(local)}`]
+    : [];
+  const show = (name: string): string =>
+    backup.encrypted
+      ? `cat ${quote(`${local}/${plain(name)}`)}`
+      : on(control, `cat ${quote(`${backup.directory}/${name}`)}`);
+  const dot = backup.files.find((name) => plain(name) === 'dot-proton-cli.yaml');
+  return [
+    {
+      title: 'Restore the Secrets',
+      why: 'They say where every component is; the platform refuses an apply that disagrees with them. They are secret: do not print them.',
+      commands: [
+        ...fetch,
+        ...secrets.map((name) => `${show(name)} | kubectl replace -f - || ${show(name)} | kubectl create -f -`),
+        ...(dot === undefined
+          ? []
+          : [
+              backup.encrypted
+                ? `${show(dot)} | ${on(control, `umask 077; cat > ${quote(`${findings.home}/.proton-cli.yaml`)}`)}`
+                : on(
+                    control,
+                    `cp ${quote(`${backup.directory}/${dot}`)} ${quote(`${findings.home}/.proton-cli.yaml`)}`,
+                  ),
+            ]),
+      ],
+    },
+  ];
+}
+
+function applyStep(findings: Findings): Step[] {
+  const { control, configNamespace } = findings;
+  if (control === undefined) return [];
+  const namespace = quote(configNamespace);
+  const template = `'{{index .data "ClusterConfiguration" | base64decode}}'`;
+  const directory = findings.packageDirectory ?? 'PACKAGE-DIRECTORY';
+  return [
+    {
+      title: 'Install the components on the old nodes, over their own data',
+      why: 'First look three times how fast the Secret answers: above 3 seconds proton-cli would take the platform for not installed.',
+      commands: [
+        `for i in 1 2 3; do time kubectl -n ${namespace} get secret proton-cli-config >/dev/null; done`,
+        `kubectl -n ${namespace} get secret proton-cli-config -o go-template=${template} | ${on(control, `umask 077; cat > ${configFile}`)}`,
+        on(control, `cd ${quote(directory)} && ${quote(findings.protonCli)} apply -f ${configFile}`),
+        on(control, `rm -f ${configFile}`),
+        `kubectl -n ${quote(findings.resourceNamespace)} get pods -o wide`,
+      ],
+    },
+  ];
+}
+
+function newNodesStep(findings: Findings): Step[] {
+  const live = addedNodes(findings).filter((name) => findings.clusterNodes.some((node) => node.name === name));
+  if (live.length === 0) return [];
+  return [
+    {
+      title: 'Keep the new nodes empty',
+      why: 'They are still nodes of Kubernetes, and control-plane members if they were added as such. Taking them out for good (kubeadm reset on each, kubectl delete node) can wait until the platform works.',
+      commands: live.map((name) => `kubectl cordon ${quote(name)}`),
+    },
+  ];
+}
+
+function forwardStep(findings: Findings, lost: readonly string[]): Step[] {
+  return [
+    {
+      title: 'Go forward: there is no way back',
+      why: `${lost.join(', ')} ${lost.length === 1 ? 'has' : 'have'} left the cluster or its configuration, and the components live on the new nodes. Their data is complete there; the old machines still hold theirs, untouched.`,
+      commands: [
+        `kubectl -n ${quote(findings.resourceNamespace)} get pods -o wide`,
+        'kubectl get nodes',
+        `kubectl -n ${quote(findings.configNamespace)} get secret -l ${quote(`${breadcrumbs.migration}=${findings.migration}`)}`,
+      ],
+    },
+  ];
+}
+
+const restored: MarkedWorkload['kind'][] = ['StatefulSet', 'Deployment', 'DaemonSet'];
+
+function applicationSteps({ marked }: Findings): Step[] {
+  if (marked.length === 0) return [];
+  const rank = ({ kind }: MarkedWorkload): number => (restored.includes(kind) ? restored.indexOf(kind) : 9);
+  const workloads = marked.filter(({ kind }) => restored.includes(kind)).toSorted((a, b) => rank(a) - rank(b));
+  const starters = marked.filter(({ kind }) => !restored.includes(kind));
+  const marks = Object.values(breadcrumbs).map((key) => `${key}-`);
+  return [
+    {
+      title: 'Start the applications as they were',
+      why: 'Only when the components are ready. The numbers are those that the breadcrumbs carry.',
+      commands: workloads.flatMap(restoreCommand),
+    },
+    {
+      title: 'Resume what starts things by itself',
+      why: 'Last, when the applications are ready.',
+      commands: starters.flatMap(restoreCommand),
+    },
+    {
+      title: 'Take the breadcrumbs away',
+      why: 'Only after everything above: they are the only record of how the applications ran.',
+      commands: marked.map(
+        ({ kind, namespace, name }) =>
+          `kubectl -n ${quote(namespace)} annotate ${kind.toLowerCase()} ${quote(name)} ${marks.join(' ')}`,
+      ),
+    },
+  ].filter(({ commands }) => commands.length > 0);
+}
+
+function restoreCommand({ kind, namespace, name, marks }: MarkedWorkload): string[] {
+  const target = `kubectl -n ${quote(namespace)}`;
+  const patch = (body: unknown, type = 'merge'): string =>
+    `${target} patch ${kind.toLowerCase()} ${quote(name)} --type=${type} -p ${quote(JSON.stringify(body))}`;
+  switch (kind) {
+    case 'Deployment':
+    case 'StatefulSet': {
+      const replicas = marks[breadcrumbs.replicas];
+      return replicas !== undefined && /^\d+$/.test(replicas)
+        ? [`${target} scale ${kind.toLowerCase()} ${quote(name)} --replicas=${replicas}`]
+        : [];
+    }
+    case 'DaemonSet':
+      return [patch({ spec: { template: { spec: { nodeSelector: { [parkedSelector]: null } } } } })];
+    case 'CronJob':
+      return marks[breadcrumbs.suspend] === 'true' ? [] : [patch({ spec: { suspend: false } })];
+    case 'Job':
+      return [patch({ spec: { suspend: false } })];
+    case 'HorizontalPodAutoscaler': {
+      const previous = marks[breadcrumbs.minReplicas];
+      return previous !== undefined && /^\d+$/.test(previous)
+        ? [patch({ spec: { minReplicas: Number(previous) } })]
+        : [];
+    }
+  }
+}

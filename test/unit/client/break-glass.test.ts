@@ -1,0 +1,192 @@
+import { stripVTControlCharacters } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { describeAssessment } from '../../../src/client/break-glass.ts';
+import type { Findings, FoundComponent, MarkedWorkload } from '../../../src/client/break-glass-assess.ts';
+import { assess } from '../../../src/client/break-glass-assess.ts';
+import { chooseMigration } from '../../../src/client/break-glass-look.ts';
+
+const machine = { name: 'old1', user: 'root', address: '10.0.0.1', port: 22 };
+const fresh = { name: 'new1', user: 'root', address: '10.0.0.2', port: 2222 };
+
+function redis(host: string, volumeHost?: string): FoundComponent {
+  const volume = volumeHost === undefined ? {} : { volumeHost, node: volumeHost };
+  return { kind: 'redis', namespace: 'resource', replicas: [{ ordinal: 0, host, pvc: 'c-0', pv: 'v-0', ...volume }] };
+}
+
+function marked(kind: MarkedWorkload['kind'], name: string, marks: Record<string, string>): MarkedWorkload {
+  return { kind, namespace: 'anyshare', name, marks: { 'ferry.migration/id': 'site-a', ...marks } };
+}
+
+const applications: MarkedWorkload[] = [
+  marked('CronJob', 'nightly', { 'ferry.migration/previous-suspend': 'false' }),
+  marked('CronJob', 'off', { 'ferry.migration/previous-suspend': 'true' }),
+  marked('Deployment', 'web', { 'ferry.migration/previous-replicas': '3' }),
+  marked('DaemonSet', 'agent', { 'ferry.migration/previous-node-selector': '{}' }),
+  marked('StatefulSet', 'index', { 'ferry.migration/previous-replicas': '2' }),
+  marked('HorizontalPodAutoscaler', 'web', { 'ferry.migration/previous-min-replicas': '0' }),
+];
+
+/** Nothing has happened; `change` says what has. */
+function findings(change: Partial<Findings> = {}): Findings {
+  return {
+    migration: 'site-a',
+    configNamespace: 'proton',
+    resourceNamespace: 'resource',
+    marked: [],
+    configNodes: ['old1'],
+    clusterNodes: [{ name: 'old1', ready: true }],
+    components: [redis('old1', 'old1')],
+    prepared: [],
+    control: machine,
+    packageDirectory: '/opt/proton-package',
+    home: '/root',
+    protonCli: 'proton-cli',
+    backup: {
+      directory: '/var/lib/ferry/backup/site-a/20261124',
+      takenAt: '2026-11-24T01:00:00Z',
+      encrypted: false,
+      files: ['secret-proton-proton-cli-config.json', 'dot-proton-cli.yaml'],
+      nodes: ['old1'],
+      components: [{ kind: 'redis', hosts: ['old1'] }],
+    },
+    running: [],
+    stopped: [],
+    silent: [],
+    ...change,
+  };
+}
+
+const inWindow: Partial<Findings> = {
+  marked: applications,
+  configNodes: ['old1', 'new1'],
+  clusterNodes: [
+    { name: 'old1', ready: true },
+    { name: 'new1', ready: true },
+  ],
+  prepared: ['add-nodes', 'reinstall'],
+};
+const commandsOf = (change: Partial<Findings>): string[] =>
+  assess(findings(change)).steps.flatMap(({ commands }) => commands);
+
+describe('assess', () => {
+  it.each<[string, Partial<Findings>, string]>([
+    ['nothing happened', {}, 'nothing to bring back'],
+    ['applications are stopped', { marked: applications }, 'the way back is open'],
+    ['nodes were added', inWindow, 'the way back is open'],
+    ['components are uninstalled', { ...inWindow, components: [redis('new1')] }, 'the way back is open'],
+    ['an old node left the cluster', { ...inWindow, clusterNodes: [{ name: 'new1', ready: true }] }, 'no way back'],
+    ['an old node left the configuration', { ...inWindow, configNodes: ['new1'] }, 'no way back'],
+    [
+      'the backup cannot be read',
+      { ...inWindow, backup: { directory: '/b', takenAt: 't', encrypted: true, files: [] } },
+      'unclear',
+    ],
+  ])('%s', (_, change, verdict) => {
+    expect(assess(findings(change)).verdict).toBe(verdict);
+  });
+
+  it('starts applications as their breadcrumbs say, what starts things by itself last', () => {
+    expect(commandsOf({ marked: applications }).filter((line) => !line.includes('annotate'))).toEqual([
+      'kubectl -n anyshare scale statefulset index --replicas=2',
+      'kubectl -n anyshare scale deployment web --replicas=3',
+      `kubectl -n anyshare patch daemonset agent --type=merge -p '{"spec":{"template":{"spec":{"nodeSelector":{"ferry.migration/parked":null}}}}}'`,
+      `kubectl -n anyshare patch cronjob nightly --type=merge -p '{"spec":{"suspend":false}}'`,
+      `kubectl -n anyshare patch horizontalpodautoscaler web --type=merge -p '{"spec":{"minReplicas":0}}'`,
+    ]);
+  });
+
+  it('brings components back in order: off the new nodes, Secrets, apply, applications', () => {
+    const { steps } = assess(findings({ ...inWindow, components: [redis('new1', 'new1')] }));
+
+    expect(steps.map(({ title }) => title)).toEqual([
+      'Take the components off the new nodes',
+      'Restore the Secrets',
+      'Install the components on the old nodes, over their own data',
+      'Keep the new nodes empty',
+      'Start the applications as they were',
+      'Resume what starts things by itself',
+      'Take the breadcrumbs away',
+    ]);
+    expect(steps[0]?.commands).toEqual([
+      'helm3 -n resource uninstall proton-redis --wait',
+      'kubectl -n resource delete pvc c-0 --ignore-not-found',
+      'kubectl delete pv v-0 --ignore-not-found',
+    ]);
+    expect(steps[2]?.commands).toContain(
+      `ssh root@10.0.0.1 'cd /opt/proton-package && proton-cli apply -f /root/ferry-old-config.yaml'`,
+    );
+  });
+
+  it('touches neither Secrets nor components when only applications were stopped', () => {
+    const lines = commandsOf({ marked: applications });
+
+    expect(lines.join('\n')).not.toMatch(/proton-cli|secret|uninstall/);
+  });
+
+  it('fetches an encrypted backup first', () => {
+    const { backup } = findings();
+    const encrypted = { ...backup!, encrypted: true, files: ['secret-proton-proton-cli-config.json.aes'] };
+    const lines = commandsOf({ ...inWindow, backup: encrypted });
+
+    expect(lines[0]).toContain('--backup-key-file KEYFILE --fetch ./ferry-backup-site-a');
+    expect(lines[1]).toContain('cat ./ferry-backup-site-a/secret-proton-proton-cli-config.json | kubectl replace');
+  });
+
+  it('waits for an apply, ends copies, and starts what was stopped on machines', () => {
+    const lines = commandsOf({
+      running: [
+        { machine, unit: 'ferry-apply-site-a.service' },
+        { machine: fresh, unit: 'ferry-site-a-redis-0.service' },
+      ],
+      stopped: [{ machine, units: ['kubelet', 'docker'] }],
+    });
+
+    expect(lines).toEqual([
+      `ssh root@10.0.0.1 'while systemctl is-active --quiet ferry-apply-site-a.service; do sleep 5; done'`,
+      `ssh -p 2222 root@10.0.0.2 'systemctl stop ferry-site-a-redis-0.service'`,
+      `ssh root@10.0.0.1 'systemctl start kubelet docker'`,
+      'kubectl wait --for=condition=Ready node/old1 --timeout=10m',
+    ]);
+  });
+
+  it('never restores the old configuration when old nodes are gone, and still starts the applications', () => {
+    const lines = commandsOf({ ...inWindow, configNodes: ['new1'], components: [redis('new1', 'new1')] });
+
+    expect(lines.join('\n')).not.toMatch(/kubectl replace|uninstall|proton-cli apply/);
+    expect(lines).toContain('kubectl -n anyshare scale deployment web --replicas=3');
+  });
+
+  it('says that going back loses writes when applications run on new nodes', () => {
+    const { warnings } = assess(findings({ ...inWindow, marked: [], components: [redis('new1', 'new1')] }));
+
+    expect(warnings.join('\n')).toContain('loses what they wrote');
+  });
+
+  it('ignores a breadcrumb that is no number', () => {
+    const odd = marked('Deployment', 'web', { 'ferry.migration/previous-replicas': '3; reboot' });
+
+    expect(commandsOf({ marked: [odd] }).join('\n')).not.toContain('reboot');
+  });
+
+  it('reads as text', () => {
+    const found = findings({ ...inWindow, silent: [{ name: 'new2', why: 'no answer' }] });
+    const text = stripVTControlCharacters(describeAssessment(found, assess(found)));
+
+    expect(text).toContain('site-a: the way back is open');
+    expect(text).toContain('Applications: 6 carry breadcrumbs');
+    expect(text).toContain('Not asked: new2: no answer.');
+    expect(text).toContain('Nothing was changed.');
+  });
+});
+
+describe('chooseMigration', () => {
+  it('takes the only one, or the one that is named', () => {
+    expect(chooseMigration(new Set(['a']), undefined)).toBe('a');
+    expect(chooseMigration(new Set(['a', 'b']), 'b')).toBe('b');
+  });
+
+  it('asks when there are several and says so when there is none', () => {
+    expect(() => chooseMigration(new Set(['b', 'a']), undefined)).toThrow(/several migrations: a, b/);
+    expect(() => chooseMigration(new Set(), undefined)).toThrow(/no trace of a migration/);
+  });
+});
