@@ -7,16 +7,18 @@ import type { YamlPath } from './yaml-source.ts';
 export const redacted = '***';
 
 const secretKey =
-  /(passw|passwd|password|passphrase|secret|token|credential|private|admin_key|key[-_]?data|certificate[-_]?data|access[-_]?key|api[-_]?key)/i;
+  /(passw|passphrase|pass$|pwd|secret|token|credential|private|admin_key|key[-_]?data|certificate[-_]?data|access[-_]?key|api[-_]?key)/i;
 /** Names of Secrets and the like are no secrets, and needed to follow a diff. */
 const publicKey = /^(secret|secret_?name|admin_secret_name)$/i;
-const secretText = /((?:passw(?:or)?d|token|secret|key)\s*[=:]\s*)[^\s,;&]+|(:\/\/[^\s/:@]*:)[^\s/@]+(?=@)/gi;
+const assignedText =
+  /((?:passw(?:or)?d|pwd|token|secret|key)(?:\\*["'])?\s*[=:]\s*)(?:(["'])(?:\\.|(?!\2)[^\\])*\2?|[^\s,;&]+)/gi;
+const addressText = /(:\/\/[^\s/:@]*:)[^\s/@]+(?=@)|(\bBearer\s+)\S+/gi;
 
-/** Takes credentials out of free text: `password=…`, `token: …` and those in addresses. */
+/** Takes credentials out of free text: `password=…`, `token: "…"`, JSON, those in addresses and headers. */
 export function redactText(text: string): string {
-  return text.replace(secretText, (_match, assignment: string | undefined, address: string | undefined) => {
-    return `${assignment ?? address ?? ''}${redacted}`;
-  });
+  return text
+    .replace(assignedText, (_match, assignment: string, quote = '') => `${assignment}${quote}${redacted}${quote}`)
+    .replace(addressText, (_match, address = '', scheme = '') => `${address}${scheme}${redacted}`);
 }
 
 export interface RedactedYaml {
