@@ -1,0 +1,243 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { EndFacts, RsyncFacts, TreeFacts, Wishes } from '../../../src/activities/rsync-options.ts';
+import {
+  chooseCopy,
+  CopyRefused,
+  isAtLeast,
+  parseRsyncVersion,
+  rsyncOptions,
+} from '../../../src/activities/rsync-options.ts';
+
+const MiB = 1024 ** 2;
+
+function rsync(version: string, change: Partial<RsyncFacts> = {}): RsyncFacts {
+  return { version, acls: true, xattrs: true, compress: ['zstd', 'lz4', 'zlib'], ...change };
+}
+function end(version: string | undefined, change: Partial<EndFacts> = {}): EndFacts {
+  return {
+    rsync: version === undefined ? undefined : rsync(version),
+    nanoseconds: true,
+    ciphers: ['aes128-gcm@openssh.com', 'chacha20-poly1305@openssh.com'],
+    aesInHardware: true,
+    digests: { sha256: 500e6 },
+    cores: 4,
+    ...change,
+  };
+}
+const tree: TreeFacts = {
+  hardLinks: false,
+  acls: false,
+  xattrs: false,
+  largestFile: MiB,
+  files: 100,
+  bytes: 100 * MiB,
+};
+const wishes: Wishes = { mode: 'live', sameHost: false, limitKiBps: 0, linkBytesPerSecond: 0 };
+
+function choose(
+  source: EndFacts,
+  destination: EndFacts = source,
+  data = tree,
+  wanted = wishes,
+): ReturnType<typeof chooseCopy> {
+  return chooseCopy(source, destination, data, wanted);
+}
+
+describe('rsync --version', () => {
+  const modern = `rsync  version 3.4.1  protocol version 32
+Capabilities:
+    64-bit files, 64-bit inums, 64-bit timestamps, 64-bit long ints,
+    socketpairs, symlinks, symtimes, hardlinks, hardlink-specials,
+    hardlink-symlinks, IPv6, atimes, batchfiles, inplace, append, ACLs,
+    xattrs, optional secluded-args, iconv, prealloc, stop-at, no crtimes
+Checksum list:
+    xxh128 xxh3 xxh64 (xxhash) md5 md4 sha1 none
+Compress list:
+    zstd lz4 zlibx zlib none
+Daemon auth list:
+    sha512 sha256 sha1 md5 md4
+
+rsync comes with ABSOLUTELY NO WARRANTY.`;
+  const old = `rsync  version 3.1.2  protocol version 31
+Capabilities:
+    64-bit files, 64-bit inums, 64-bit timestamps, 64-bit long ints,
+    socketpairs, hardlinks, symlinks, IPv6, batchfiles, inplace,
+    append, no ACLs, xattrs, iconv, symtimes, prealloc`;
+
+  it.each([
+    ['3.4', modern, { version: '3.4.1', acls: true, xattrs: true, compress: ['zstd', 'lz4', 'zlibx', 'zlib'] }],
+    ['3.1 without ACLs', old, { version: '3.1.2', acls: false, xattrs: true, compress: ['zlib'] }],
+    ['another program', 'openrsync: protocol version 29', undefined],
+    ['nothing', '', undefined],
+  ])('of %s', (_name, text, facts) => {
+    expect(parseRsyncVersion(text)).toEqual(facts);
+  });
+});
+
+describe('versions', () => {
+  it.each([
+    ['3.1.3', '3.1.3', true],
+    ['3.10.0', '3.9.9', true],
+    ['3.1', '3.1.0', true],
+    ['3.1.2', '3.1.3', false],
+    ['2.6.9', '3.0.0', false],
+    ['4.0', '3.4.1', true],
+  ])('%s is at least %s: %s', (left, right, expected) => {
+    expect(isAtLeast(left, right)).toBe(expected);
+  });
+
+  it('are ordered', () => {
+    const version = fc.tuple(fc.nat(9), fc.nat(20), fc.nat(20)).map((parts) => parts.join('.'));
+    fc.assert(
+      fc.property(version, version, (left, right) => {
+        expect(isAtLeast(left, left)).toBe(true);
+        expect(isAtLeast(left, right) || isAtLeast(right, left)).toBe(true);
+        if (isAtLeast(left, right) && isAtLeast(right, left)) expect(left).toBe(right);
+      }),
+    );
+  });
+});
+
+/** What each pair of versions can do: the older one decides. */
+const table: [string | undefined, string | undefined, Partial<ReturnType<typeof chooseCopy>>][] = [
+  ['3.4.1', '3.4.1', { tool: 'rsync', nanoseconds: true, inplace: true, info: true }],
+  ['3.3.0', '3.3.0', { tool: 'rsync', nanoseconds: true, inplace: true, info: true }],
+  ['3.2.7', '3.4.1', { tool: 'rsync', nanoseconds: true, inplace: false, info: true }],
+  ['3.4.1', '3.1.3', { tool: 'rsync', nanoseconds: true, inplace: false, info: true }],
+  ['3.1.2', '3.1.2', { tool: 'rsync', nanoseconds: false, inplace: false, info: true }],
+  ['3.1.0', '3.4.1', { tool: 'rsync', nanoseconds: false, inplace: false, info: true }],
+  ['3.0.9', '3.4.1', { tool: 'rsync', nanoseconds: false, inplace: false, info: false }],
+  [undefined, '3.4.1', { tool: 'tar', inplace: false, info: false }],
+  ['3.4.1', undefined, { tool: 'tar', inplace: false, info: false }],
+  [undefined, undefined, { tool: 'tar', inplace: false, info: false }],
+];
+
+describe('what both machines can do', () => {
+  it.each(table)('%s to %s', (source, destination, expected) => {
+    expect(choose(end(source), end(destination))).toMatchObject({ sparse: true, streams: 1, ...expected });
+  });
+
+  it.each([
+    ['too old', end('2.6.9'), end('3.4.1'), tree, /too old to carry ACLs/],
+    ['too old there', end('3.4.1'), end('2.6.9'), tree, /too old to carry ACLs/],
+    [
+      'no ACLs where the tree has some',
+      end('3.4.1', { rsync: rsync('3.4.1', { acls: false }) }),
+      end('3.4.1'),
+      { ...tree, acls: true },
+      /has ACLs, and rsync 3\.4\.1 of the source/,
+    ],
+    [
+      'no xattrs there',
+      end('3.4.1'),
+      end('3.4.1', { rsync: rsync('3.4.1', { xattrs: false }) }),
+      { ...tree, xattrs: true },
+      /has extended attributes, and rsync 3\.4\.1 of the destination/,
+    ],
+  ])('refuses what would lose something: %s', (_name, source, destination, data, why) => {
+    expect(() => choose(source, destination, data)).toThrow(CopyRefused);
+    expect(() => choose(source, destination, data)).toThrow(why);
+  });
+
+  it('lets incomplete builds copy trees that have nothing to lose', () => {
+    const bare = end('3.4.1', { rsync: rsync('3.4.1', { acls: false, xattrs: false }) });
+
+    expect(choose(bare).tool).toBe('rsync');
+  });
+
+  it('compares to the second where the destination keeps no nanoseconds, and says so', () => {
+    const choice = choose(end('3.4.1'), end('3.4.1', { nanoseconds: false }));
+
+    expect(choice.nanoseconds).toBe(false);
+    expect(choice.reasons.join()).toContain('keeps no nanoseconds');
+  });
+
+  it('never writes in place where files have several names', () => {
+    expect(choose(end('3.4.1'), end('3.4.1'), { ...tree, hardLinks: true }).inplace).toBe(false);
+  });
+
+  it.each([
+    [MiB, 0],
+    [64 * MiB, 16_384],
+    [16 * 1024 * MiB, 16_384],
+    [17 * 1024 * MiB, 0],
+  ])('a largest file of %d bytes gets blocks of %d', (largestFile, blockSize) => {
+    expect(choose(end('3.4.1'), end('3.4.1'), { ...tree, largestFile }).blockSize).toBe(blockSize);
+  });
+});
+
+describe('compression', () => {
+  it.each<[string, Partial<Wishes>, string[], string]>([
+    ['an unknown wire', {}, ['zstd', 'zlib'], 'none'],
+    ['a fast wire', { linkBytesPerSecond: 100 * MiB }, ['zstd', 'zlib'], 'none'],
+    ['a slow wire', { linkBytesPerSecond: 20 * MiB }, ['zstd', 'zlib'], 'zstd'],
+    ['a slow wire without zstd', { linkBytesPerSecond: 20 * MiB }, ['lz4', 'zlib'], 'lz4'],
+    ['a slow wire with zlib alone', { linkBytesPerSecond: 20 * MiB }, ['zlib'], 'none'],
+    ['a very slow wire with zlib alone', { linkBytesPerSecond: MiB }, ['zlib'], 'zlib'],
+    ['a low limit', { limitKiBps: 10_240, linkBytesPerSecond: 100 * MiB }, ['zstd'], 'zstd'],
+    ['no wire', { sameHost: true, limitKiBps: 1 }, ['zstd'], 'none'],
+  ])('over %s', (_name, change, compress, expected) => {
+    const both = end('3.4.1', { rsync: rsync('3.4.1', { compress }) });
+
+    expect(choose(both, both, tree, { ...wishes, ...change }).compress).toBe(expected);
+  });
+});
+
+describe('cipher and digest', () => {
+  it('put AES first where both machines have it in hardware, ChaCha otherwise', () => {
+    expect(choose(end('3.4.1')).cipher).toMatch(/^aes128-gcm@openssh\.com,/);
+    expect(choose(end('3.4.1'), end('3.4.1', { aesInHardware: false })).cipher).toMatch(/^chacha20/);
+  });
+
+  it('name only ciphers that the source knows', () => {
+    expect(choose(end('3.4.1', { ciphers: ['aes256-ctr', 'unheard-of'] })).cipher).toBe('aes256-ctr');
+  });
+
+  it.each<[EndFacts['digests'], EndFacts['digests'], string]>([
+    [{ sha256: 500e6, blake2b: 800e6 }, { sha256: 500e6, blake2b: 800e6 }, 'blake2b'],
+    [{ sha256: 500e6, blake2b: 520e6 }, { sha256: 500e6, blake2b: 520e6 }, 'sha256'],
+    [{ sha256: 500e6, blake2b: 800e6 }, { sha256: 500e6 }, 'sha256'],
+    [{}, {}, 'sha256'],
+  ])('%j and %j take %s', (source, destination, digest) => {
+    expect(choose(end('3.4.1', { digests: source }), end('3.4.1', { digests: destination })).digest).toBe(digest);
+  });
+});
+
+describe('the options', () => {
+  const versions = fc.constantFrom('3.0.9', '3.1.0', '3.1.2', '3.1.3', '3.2.7', '3.3.0', '3.4.1');
+  const trees = fc.record({
+    hardLinks: fc.boolean(),
+    acls: fc.boolean(),
+    xattrs: fc.boolean(),
+    largestFile: fc.nat(2 ** 36),
+    files: fc.nat(),
+    bytes: fc.nat(),
+  });
+
+  it('always keep everything a tree has, and never ask a version for what it does not know', () => {
+    fc.assert(
+      fc.property(versions, versions, trees, fc.nat(200_000), fc.nat(200 * MiB), (left, right, data, limit, link) => {
+        const choice = choose(end(left), end(right), data, { ...wishes, limitKiBps: limit, linkBytesPerSecond: link });
+        const options = rsyncOptions(choice, limit);
+        const both = (version: string): boolean => isAtLeast(left, version) && isAtLeast(right, version);
+
+        expect(options).toEqual(expect.arrayContaining(['-aHAX', '--numeric-ids']));
+        expect(options.includes('--inplace')).not.toBe(options.includes('--partial'));
+        if (options.includes('--inplace')) expect(both('3.3.0') && !data.hardLinks).toBe(true);
+        if (options.includes('--modify-window=-1')) expect(both('3.1.3')).toBe(true);
+        if (options.some((option) => option.startsWith('--info'))) expect(both('3.1.0')).toBe(true);
+        expect(options.includes(`--bwlimit=${limit}`)).toBe(limit > 0);
+        expect(options).not.toContain('--delete');
+        expect(options.every((option) => option.startsWith('-') && !/\s/.test(option))).toBe(true);
+      }),
+    );
+  });
+
+  it('name the compression that was chosen', () => {
+    const choice = choose(end('3.4.1'));
+
+    expect(rsyncOptions({ ...choice, compress: 'zstd' }, 0)).toContain('--compress-choice=zstd');
+    expect(rsyncOptions({ ...choice, compress: 'none' }, 0).join()).not.toContain('compress');
+  });
+});
