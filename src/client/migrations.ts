@@ -94,7 +94,7 @@ function isSilence(error: unknown): boolean {
   if (error instanceof QueryNotRegisteredError || error instanceof QueryRejectedError) return true;
   const inner = [error, (error as Error).cause].find((candidate) => isGrpcServiceError(candidate));
   // deadline exceeded, failed precondition (no poller), unavailable while the server itself is there is told apart by describe
-  return inner !== undefined && isGrpcServiceError(inner) && [1, 4, 9].includes(inner.code as number);
+  return inner !== undefined && isGrpcServiceError(inner) && [1, 4, 9].includes(inner.code);
 }
 
 const progressSchema = z.object({
@@ -130,19 +130,20 @@ export async function readProgress(client: Client, status: MigrationStatus): Pro
   return found;
 }
 
-async function readCopy(client: Client, workflowId: string): Promise<CopyActivity | undefined> {
+/** What one copy is doing now, as its heartbeat says; undefined between two activities. */
+export async function readCopy(client: Client, workflowId: string): Promise<CopyActivity | undefined> {
   const { pendingActivities } = await client.workflowService.describeWorkflowExecution({
     namespace: client.options.namespace,
     execution: { workflowId },
   });
-  const pending = pendingActivities?.[0];
+  const [pending] = pendingActivities;
   if (pending === undefined) return undefined;
   const progress = await decodeProgress(client, pending.heartbeatDetails?.payloads ?? []);
-  const lastFailure = pending.lastFailure?.message;
+  const lastFailure = pending.lastFailure?.message ?? '';
   return {
     attempt: pending.attempt ?? 1,
     ...(progress === undefined ? {} : { progress }),
-    ...(lastFailure == null || lastFailure === '' ? {} : { lastFailure }),
+    ...(lastFailure === '' ? {} : { lastFailure }),
   };
 }
 
