@@ -4,6 +4,7 @@ import { version } from '../version.ts';
 import { breakGlassCommand } from './break-glass.ts';
 import { checkCommand } from './check.ts';
 import { completionCommand } from './completion.ts';
+import { copyCommand } from './copy.ts';
 import { abortCommand, approveCommand, pauseCommand, rejectCommand, resumeCommand, tuneCommand } from './decide.ts';
 import { devCommand } from './dev.ts';
 import { diffCommand } from './diff.ts';
@@ -54,7 +55,13 @@ ${exitCodeTable()}`,
   program.commandsGroup('After:');
   add(program, reportCommand());
   program.commandsGroup('Running it:');
-  for (const command of [workerCommand(), devCommand(), schemaCommand(), completionCommand(createProgram)]) {
+  for (const command of [
+    workerCommand(),
+    devCommand(),
+    copyCommand(),
+    schemaCommand(),
+    completionCommand(createProgram),
+  ]) {
     add(program, command);
   }
   return program;

@@ -1,0 +1,306 @@
+import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client, WorkflowHandle } from '@temporalio/client';
+import { WorkflowFailedError } from '@temporalio/client';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { createLogUpdate } from 'log-update';
+import pc from 'picocolors';
+import { z } from 'zod';
+import { lookUpHostKeys } from '../hosts/known-hosts.ts';
+import type { KnownHost } from '../hosts/known-hosts.ts';
+import type { Host } from '../plan/plan.ts';
+import { absolutePath, dnsLabel } from '../plan/plan.ts';
+import type { ReplicateRequest } from '../plan/replicate.ts';
+import { replicateInputSchema } from '../plan/replicate.ts';
+import type { replicateDirectory } from '../workflows/replicate-directory.ts';
+import type { CopyStatus, TransferOutcome } from '../workflows/replicate-messages.ts';
+import { copyQuery } from '../workflows/replicate-messages.ts';
+import type { GlobalOptions } from './connection.ts';
+import { withClient } from './connection.ts';
+import { CliError, exitCodes } from './errors.ts';
+import type { CopyActivity } from './migrations.ts';
+import { readCopy } from './migrations.ts';
+import type { OutputFormat } from './output.ts';
+import { bytes, outputOption, print, seconds } from './output.ts';
+import { knownHostsFiles, readKnownHosts } from './platform.ts';
+import { bar } from './view.ts';
+
+interface CopyOptions extends GlobalOptions {
+  output: OutputFormat;
+  verify: 'metadata' | 'sampled' | 'full';
+  live?: boolean;
+  limit: number;
+  sshUser: string;
+  sshPort: number;
+  allowRoot?: string[];
+  taskQueue: string;
+}
+
+type CopyHandle = WorkflowHandle<typeof replicateDirectory>;
+
+export function copyCommand(): Command {
+  const whole = (text: string): number => {
+    if (!/^\d+$/.test(text)) throw new InvalidArgumentError('it must be a whole number.');
+    return Number(text);
+  };
+  return new Command('copy')
+    .description('copy one directory from machine to machine, and prove that both sides are the same')
+    .argument('<from>', 'HOST:/path/ that nothing writes to (or --live)')
+    .argument('<to>', 'HOST:/path/, empty or an earlier copy of the same directory')
+    .addOption(
+      new Option('--verify <how>', 'how both sides are compared')
+        .choices(['metadata', 'sampled', 'full'])
+        .default('full'),
+    )
+    .option('--live', 'the source is in use: repeat passes until the last delta is small; proves nothing yet')
+    .option('--limit <KiB/s>', 'bandwidth of a live copy; 0 is none', whole, 0)
+    .option('--ssh-user <name>', 'user on both machines', 'root')
+    .option('--ssh-port <port>', 'port of sshd on both machines', whole, 22)
+    .option(
+      '--allow-root <path>',
+      'tree in which the resolved destination may lie; repeat it',
+      (text, before?: string[]) => [...(before ?? []), text],
+    )
+    .option('--task-queue <name>', 'task queue of the workers', 'ferry')
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+A worker does the copy; it goes on when this command ends, and the same command finds it again. The contents of the first
+directory come to stand in the second. A destination that holds anything but an earlier copy of the same source is refused.
+Exit code 0 only when both sides were compared and are the same; with --live, when the last delta is projected to fit.
+
+Examples:
+  $ ferry copy old1:/sysvol/redis/ new1:/sysvol/redis/
+  $ ferry copy old1:/sysvol/redis/ new1:/sysvol/redis/ --live --limit 50000
+  $ ferry copy old1:/srv/files/ new1:/srv/files/ --verify sampled -o json | jq -r .digest`,
+    )
+    .action(async (from: string, to: string, _options, command: Command) => {
+      const options = command.optsWithGlobals<CopyOptions>();
+      const request = copyRequest(from, to, options, readKnownHosts());
+      await withClient(command, async (client) => {
+        const handle = await client.workflow.start<typeof replicateDirectory>('replicateDirectory', {
+          workflowId: copyWorkflowId(request),
+          taskQueue: options.taskQueue,
+          args: [request],
+          // The same copy asked for twice is one copy.
+          workflowIdConflictPolicy: 'USE_EXISTING',
+          workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+          staticSummary: `copy ${from} ${to}`.slice(0, 190),
+        });
+        const outcome = await follow(client, handle, options.quiet ?? false);
+        if (outcome === undefined) {
+          process.exitCode = exitCodes.interrupted.code;
+          return;
+        }
+        print(outcome, options.output, () => describeOutcome(outcome));
+        process.exitCode = outcome.ready ? exitCodes.ok.code : exitCodes.failure.code;
+      });
+    });
+}
+
+export interface Place {
+  /** As people wrote it: a name or an address. */
+  address: string;
+  path: string;
+}
+
+/** `old1:/sysvol/redis/`, `[fd00::1]:/srv/x`. */
+export function parsePlace(text: string): Place {
+  const groups = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<name>[A-Za-z0-9][A-Za-z0-9._-]*)):(?<path>\/.*)$/.exec(text)?.groups;
+  const address = groups?.['v6'] ?? groups?.['name'];
+  const path = absolutePath.safeParse(groups?.['path']?.replace(/\/+$/, ''));
+  if (address === undefined || !path.success) {
+    const why =
+      address === undefined || path.success ? 'it must be HOST:/absolute/path/' : (path.error.issues[0]?.message ?? '');
+    throw new CliError(
+      'usage',
+      `${text}: ${why}; nothing was done`,
+      'ferry copy old1:/sysvol/redis/ new1:/sysvol/redis/',
+    );
+  }
+  return { address, path: path.data };
+}
+
+/** A label for a machine that is known by a name with dots or by an address. */
+export function labelOf(address: string): string {
+  const label = address
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^-+|-+$/g, '');
+  const name = dnsLabel.safeParse(/^[a-z]/.test(label) ? label : `host-${label}`);
+  return name.success ? name.data : `host-${short(address)}`;
+}
+
+function short(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 12);
+}
+
+interface RequestOptions {
+  verify: CopyOptions['verify'];
+  live?: boolean;
+  limit: number;
+  sshUser: string;
+  sshPort: number;
+  allowRoot?: string[];
+}
+
+/** The input of the workflow. The same two places always give the same transfer, so that a copy is found again. */
+export function copyRequest(
+  from: string,
+  to: string,
+  options: RequestOptions,
+  known: readonly KnownHost[],
+): ReplicateRequest {
+  const [source, destination] = [parsePlace(from), parsePlace(to)];
+  const host = ({ address }: Place): Host => {
+    const hostKeys = lookUpHostKeys(known, [address], options.sshPort);
+    if (hostKeys.length === 0) throw unknownKey(address, options.sshPort);
+    return { name: labelOf(address), address, port: options.sshPort, user: options.sshUser, hostKeys, role: 'other' };
+  };
+  const ends = { source: host(source), destination: host(destination) };
+  const request: ReplicateRequest = {
+    migration: 'copy',
+    transfer: {
+      id: `copy-${short(`${ends.source.name}:${source.path} ${ends.destination.name}:${destination.path}`)}`,
+      subject: { type: 'host-service', service: 'copy' },
+      source: { host: ends.source.name, path: source.path },
+      destination: { host: ends.destination.name, path: destination.path },
+    },
+    ...ends,
+    mode: options.live === true ? 'live' : 'final',
+    verify: options.verify,
+    limitKiBps: options.limit,
+    allowedRoots: options.allowRoot ?? [],
+  };
+  const parsed = replicateInputSchema.safeParse(request);
+  if (parsed.success) return request;
+  throw new CliError('usage', `${z.prettifyError(parsed.error)}\nNothing was done`, 'ferry copy --help', parsed.error);
+}
+
+function unknownKey(address: string, port: number): CliError {
+  const at = port === 22 ? address : `-p ${port} ${address}`;
+  const file = knownHostsFiles()[0] ?? '~/.ssh/known_hosts';
+  return new CliError(
+    'usage',
+    `nobody has said yet which host key of ${address} is the right one (looked in ${knownHostsFiles().join(', ')}); nothing was done`,
+    `see it: ssh-keyscan ${at} 2>/dev/null | ssh-keygen -lf -   compare it at the console of the machine, then: ssh-keyscan ${at} >> ${file}`,
+  );
+}
+
+export function copyWorkflowId({ transfer }: ReplicateRequest): string {
+  return `${transfer.id}-of-${transfer.source.host}-to-${transfer.destination.host}`;
+}
+
+/** Waits for the end and shows the way there on stderr; undefined when somebody stopped watching. */
+async function follow(client: Client, handle: CopyHandle, quiet: boolean): Promise<TransferOutcome | undefined> {
+  const stop = new AbortController();
+  const interrupt = (): void => stop.abort();
+  process.once('SIGINT', interrupt);
+  const screen = quiet ? undefined : createProgress(handle.workflowId);
+  const end = handle.result().then(
+    (outcome) => ({ outcome }),
+    (error: unknown) => ({ error }),
+  );
+  try {
+    for (;;) {
+      const turn = await Promise.race([end, sleep(1000, undefined, { signal: stop.signal }).catch(() => undefined)]);
+      if (turn !== undefined) {
+        if ('error' in turn) throw copyFailed(turn.error, handle.workflowId);
+        return turn.outcome;
+      }
+      if (stop.signal.aborted) {
+        process.stderr.write(
+          `\nStopped watching. The copy goes on; the same command finds it again. End it: temporal workflow cancel -w ${handle.workflowId}\n`,
+        );
+        return undefined;
+      }
+      if (screen !== undefined) screen.show(await readStatus(client, handle), await readActivity(client, handle));
+    }
+  } finally {
+    process.off('SIGINT', interrupt);
+    screen?.end();
+  }
+}
+
+async function readStatus(client: Client, handle: CopyHandle): Promise<CopyStatus | undefined> {
+  return client.withDeadline(Date.now() + 2000, () => handle.query(copyQuery)).catch(() => undefined);
+}
+
+async function readActivity(client: Client, { workflowId }: CopyHandle): Promise<CopyActivity | undefined> {
+  return readCopy(client, workflowId).catch(() => undefined);
+}
+
+function copyFailed(error: unknown, workflowId: string): unknown {
+  if (!(error instanceof WorkflowFailedError)) return error;
+  const cause = [error.cause?.cause, error.cause].find((candidate) => candidate instanceof Error);
+  return new CliError(
+    'failure',
+    `the copy is not proved: ${cause?.message ?? error.message}`,
+    `temporal workflow show -w ${workflowId}`,
+    error,
+  );
+}
+
+interface Progress {
+  show(status: CopyStatus | undefined, activity: CopyActivity | undefined): void;
+  end(): void;
+}
+
+function createProgress(workflowId: string): Progress {
+  const update = process.stderr.isTTY ? createLogUpdate(process.stderr) : undefined;
+  let told = 0;
+  let state: string | undefined;
+  const say = (line: string): void => {
+    process.stderr.write(`${new Date().toISOString()} ${line}\n`);
+  };
+  return {
+    show(status, activity) {
+      const line = describeProgress(status, activity);
+      if (update !== undefined) {
+        update(`${pc.bold(workflowId)}\n${line}`);
+        return;
+      }
+      for (const pass of status?.passes.slice(told) ?? []) {
+        say(
+          `pass ${pass.pass}: moved ${bytes(pass.literalBytes)} of ${bytes(pass.totalBytes)} in ${seconds(pass.seconds)}`,
+        );
+      }
+      told = Math.max(told, status?.passes.length ?? 0);
+      const now = status?.state ?? 'no worker answers';
+      if (now !== state) say(now);
+      state = now;
+    },
+    end: () => update?.done(),
+  };
+}
+
+/** One line: what a copy does now. */
+export function describeProgress(status: CopyStatus | undefined, activity: CopyActivity | undefined): string {
+  const tries =
+    activity !== undefined && activity.attempt > 1
+      ? pc.yellow(`  try ${activity.attempt}: ${activity.lastFailure ?? 'the worker was lost'}`)
+      : '';
+  if (status === undefined && activity?.progress === undefined) {
+    return pc.yellow(`no worker answers; what runs on the machines goes on. Start one: ferry worker${tries}`);
+  }
+  const progress = activity?.progress;
+  const passes = status === undefined || status.passes.length === 0 ? '' : `${status.passes.length} passes done  `;
+  if (progress === undefined) return `${status?.state ?? 'copying'}  ${passes}${tries}`.trimEnd();
+  const share = progress.total === 0 ? 0 : Math.min(1, progress.bytes / progress.total);
+  const left = progress.etaSeconds === undefined ? '' : `  ${seconds(progress.etaSeconds)} left`;
+  return `${status?.state ?? 'copying'}  ${bar(share, 20)} ${bytes(progress.bytes)} of ${bytes(progress.total)}  ${bytes(progress.bytesPerSecond)}/s${left}  ${pc.dim(`pass ${progress.pass}, ${progress.step}`)}${tries}`;
+}
+
+export function describeOutcome(outcome: TransferOutcome): string {
+  const moved = outcome.passes.reduce((sum, { literalBytes }) => sum + literalBytes, 0);
+  const size = outcome.passes.at(-1)?.totalBytes ?? 0;
+  const figures = `${bytes(size)}, ${bytes(moved)} moved in ${outcome.passes.length} ${outcome.passes.length === 1 ? 'pass' : 'passes'}`;
+  if (outcome.digest !== undefined) {
+    return `${pc.green('proved')}  ${figures}\n${outcome.proof ?? ''}\n${outcome.digest}`;
+  }
+  const last = `last delta about ${seconds(outcome.projectedFinalSeconds)}`;
+  return outcome.ready
+    ? `${pc.green('fresh')}  ${figures}, ${last}\nNothing is proved yet: stop what writes there, then run it without --live.`
+    : `${pc.yellow('not converging')}  ${figures}, ${last}\n${outcome.advice}`;
+}
