@@ -130,10 +130,16 @@ export function customResource(component: Component, hosts: readonly string[]): 
   return { apiVersion: 'apps.nebula-graph.io/v1alpha1', kind: 'NebulaCluster', metadata, spec };
 }
 
-/** Chart values as proton-cli and component-manage pass them. */
-export function chartValues(component: Component, hosts: readonly string[]): object {
+/** Chart values as proton-cli and component-manage pass them; `params` are the component's own. */
+export function chartValues(
+  component: Component,
+  hosts: readonly string[],
+  params: Readonly<Record<string, unknown>> = {},
+): object {
+  const password = params['admin_passwd'];
+  const auth = component.name === 'redis' && typeof password === 'string' ? { auth: { password } } : {};
   const local = Object.fromEntries(hosts.map((host, index) => [String(index), { host, path: component.dataPath }]));
-  return { replicaCount: hosts.length, namespace: 'resource', storage: { local, capacity: '1Gi' } };
+  return { replicaCount: hosts.length, namespace: 'resource', storage: { local, capacity: '1Gi' }, ...auth };
 }
 
 async function helmInstall(
@@ -163,7 +169,12 @@ async function installDirectly(access: LabAccess, profile: Profile): Promise<voi
       const hosts = machines.map(({ name }) => name);
       for (const machine of machines) await access.onMachine(machine, ['mkdir', '-p', ...foldersOf(component)]);
       const { release, resource } = component;
-      if (release !== undefined) await helmInstall(release, archiveOf(release.chart), chartValues(component, hosts));
+      if (release !== undefined)
+        await helmInstall(
+          release,
+          archiveOf(release.chart),
+          chartValues(component, hosts, { admin_passwd: passwords.redis }),
+        );
       if (resource === undefined) continue;
       await helmInstall(resource.operator, archiveOf(resource.operator.chart), {});
       await applyManifests(access, [customResource(component, hosts)]);

@@ -196,7 +196,7 @@ async function applyManaged(
   const hosts = strings(params['hosts']);
   const placed = { ...component, dataPath: text(params, 'data_path') || component.dataPath };
   await prepareStorage(scope, kubernetes, hosts, foldersOf(placed));
-  if (component.release !== undefined) helm(scope, component.release, chart, chartValues(placed, hosts), false);
+  if (component.release !== undefined) helm(scope, component.release, chart, chartValues(placed, hosts, params), false);
   else await applyResource(kubernetes, customResource(placed, hosts));
   const value: Recorded = {
     name: key,

@@ -261,6 +261,8 @@ func mariadb(args []string) {
 				fmt.Fprintf(&sql, "GRANT ALL PRIVILEGES ON *.* TO %s@'%%' WITH GRANT OPTION;\n", quote(user))
 			}
 		}
+		// a fresh data directory lets root in from the pod itself without a password; the platform's does not
+		sql.WriteString("DROP USER IF EXISTS 'root'@'127.0.0.1', 'root'@'::1';\n")
 		must(os.WriteFile("/tmp/users.sql", []byte(sql.String()), 0o600), "write users")
 		argv = append(argv, "--init-file=/tmp/users.sql")
 	}
