@@ -239,7 +239,8 @@ async function failureOf(client: Client, failure: WireFailure | null | undefined
 /** Codecs may hide the message as well. */
 async function messageOf(client: Client, failure: WireFailure): Promise<string> {
   const hidden = failure.encodedAttributes;
-  if (hidden === undefined) return failure.message ?? '';
+  // A server answers null where a fixture has nothing at all.
+  if (!hidden) return failure.message ?? '';
   const decoded = await decodePayload(client, hidden as Payload);
   const message = (decoded as { message?: unknown } | undefined)?.message;
   return typeof message === 'string' ? message : (failure.message ?? '');
