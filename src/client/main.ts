@@ -81,6 +81,11 @@ export function exitCodeTable(): string {
 
 /** Runs one command line; answers its exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
+  // A reader that has seen enough, like `head`, is no failure of ours.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(exitCodes.ok.code);
+    throw error;
+  });
   const program = createProgram();
   for (const command of [program, ...program.commands, ...program.commands.flatMap((child) => child.commands)]) {
     command.exitOverride();

@@ -21,7 +21,7 @@ import { describePlan } from './plan-view.ts';
 import type { Platform, PlatformOptions } from './platform.ts';
 import { knownHostsFiles, readKnownHosts, withPlatform, withPlatformOptions } from './platform.ts';
 
-interface PlanOptions extends GlobalOptions, PlatformOptions {
+export interface PlanOptions extends GlobalOptions, PlatformOptions {
   map?: Plan['mapping'];
   seal?: string;
   output?: OutputFormat;
@@ -146,7 +146,8 @@ function showPlan(plan: Plan, notes: readonly string[], options: PlanOptions): v
   process.stderr.write(`${text()}\n\nWritten to ${file}. Next: ferry check ${file}\n`);
 }
 
-async function makePlan(
+/** The plan and what people should know about it. Throws a CliError with everything that stands against it. */
+export async function makePlan(
   platform: Platform,
   options: PlanOptions,
   mapping: Plan['mapping'],
