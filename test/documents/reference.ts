@@ -1,0 +1,215 @@
+/**
+ * Writes the parts of the documents that follow from the code, between `<!-- generated: NAME -->` and `<!-- end -->`:
+ * `npm run docs:reference`. Everything else in them is written by hand and stays. A unit test compares.
+ */
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { format, resolveConfig } from 'prettier';
+import { checksOf } from '../../src/activities/preflight.ts';
+import { exitCodes } from '../../src/client/errors.ts';
+import { createProgram } from '../../src/client/main.ts';
+import { jsonSchema, schemaNames } from '../../src/client/schema.ts';
+import { componentKinds } from '../../src/plan/plan.ts';
+import { decisionKinds } from '../../src/workflows/gates.ts';
+import { searchAttributes, taskQueue } from '../../src/workflows/messages.ts';
+import type { ActivityName } from '../../src/workflows/policies.ts';
+import { policies } from '../../src/workflows/policies.ts';
+import { planOf } from '../workflow/plans.ts';
+import { declarationsOf, literalRows, schemaComments } from './source.ts';
+
+const root = join(import.meta.dirname, '..', '..');
+export const referenceFile = join(root, 'docs', 'reference.md');
+export const generatedFiles = [referenceFile, join(root, 'docs', 'lab.md')];
+const helpWidth = 110;
+
+interface Schema {
+  type?: string | string[];
+  const?: string | number | boolean;
+  enum?: (string | number)[];
+  format?: string;
+  default?: unknown;
+  description?: string;
+  minimum?: number;
+  maximum?: number;
+  minItems?: number;
+  required?: string[];
+  properties?: Record<string, Schema>;
+  items?: Schema;
+  oneOf?: Schema[];
+  anyOf?: Schema[];
+  additionalProperties?: Schema | boolean;
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll('|', String.raw`\|`).replaceAll('\n', ' ')).join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n');
+}
+
+function code(text: string): string {
+  return `\`${text}\``;
+}
+
+function typeOf(schema: Schema): string {
+  if (schema.const !== undefined) return code(String(schema.const));
+  if (schema.enum !== undefined) return schema.enum.map((value) => code(String(value))).join(', ');
+  const range =
+    schema.minimum !== undefined && schema.minimum > Number.MIN_SAFE_INTEGER
+      ? `, ${schema.minimum}${schema.maximum !== undefined && schema.maximum < Number.MAX_SAFE_INTEGER ? ` to ${schema.maximum}` : ' or more'}`
+      : '';
+  if (schema.items !== undefined) {
+    const least = schema.minItems === undefined ? '' : `, ${schema.minItems} or more`;
+    return `list of ${schema.items.properties === undefined && schema.items.oneOf === undefined ? typeOf(schema.items) : 'objects'}${least}`;
+  }
+  if (typeof schema.additionalProperties === 'object') return `map of ${typeOf(schema.additionalProperties)}`;
+  if (schema.oneOf !== undefined || schema.anyOf !== undefined) return 'object';
+  return `${schema.format ?? [schema.type ?? 'any'].flat().join(' or ')}${range}`;
+}
+
+function fieldRows(schema: Schema, at: string, comments: ReadonlyMap<string, string>): string[][] {
+  const variants = schema.oneOf ?? schema.anyOf;
+  if (variants !== undefined) {
+    const rows = variants.flatMap((variant) => fieldRows(variant, at, comments));
+    // The field that tells the variants apart stands once, with all its values.
+    return [...Map.groupBy(rows, ([path]) => path).values()].map((same) => {
+      const [first = []] = same;
+      return [first[0] ?? '', same.map((row) => row[1]).join(', '), first[2] ?? '', first[3] ?? ''];
+    });
+  }
+  return Object.entries(schema.properties ?? {}).flatMap(([name, field]) => {
+    const path = at === '' ? name : `${at}.${name}`;
+    const isObject = field.properties !== undefined || field.oneOf !== undefined;
+    const fallback =
+      field.default !== undefined && !isObject
+        ? code(JSON.stringify(field.default))
+        : schema.required?.includes(name) === true
+          ? 'required'
+          : '';
+    const own = [code(path), typeOf(field), fallback, field.description ?? comments.get(path) ?? ''];
+    const inner =
+      field.items === undefined ? fieldRows(field, path, comments) : fieldRows(field.items, `${path}[]`, comments);
+    return [own, ...inner];
+  });
+}
+
+function helpOf(command: Command): string {
+  let text = '';
+  command.configureOutput({
+    writeOut: (part) => {
+      text += part;
+    },
+    getOutHelpWidth: () => helpWidth,
+    getOutHasColors: () => false,
+  });
+  command.outputHelp();
+  return text.trimEnd();
+}
+
+function commands(): string {
+  const program = createProgram();
+  const sections = program.commands.map(
+    (command) => `### ferry ${command.name()}\n\n\`\`\`text\n${helpOf(command)}\n\`\`\``,
+  );
+  return [`\`\`\`text\n${helpOf(program)}\n\`\`\``, ...sections].join('\n\n');
+}
+
+function messages(): string {
+  return decisionKinds
+    .map((kind) => {
+      const rows = fieldRows(jsonSchema(kind), '', new Map());
+      return `**${code(kind)}**\n\n${table(['field', 'type', '', 'meaning'], rows)}`;
+    })
+    .join('\n\n');
+}
+
+function policyTable(): string {
+  const rows = (Object.keys(policies) as ActivityName[]).map((name) => {
+    const row = policies[name];
+    return [
+      code(name),
+      row.startToClose,
+      row.heartbeat ?? '',
+      String(row.attempts),
+      `${row.firstPause} to ${row.longestPause}`,
+      row.reason,
+    ];
+  });
+  return table(['activity', 'one try', 'longest silence', 'tries', 'pauses', 'why'], rows);
+}
+
+function applyFailures(): string {
+  const rows = literalRows('src/activities/apply-failures.ts', 'rules').map((rule) => [
+    code(rule['name'] ?? ''),
+    code(rule['pattern'] ?? ''),
+    rule['type'] ?? '',
+    rule['cause'] ?? '',
+    rule['next'] ?? '',
+  ]);
+  return table(['name', 'the tool says', 'type', 'cause', 'next'], rows);
+}
+
+const parts: Record<string, () => string> = {
+  commands,
+  'exit-codes': () =>
+    table(
+      ['code', 'meaning'],
+      Object.values(exitCodes).map(({ code: number, meaning }) => [String(number), meaning]),
+    ),
+  plan: () =>
+    table(
+      ['field', 'type', 'default', 'meaning'],
+      fieldRows(jsonSchema('plan'), '', schemaComments('src/plan/plan.ts', 'planSchema')),
+    ),
+  'schema-names': () => `Names: ${schemaNames.map(code).join(', ')}.`,
+  components: () => `Component kinds: ${componentKinds.map(code).join(', ')}.`,
+  'task-queue': () => `Task queue: ${code(taskQueue)}.`,
+  messages,
+  status: () =>
+    `\`\`\`ts\n${declarationsOf('src/workflows/messages.ts', ['MigrationStatus', 'PhaseStatus', 'PhaseState', 'GateStatus', 'DecisionRecord', 'TransferStatus', 'PassSummary', 'BlockedStatus', 'DowntimeStatus', 'MigrationResult'])}\n\`\`\``,
+  copy: () =>
+    `\`\`\`ts\n${declarationsOf('src/workflows/replicate-messages.ts', ['CopyStatus', 'TransferOutcome'])}\n\`\`\``,
+  'search-attributes': () =>
+    table(
+      ['attribute', 'type'],
+      Object.values(searchAttributes).map(({ name, type }) => [
+        code(name),
+        type.charAt(0) + type.slice(1).toLowerCase(),
+      ]),
+    ),
+  policies: policyTable,
+  'lab-help': () => {
+    const help = execFileSync(process.execPath, [join(root, 'lab', 'cli.ts'), 'help'], { encoding: 'utf8' });
+    return `\`\`\`text\n${help.trimEnd()}\n\`\`\``;
+  },
+  'apply-failures': applyFailures,
+  checks: () =>
+    `${checksOf(planOf('any', {}, []))
+      .map(({ name }) => code(name))
+      .join(', ')}, and one ${code('component/KIND')} per component of the plan.`,
+};
+
+const region = /<!-- generated: ([\w-]+) -->[\s\S]*?<!-- end -->/g;
+
+/** The document with its generated parts made anew. */
+export async function makeReference(text: string): Promise<string> {
+  const made = text.replaceAll(region, (_match, name: string) => {
+    const part = parts[name];
+    if (part === undefined)
+      throw new Error(`there is no generated part ${name}; there are ${Object.keys(parts).join(', ')}`);
+    return `<!-- generated: ${name} -->\n\n${part()}\n\n<!-- end -->`;
+  });
+  const options = await resolveConfig(referenceFile);
+  return format(made, { ...options, parser: 'markdown' });
+}
+
+/** Parts that no document asks for. */
+export function unusedParts(texts: readonly string[]): string[] {
+  const used = new Set(texts.flatMap((text) => [...text.matchAll(region)].map(([, name]) => name)));
+  return Object.keys(parts).filter((name) => !used.has(name));
+}
+
+if (process.argv[1] === import.meta.filename) {
+  for (const file of generatedFiles) writeFileSync(file, await makeReference(readFileSync(file, 'utf8')));
+}

@@ -1,0 +1,105 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import ts from 'typescript';
+
+/* What a document takes from the source text itself: comments, declarations and tables of literals. */
+
+const root = join(import.meta.dirname, '..', '..');
+
+export function parseSource(path: string): ts.SourceFile {
+  return ts.createSourceFile(path, readFileSync(join(root, path), 'utf8'), ts.ScriptTarget.Latest, true);
+}
+
+/** The comment above a node, as one line. */
+export function commentOf(node: ts.Node): string {
+  const { text } = node.getSourceFile();
+  const ranges = ts.getLeadingCommentRanges(text, node.getFullStart()) ?? [];
+  const last = ranges.at(-1);
+  if (last === undefined) return '';
+  return text
+    .slice(last.pos, last.end)
+    .replaceAll(/^\/\*\*?|\*\/$|^\s*\*|^\/\//gm, '')
+    .replaceAll(/\s+/g, ' ')
+    .trim();
+}
+
+/** Interfaces and types by name, as they are written. */
+export function declarationsOf(path: string, names: readonly string[]): string {
+  const source = parseSource(path);
+  return names
+    .map((name) => {
+      const found = source.statements.find(
+        (statement) =>
+          (ts.isInterfaceDeclaration(statement) || ts.isTypeAliasDeclaration(statement)) &&
+          statement.name.text === name,
+      );
+      if (found === undefined) throw new Error(`${path} declares no ${name}`);
+      return found.getText().replace(/^export /, '');
+    })
+    .join('\n\n');
+}
+
+/** Initial values of the constants of a file. */
+export function constantsOf(source: ts.SourceFile): Map<string, ts.Expression> {
+  const constants = new Map<string, ts.Expression>();
+  for (const statement of source.statements) {
+    if (!ts.isVariableStatement(statement)) continue;
+    for (const { name, initializer } of statement.declarationList.declarations) {
+      if (ts.isIdentifier(name) && initializer !== undefined) constants.set(name.text, initializer);
+    }
+  }
+  return constants;
+}
+
+/** A list of literal objects, its texts resolved; what is no text is left out. */
+export function literalRows(path: string, constant: string): Record<string, string>[] {
+  const constants = constantsOf(parseSource(path));
+  const textOf = (node: ts.Expression): string | undefined => {
+    if (ts.isStringLiteralLike(node) || ts.isRegularExpressionLiteral(node)) return node.text;
+    if (ts.isIdentifier(node)) {
+      const value = constants.get(node.text);
+      return value === undefined ? undefined : textOf(value);
+    }
+    if (!ts.isTemplateExpression(node)) return undefined;
+    return (
+      node.head.text + node.templateSpans.map((span) => (textOf(span.expression) ?? '…') + span.literal.text).join('')
+    );
+  };
+  const list = constants.get(constant);
+  if (list === undefined || !ts.isArrayLiteralExpression(list)) throw new Error(`${path} has no list ${constant}`);
+  return list.elements.filter(ts.isObjectLiteralExpression).map((element) => {
+    const entries = element.properties.filter(ts.isPropertyAssignment).flatMap(({ name, initializer }) => {
+      const text = textOf(initializer);
+      return text === undefined ? [] : [[name.getText(), text] as const];
+    });
+    return Object.fromEntries(entries);
+  });
+}
+
+/** Comments of the fields of a schema built by zod, by path: `transfers[].source.path`. */
+export function schemaComments(path: string, constant: string): Map<string, string> {
+  const constants = constantsOf(parseSource(path));
+  const comments = new Map<string, string>();
+  const walk = (node: ts.Expression | undefined, at: string): void => {
+    if (node === undefined) return;
+    if (ts.isIdentifier(node)) walk(constants.get(node.text), at);
+    if (!ts.isCallExpression(node) || !ts.isPropertyAccessExpression(node.expression)) return;
+    const { name, expression } = node.expression;
+    const [first, second] = node.arguments;
+    if (name.text === 'strictObject' && first !== undefined && ts.isObjectLiteralExpression(first)) {
+      for (const property of first.properties) {
+        if (!ts.isPropertyAssignment(property)) continue;
+        const key = ts.isStringLiteral(property.name) ? property.name.text : property.name.getText();
+        const inner = at === '' ? key : `${at}.${key}`;
+        const comment = commentOf(property);
+        if (comment !== '') comments.set(inner, comment);
+        walk(property.initializer, inner);
+      }
+    } else if (name.text === 'array') walk(first, `${at}[]`);
+    else if (name.text === 'discriminatedUnion' && second !== undefined && ts.isArrayLiteralExpression(second)) {
+      for (const option of second.elements) walk(option, at);
+    } else walk(expression, at);
+  };
+  walk(constants.get(constant), '');
+  return comments;
+}

@@ -1,0 +1,55 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { generatedFiles, makeReference, referenceFile, unusedParts } from '../../documents/reference.ts';
+import { literalRows, schemaComments } from '../../documents/source.ts';
+
+const text = readFileSync(referenceFile, 'utf8');
+
+describe('documents with generated parts', () => {
+  it.each(generatedFiles)(
+    '%s is what the code says; if not: npm run docs:reference',
+    { timeout: 60_000 },
+    async (file) => {
+      const written = readFileSync(file, 'utf8');
+
+      expect(await makeReference(written)).toBe(written);
+    },
+  );
+});
+
+describe('docs/reference.md', () => {
+  it('has every part that can be generated', () => {
+    expect(unusedParts(generatedFiles.map((file) => readFileSync(file, 'utf8')))).toEqual([]);
+  });
+
+  it('would be found out of date', { timeout: 60_000 }, async () => {
+    const old = text.replace('| 130  |', '| 131  |');
+
+    expect(old).not.toBe(text);
+    expect(await makeReference(old)).toBe(text);
+  });
+
+  it('refuses a part that nobody makes', async () => {
+    await expect(makeReference('<!-- generated: weather -->\n<!-- end -->')).rejects.toThrow(
+      'no generated part weather',
+    );
+  });
+});
+
+describe('what documents take from the source', () => {
+  it('finds comments of nested fields', () => {
+    const comments = schemaComments('src/plan/plan.ts', 'planSchema');
+
+    expect(comments.get('limits.preCopyKiBps')).toContain('KiB/s per source host');
+    expect(comments.get('gates.open-downtime.required')).toContain('How many different approvers');
+    expect(comments.get('transfers[].id')).toContain('Unique in the plan');
+  });
+
+  it('reads tables of literals with their names resolved', () => {
+    const rows = literalRows('src/activities/apply-failures.ts', 'rules');
+    const invalid = rows.find((row) => row['name'] === 'invalid');
+
+    expect(rows.length).toBeGreaterThan(10);
+    expect(invalid?.['untouched']).toContain('the Secret proton-cli-config');
+  });
+});
