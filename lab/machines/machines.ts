@@ -242,11 +242,12 @@ export async function onMachine(host: LabHost, command: string, options: RunOpti
 export async function awaitSsh(host: LabHost, seconds = 60): Promise<void> {
   const console_ = join(machineState(host.name), 'console.log');
   try {
-    await poll(
-      `ssh on ${host.name}`,
-      seconds,
-      async () => (await onMachine(host, 'true', { timeout: 8000 })).code === 0,
-    );
+    const answer = await poll(`ssh on ${host.name}`, seconds, async () => {
+      // Without the lab there is nothing to wait for.
+      if (!isInside() && readPid(files.init) === undefined) return 'gone';
+      return (await onMachine(host, 'true', { timeout: 8000 })).code === 0 && 'there';
+    });
+    if (answer === 'gone') throw new Error('the lab has ended');
   } catch (error) {
     const last = existsSync(console_) ? readFileSync(console_, 'utf8').slice(-1500) : '';
     throw new Error(`${host.name} does not answer ssh: ${String(error)}\n${last}`, { cause: error });
