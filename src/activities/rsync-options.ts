@@ -23,6 +23,8 @@ export interface EndFacts {
 /** What the data asks for. */
 export interface TreeFacts {
   hardLinks: boolean;
+  /** Sockets, and pipes and devices with several names. */
+  beyondTar?: number;
   acls: boolean;
   xattrs: boolean;
   largestFile: number;
@@ -90,6 +92,13 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
   const common = { cipher, digest, reasons };
   const missing = [source.rsync === undefined && 'the source', destination.rsync === undefined && 'the destination'];
   if (source.rsync === undefined || destination.rsync === undefined) {
+    const beyond = tree.beyondTar ?? 0;
+    if (wishes.mode === 'final' && beyond > 0) {
+      throw new CopyRefused(
+        `the tree has ${beyond} sockets, or pipes and devices with several names, which tar cannot carry, and there is no rsync on ${missing.filter(Boolean).join(' and ')}`,
+        'remove them (find -type s), nobody listens on them any more; or install rsync',
+      );
+    }
     reasons.push(`tar over ssh: no rsync on ${missing.filter(Boolean).join(' and ')}; every pass copies everything`);
     const plain = { nanoseconds: destination.nanoseconds !== false, inplace: false, sparse: true, blockSize: 0 };
     return { ...common, ...plain, tool: 'tar', compress: 'none', info: false, streams: 1 };

@@ -121,30 +121,47 @@ export function judgeExit(code: number, stderr: string, isLive: boolean): RsyncE
   const said = sayings(stderr);
   const why = `rsync ended with ${code} (${meanings[code] ?? 'not documented'})${said === '' ? '' : `: ${said}`}`;
   if (code === 0) return { kind: 'done', why: '' };
-  if (stderr.includes(gateBusy)) return { kind: 'busy', why };
-  if (stderr.includes(gateRefused)) return { kind: 'refused', why };
-  if (/No space left on device|Disk quota exceeded/.test(stderr)) return { kind: 'no-space', why };
+  const trouble = judgeTroubles(stderr);
+  if (trouble !== undefined) return { kind: trouble, why };
   if (code === 24) return { kind: isLive ? 'vanished' : 'partial', why };
-  if (code === 23) return { kind: isLive && onlyVanished(stderr) ? 'vanished' : 'partial', why };
-  if (/Host key verification failed|Permission denied \(|REMOTE HOST IDENTIFICATION/.test(stderr)) {
-    return { kind: 'refused', why };
-  }
+  if (code === 23) return { kind: isLive && onlyChanged(stderr) ? 'vanished' : 'partial', why };
   if ([10, 12, 20, 21, 30, 35, 255].includes(code) || code > 128) return { kind: 'again', why };
   return { kind: 'broken', why };
 }
 
-const vanishedLine =
-  /file has vanished|link_stat .* failed: No such file or directory|some files vanished|some files\/attrs were not transferred/;
+/** What is said about the road and the room, whichever program moves the bytes. */
+export function judgeTroubles(stderr: string): 'busy' | 'refused' | 'no-space' | undefined {
+  if (stderr.includes(gateBusy)) return 'busy';
+  if (stderr.includes(gateRefused)) return 'refused';
+  if (/No space left on device|Disk quota exceeded/.test(stderr)) return 'no-space';
+  if (/Host key verification failed|Permission denied \([a-z]|REMOTE HOST IDENTIFICATION/.test(stderr))
+    return 'refused';
+  return undefined;
+}
 
-function onlyVanished(stderr: string): boolean {
-  const lines = stderr.split('\n').filter((line) => line.trim() !== '');
-  return lines.length > 0 && lines.every((line) => vanishedLine.test(line));
+/** What the sender says of a file that became a symlink, a directory or shorter between being listed and being read. */
+const changedLines = [
+  /file has vanished/,
+  /some files vanished|some files\/attrs were not transferred/,
+  /^IO error encountered -- skipping file deletion/,
+  /failed verification -- update (?:discarded|retained|put into partial-dir)/,
+  /^rsync: (?:\[sender\] .*|(?:send_files|read errors|link_stat|readlink_stat|opendir|readdir|get_xattr|rsync_xal_get|l?(?:get|list)xattr).*) \((?:2|6|20|21|40|61)\)$/,
+  /link_stat .* failed: No such file or directory/,
+];
+
+/** True when nothing but the liveness of the source explains the errors; files that changed so are looked at again by the next pass. */
+function onlyChanged(stderr: string): boolean {
+  const lines = stderr
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
+  return lines.length > 0 && lines.every((line) => changedLines.some((expression) => expression.test(line)));
 }
 
 const sayingsKept = 8;
 
 /** The first error lines, without ssh's banners and rsync's closing line. */
-function sayings(stderr: string): string {
+export function sayings(stderr: string): string {
   const lines = stderr
     .split('\n')
     .map((line) => line.trim())

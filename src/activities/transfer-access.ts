@@ -4,6 +4,7 @@ import type { ReplicateInput } from '../plan/replicate.ts';
 import { needsHuman } from './failures.ts';
 import { parseFields, runScript } from './host-script.ts';
 import { gateBusy, gateRefused } from './rsync-output.ts';
+import { unpackCommand } from './transfer-tar.ts';
 import type { TransferNames } from './transfer-names.ts';
 
 /** Name under which the source's ssh knows the destination; nothing of the plan stands in an argument. */
@@ -167,7 +168,7 @@ lock() {
 asked=$SSH_ORIGINAL_COMMAND
 case "$asked" in
   ferry-check) echo ferry-ready; exit 0 ;;
-  ferry-tar) lock; exec tar --extract --file=- --preserve-permissions --same-owner --numeric-owner --acls --xattrs '--xattrs-include=*' --delay-directory-restore --overwrite --recursive-unlink ;;
+  ferry-tar) lock; find . -xdev -mindepth 1 -delete || refuse 'the destination cannot be emptied'; exec ${unpackCommand} ;;
   *[!-A-Za-z0-9\ .,=/@_:]*) refuse 'odd characters' ;;
   'rsync --server '*) ;;
   *) refuse 'only a transfer comes in here' ;;

@@ -4,6 +4,7 @@ import type { HostConnection, Jobs } from '../hosts/contract.ts';
 import { jobDirectory, unitOf } from '../hosts/jobs.ts';
 import { needsHuman, permanent, transient } from './failures.ts';
 import { parseFields, runScript } from './host-script.ts';
+import { whileBeating } from './polling.ts';
 import type { TransferScope } from './transfer-scope.ts';
 import { rsyncOptions } from './rsync-options.ts';
 import type { RsyncEnd, RsyncStats } from './rsync-output.ts';
@@ -15,9 +16,12 @@ import type { Marker } from './transfer-marker.ts';
 import { readMarker, writeMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { passScript, watchScript, watchWriterScript } from './transfer-pass-script.ts';
+import { judgeTar, tarPassScript } from './transfer-tar.ts';
 import type { Moment } from './transfer-probe.ts';
 import { doubtfulSince, lookAtDestination, momentNow } from './transfer-probe.ts';
 
+/** Milliseconds between two looks; shorter ones at first, because most passes of a small directory end at once. */
+const firstInterval = 200;
 const watchInterval = 2000;
 /** The machine may be away for this long before the attempt is given up; the copy itself goes on. */
 const patienceWithSource = 60_000;
@@ -49,7 +53,11 @@ export async function runRsyncPass(
   const seen = await watch(ends, names);
   if (seen.active && seen.token !== scope.token) await endPass(jobs, ends, names);
   if (!seen.active && seen.token !== undefined && seen.token !== scope.token) await jobs.clear(ends.source, names.job);
-  if (seen.token !== scope.token) await startPass(jobs, ends, input, names, marker, scope.token);
+  if (seen.token !== scope.token) {
+    await whileBeating({ pass: input.pass, step: 'starting' }, async () =>
+      startPass(jobs, ends, input, names, marker, scope.token),
+    );
+  }
   try {
     await observe(jobs, ends, input, names, scope);
     return await conclude(jobs, ends, input, names, marker);
@@ -106,9 +114,12 @@ async function startPass(
   const clean =
     'umask 077; mkdir -p -- "$1" && cd -- "$1" && rm -f codes steps moment list sizes sizes.sum out.* err.*';
   await runScript(source, 'making room for the pass', clean, [names.directory]);
-  await source.writeFile(`${names.directory}/pass`, passScript, 0o700);
+  const isTar = input.choice.tool === 'tar';
+  await source.writeFile(`${names.directory}/pass`, isTar ? tarPassScript : passScript, 0o700);
   const target = ends.sameHost ? `${ends.destinationPath}/` : remoteTarget;
-  const since = await sinceOf(ends, input, marker);
+  const since = isTar ? 'none' : await sinceOf(ends, input, marker);
+  // A file with several names that is written in place passes its content on to all of them, also to one that was replaced meanwhile.
+  const choice = { ...input.choice, inplace: input.choice.inplace && !(await hasLinks(ends, since)) };
   const gentle = input.mode === 'live' ? ['nice', '-n', '10', 'ionice', '-c', '2', '-n', '7'] : [];
   await jobs.start(source, {
     name: names.job,
@@ -123,9 +134,24 @@ async function startPass(
       since,
       ends.sameHost ? `${names.claim}/lock` : '-',
       ends.nestedMounts ? 'everything' : 'tree',
-      ...rsyncOptions(input.choice, input.limitKiBps),
+      ...(isTar ? [`${input.limitKiBps}`] : rsyncOptions(choice, input.limitKiBps)),
     ],
   });
+}
+
+async function hasLinks(ends: PassEnds, since: string): Promise<boolean> {
+  if (since === 'none') return false;
+  const script = 'find "$1" -type f -links +1 -printf linked -quit';
+  const answer = await runScript(
+    ends.destination,
+    'looking for files with several names',
+    script,
+    [ends.destinationPath],
+    {
+      timeout: 6 * 3_600_000,
+    },
+  );
+  return answer === 'linked';
 }
 
 async function sinceOf(ends: PassEnds, input: PassInput, marker: Marker): Promise<string> {
@@ -187,6 +213,7 @@ async function observe(
   let last: Seen | undefined;
   let bytes = 0;
   let writerWork = 0;
+  let interval = firstInterval;
   for (;;) {
     scope.signal?.throwIfAborted();
     try {
@@ -217,7 +244,8 @@ async function observe(
         next: 'it is tried again by itself; if it repeats, look at disks and network of both machines',
       });
     }
-    await sleep(watchInterval, undefined, { ...(scope.signal && { signal: scope.signal }) });
+    interval = Math.min(watchInterval, interval * 1.5);
+    await sleep(interval, undefined, { ...(scope.signal && { signal: scope.signal }) });
   }
 }
 
@@ -248,9 +276,9 @@ echo "moment=$(cat moment 2>/dev/null)"
 echo "codes=$(tr '\n' ';' <codes 2>/dev/null)"
 echo "steps=$(tr '\n' ';' <steps 2>/dev/null)"
 [ -f sizes ] && echo "doubtful=$(wc -l <sizes)"
-for name in doubtful rest list; do
+for name in doubtful rest list pack; do
   echo "=== out $name"; tail -c 3000 "out.$name" 2>/dev/null
-  echo; echo "=== err $name"; head -c 8000 "err.$name" 2>/dev/null; echo
+  echo; echo "=== err $name"; { grep -av 'file has vanished' "err.$name"; grep -a 'file has vanished' "err.$name" | head -n 5; } 2>/dev/null | head -n 40 | cut -c1-4000; echo
 done
 :
 `;
@@ -271,14 +299,7 @@ async function conclude(
       return name === undefined || code === undefined ? [] : [[name, Number(code)]];
     }),
   );
-  const rest = codes.get('rest');
-  const isLive = input.mode === 'live';
-  const worst = [...codes]
-    .filter(([name, code]) => code !== 0 && (name !== 'list' || !isLive))
-    .map(([name, code]) => judgeExit(code, section(text, 'err', name), isLive))
-    .toSorted((left, right) => severity(right) - severity(left))[0];
-  const end: RsyncEnd =
-    worst ?? (rest === undefined ? { kind: 'again', why: 'the copy was interrupted' } : { kind: 'done', why: '' });
+  const end = input.choice.tool === 'tar' ? tarEnd(codes, text, input) : rsyncEnd(codes, text, input);
   if (end.kind !== 'done' && end.kind !== 'vanished') {
     await jobs.clear(ends.source, names.job);
     throw await failureOf(end, ends, input);
@@ -289,6 +310,21 @@ async function conclude(
   const report = reportOf(input, text, fields, end.kind === 'vanished');
   await jobs.clear(ends.source, names.job);
   return report;
+}
+
+function rsyncEnd(codes: ReadonlyMap<string, number>, text: string, input: PassInput): RsyncEnd {
+  const isLive = input.mode === 'live';
+  const worst = [...codes]
+    .filter(([name, code]) => code !== 0 && (name !== 'list' || !isLive))
+    .map(([name, code]) => judgeExit(code, section(text, 'err', name), isLive))
+    .toSorted((left, right) => severity(right) - severity(left))[0];
+  if (worst !== undefined) return worst;
+  return codes.has('rest') ? { kind: 'done', why: '' } : { kind: 'again', why: 'the copy was interrupted' };
+}
+
+function tarEnd(codes: ReadonlyMap<string, number>, text: string, input: PassInput): RsyncEnd {
+  const stderr = { pack: section(text, 'err', 'pack'), rest: section(text, 'err', 'rest') };
+  return judgeTar(codes, stderr, input.mode === 'live');
 }
 
 function section(text: string, kind: 'out' | 'err', name: string): string {

@@ -86,8 +86,9 @@ const treeScript = String.raw`
 cd -- "$1" || exit 1
 find . -printf '%y %n %s %b\n' | awk '
   { entries++; blocks += $4 }
+  $1 == "s" || ($1 ~ /^[pbc]$/ && $2 > 1) { odd++ }
   $1 == "f" { bytes += $3; if ($3 > largest) largest = $3; if ($2 > 1) links++ }
-  END { printf "entries=%d\nblocks=%.0f\nbytes=%.0f\nlargest=%.0f\nlinks=%d\n", entries, blocks, bytes, largest, links }'
+  END { printf "entries=%d\nblocks=%.0f\nbytes=%.0f\nlargest=%.0f\nlinks=%d\nodd=%d\n", entries, blocks, bytes, largest, links, odd }'
 `;
 
 /** Size and shape of a tree. A tree in use may change under it. */
@@ -104,6 +105,7 @@ export async function measureTree(connection: HostConnection, path: string, sign
     allocated: number('blocks') * 512,
     largestFile: number('largest'),
     hardLinks: number('links') > 0,
+    beyondTar: number('odd'),
     // Nothing here can rule them out, so an rsync without support is refused.
     acls: true,
     xattrs: true,

@@ -98,3 +98,53 @@ for i in $(seq 100); do [ -e '${control}/ready' ] && break; sleep 0.05; done; [ 
 export function mappedWrite(control: string, generation: number): string {
   return `: >'${control}/order.${generation}'; for i in $(seq 100); do [ -e '${control}/order.${generation}' ] || break; sleep 0.02; done; [ ! -e '${control}/order.${generation}' ]`;
 }
+
+/**
+ * Starts a process that changes a tree at random, in all ways that a copy by size and time can miss, until `touch end`; then it leaves
+ * `done`. It never waits long: passes are meant to read files while they change.
+ */
+export function randomWriter(tree: string, control: string, seed: number): string {
+  return String.raw`rm -rf '${control}'; mkdir -p '${control}' '${tree}'
+cd '${tree}'; for i in $(seq 0 24); do head -c $((i * 9000 + 300)) /dev/urandom >f$i; done; mkdir d; touch -d '@1700000000.123456789' *
+setsid perl -e '
+  my ($control, $seed) = @ARGV;
+  srand($seed);
+  my ($count, %map) = (0);
+  sub any { my @all = grep { -f $_ && !-l $_ } glob("f* d/f*"); $all[rand @all] // fresh() }
+  sub bytes { join("", map { chr rand 256 } 1 .. $_[0]) }
+  sub fresh { my $f = (rand() < 0.3 ? "d/f" : "f") . int(rand 40); return $f if -d $f; unlink $f; open(my $o, ">", $f) or return $f; print $o bytes(int rand 20000); close $o; $f }
+  sub rewrite { my $f = shift; my $s = -s $f or return; open(my $o, "+<", $f) or return; sysseek($o, int rand $s, 0); my $n = $s - sysseek($o, 0, 1); syswrite($o, bytes($n < 60 ? $n : 60)); close $o }
+  sub mapped { my $f = shift; my $s = -s $f or return; open(my $o, "+<", $f) or return; my $a = syscall(9, 0, $s, 3, 1, fileno($o), 0); close $o; [$a, $s] }
+  sub poke { my ($a, $s) = @{ $_[0] }; pipe(my $r, my $w); my $n = $s < 60 ? $s : 60; syswrite $w, bytes($n); syscall(0, fileno($r), $a + int rand($s - $n + 1), $n) }
+  # Files of their own: shortened ones cannot be written through a mapping.
+  for my $i (1 .. 4) { open(my $o, ">", "mapped$i"); print $o bytes(50000 * $i); close $o; $map{$i} = mapped("mapped$i") }
+  my @do = (
+    sub { rewrite(any()) },
+    sub { my $f = any(); system("touch", "-r", $f, "$control/time"); rewrite($f); system("touch", "-r", "$control/time", $f) },
+    (sub { poke($map{1 + int rand 4}) }) x 4,
+    sub { my $i = 1 + int rand 4; my $m = mapped("mapped$i"); poke($m); syscall(11, @$m); },
+    sub { my $f = any(); truncate($f, int rand 30000) },
+    sub { my $f = any(); rename($f, (rand() < 0.3 ? "d/f" : "f") . int(rand 40)) },
+    sub { unlink any() },
+    sub { fresh() },
+    sub { open(my $o, ">>", any()) or return; print $o bytes(int rand 500) },
+    sub { my $f = any(); unlink $f; mkdir $f },
+    sub { rmdir $_ for grep { -d $_ } glob("f* d/f*") },
+    sub { link(any(), (rand() < 0.3 ? "d/f" : "f") . int(rand 40)) },
+    sub { my $f = any(); unlink $f; symlink("target" . int(rand 9), $f) },
+    sub { unlink $_ for grep { -l $_ } glob("f* d/f*") },
+    sub { chmod(0600 + int(rand 64), any()) },
+    sub { chown(int(rand 9), int(rand 9), any()) },
+    sub { system("setfattr", "-n", "user.a", "-v", int(rand 99), any()) },
+  );
+  open(my $ready, ">", "$control/ready"); close $ready;
+  until (-e "$control/end") { $do[rand @do]->(); $count++; select(undef, undef, undef, rand 0.02) }
+  open(my $done, ">", "$control/done"); print $done $count; close $done;
+' '${control}' '${seed}' >'${control}/log' 2>&1 </dev/null &
+for i in $(seq 100); do [ -e '${control}/ready' ] && break; sleep 0.05; done; [ -e '${control}/ready' ]`;
+}
+
+/** Ends it and answers how many changes it made. */
+export function endWriter(control: string): string {
+  return `touch '${control}/end'; for i in $(seq 200); do [ -s '${control}/done' ] && break; sleep 0.02; done; cat '${control}/done'`;
+}

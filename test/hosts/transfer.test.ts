@@ -102,6 +102,23 @@ touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
     expect(right).toEqual(left);
   });
 
+  it('keeps names apart that shared one file when the last pass looked', async () => {
+    const { activities, source } = mover;
+    const request = await freshRequest('links');
+    const tree = request.transfer.source.path;
+    await script(source, `mkdir -p '${tree}' && cd '${tree}'; head -c 200000 /dev/urandom >one`);
+    const { choice } = await prepare(mover, request);
+    await script(source, `cd '${tree}'; ln one three; ln one two`);
+    await once(() => activities.runPass(pass(request, choice, 1)));
+    await script(source, `cd '${tree}'; for f in one three; do head -c 200000 /dev/urandom >new; mv new $f; done`);
+
+    await once(() => activities.runPass(pass(request, choice, 2, { mode: 'final' })));
+    const [left, right] = await bothTrees(mover, request);
+
+    expect(choice.inplace).toBe(true);
+    expect(right).toEqual(left);
+  });
+
   it('goes on under a dead worker, is taken over by a retry, and lets nobody else write', async () => {
     const { activities, source, destination } = mover;
     const request = await freshRequest('writer');

@@ -1,0 +1,226 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { createTransferActivities } from '../../src/activities/transfer.ts';
+import { HostRefused } from '../../src/hosts/errors.ts';
+import { createJobs } from '../../src/hosts/jobs.ts';
+import { createHosts } from '../../src/hosts/ssh.ts';
+import type { ReplicateInput } from '../../src/plan/replicate.ts';
+import { replicateInputSchema } from '../../src/plan/replicate.ts';
+import { freshName, script } from './machines.ts';
+import type { Mover } from './transfer-setup.ts';
+import { bothTrees, keyOf, once, openMover, pass, prepare, sweep, traces } from './transfer-setup.ts';
+
+describe('the key of a transfer', () => {
+  let mover: Mover;
+  const requests: ReplicateInput[] = [];
+
+  beforeAll(async () => {
+    mover = await openMover();
+  });
+  afterEach(async () => {
+    for (const request of requests.splice(0)) await sweep(mover, request);
+  });
+  afterAll(async () => {
+    await mover.close();
+  });
+
+  async function prepared(prefix: string): Promise<{ request: ReplicateInput; directory: string; key: string }> {
+    const request = await mover.request(freshName(prefix));
+    requests.push(request);
+    const { path } = request.transfer.source;
+    await script(mover.source, `mkdir -p '${path}'; head -c 100000 /dev/urandom >'${path}/data'`);
+    await prepare(mover, request);
+    const key = await keyOf(mover.source, request.transfer.id);
+    return { request, key, directory: `/var/lib/ferry/transfers/${key}` };
+  }
+
+  it('opens one directory to one rsync and to nothing else', async () => {
+    const { source, destination } = mover;
+    const { request, directory } = await prepared('gate');
+    const { path } = request.transfer.destination;
+    const server = 'rsync --server -logDtpAXrSe.iLsfxCIvu';
+    const asked = [
+      ['', ''],
+      ['id', ''],
+      [`${server} . data/; touch /srv/pwned`, ''],
+      [`${server} . $(touch /srv/pwned)`, ''],
+      [`${server} . \`touch /srv/pwned\``, ''],
+      [`${server} . data/\ntouch /srv/pwned`, ''],
+      [`${server} . /etc/`, ''],
+      [`${server} . data/../`, ''],
+      [`${server} . ../data/`, ''],
+      [`${server} /etc data/`, ''],
+      [`rsync --server --sender -logDtpre.iLsfxCIvu . data/`, ''],
+      [`rsync --server --daemon .`, ''],
+      [`${server} --log-file=/srv/pwned . data/`, ''],
+      [`${server} --partial-dir=/srv/pwned . data/`, ''],
+      [`${server} --backup-dir=/srv . data/`, ''],
+      [`${server} --copy-dest=/etc . data/`, ''],
+      [`${server} --files-from=/etc/passwd . data/`, ''],
+      [`${server} --remove-source-files . data/`, ''],
+      [`${server} --rsync-path=/bin/sh . data/`, ''],
+      [`${server} --bwlimit=/srv/pwned . data/`, ''],
+      [`${server} -M--log-file=x . data/`, ''],
+      [`${server} -T/srv . data/`, ''],
+      [`rsync --server -logDtprKe.iLsfxCIvu . data/`, ''],
+      ['ferry-check; touch /srv/pwned', ''],
+      ['ferry-tar -C /', ''],
+      ['/bin/rsync --server . data/', ''],
+      ['scp -t /srv', ''],
+    ].map(([command = '']) => command);
+
+    const answers: string[] = [];
+    for (const command of asked) {
+      const result = await source.run(
+        ['sh', '-c', 'exec ssh -T -F "$1" ferry "$(cat)" </dev/null', 'sh', `${directory}/ssh_config`],
+        {
+          input: command,
+          timeout: 30_000,
+        },
+      );
+      answers.push(`${result.code ?? '?'} ${result.stderr.trim().split('\n').at(-1) ?? ''}`);
+    }
+    const sftp = await source.run(
+      ['sh', '-c', 'exec sftp -b /dev/null -F "$1" ferry', 'sh', `${directory}/ssh_config`],
+      { timeout: 30_000 },
+    );
+    const forward = await source.run(
+      [
+        'ssh',
+        '-F',
+        `${directory}/ssh_config`,
+        '-o',
+        'ClearAllForwardings=no',
+        '-o',
+        'ExitOnForwardFailure=yes',
+        '-R',
+        '4711:localhost:22',
+        'ferry',
+        'ferry-check',
+      ],
+      { timeout: 30_000 },
+    );
+
+    for (const [index, answer] of answers.entries())
+      expect(`${asked[index] ?? ''}: ${answer}`).toContain('98 ferry: refused');
+    expect(sftp.code).not.toBe(0);
+    expect(forward.code).not.toBe(0);
+    expect(forward.stderr).toMatch(/forwarding failed/);
+    expect(await script(destination, `ls /srv/pwned 2>/dev/null || :; ls -A '${path}'`)).toBe('');
+  });
+
+  it('is of no use to another machine', async () => {
+    const { request, directory } = await prepared('stolen');
+    const privateKey = await mover.source.readFile(`${directory}/id`);
+    const thief = createHosts({ privateKey: privateKey ?? '' });
+
+    await expect(thief.connect(request.destination)).rejects.toThrow(HostRefused);
+    await thief.close();
+  });
+
+  it('is gone on both machines when a transfer ends without success', async () => {
+    const { request } = await prepared('abandoned');
+
+    expect(await traces(mover, request)).not.toBe('');
+    await once(() => mover.activities.finishTransfer({ request }));
+    expect(await traces(mover, request)).toBe('');
+    await once(() => mover.activities.finishTransfer({ request }));
+  });
+
+  it('is swept by a later transfer when nobody came back for it, and others keep theirs', async () => {
+    const { source, destination } = mover;
+    const dead = await prepared('dead');
+    const young = await prepared('young');
+    const strangers =
+      'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXA somebody else';
+    await script(destination, `printf '%s' '${strangers}' >>~/.ssh/authorized_keys`);
+    for (const machine of [source, destination]) await script(machine, `touch -d '2 hours ago' '${dead.directory}'`);
+
+    const later = await prepared('later');
+    const keys = await script(destination, 'cat ~/.ssh/authorized_keys; stat -c %a ~/.ssh/authorized_keys');
+
+    expect(await traces(mover, dead.request)).toBe('');
+    expect(keys).not.toContain(`ferry:${dead.key}`);
+    expect(keys).toContain(`ferry:${young.key}\n`);
+    expect(keys).toContain(`ferry:${later.key}\n`);
+    expect(keys).toContain(`${strangers}\n`);
+    expect(keys).toMatch(/\n600\n$/);
+    await script(destination, `sed -i '/somebody else$/d' ~/.ssh/authorized_keys`);
+  });
+
+  it('comes back by itself for a transfer that rested so long that it was swept', async () => {
+    const { source, destination } = mover;
+    const rested = await prepared('rested');
+    const { choice } = await prepare(mover, rested.request);
+    await once(() => mover.activities.runPass(pass(rested.request, choice, 1)));
+    for (const machine of [source, destination]) await script(machine, `touch -d '2 hours ago' '${rested.directory}'`);
+    await prepared('sweeper');
+    const swept = await script(destination, `grep -c 'ferry:${rested.key}$' ~/.ssh/authorized_keys || :`);
+    await script(source, `echo more >'${rested.request.transfer.source.path}/more'`);
+
+    await once(() => mover.activities.runPass(pass(rested.request, choice, 2)));
+    const [left, right] = await bothTrees(mover, rested.request);
+
+    expect(swept).toBe('0\n');
+    expect(right).toEqual(left);
+  });
+});
+
+describe('names that are not meant for a shell', () => {
+  it('are copied as directories like any other', async () => {
+    const mover = await openMover();
+    const base = await mover.request(freshName('names'));
+    const odd = String.raw`/srv/${base.transfer.id}/$(touch pwned) 'q' "d" ; & | -rf * \ ${'`id`'} ünï:x@y`;
+    const request = replicateInputSchema.parse({
+      ...base,
+      allowedRoots: [`/srv/${base.transfer.id}`],
+      transfer: {
+        ...base.transfer,
+        source: { host: 'old1', path: odd },
+        destination: { host: 'new1', path: `${odd}/--delete -e sh` },
+      },
+    });
+    const quoted = (path: string): string => `'${path.replaceAll("'", String.raw`'\''`)}'`;
+    await script(mover.source, `mkdir -p ${quoted(odd)} && cd ${quoted(odd)} && echo a >a && ln a b`);
+
+    const { choice } = await prepare(mover, request);
+    await once(() => mover.activities.runPass(pass(request, choice, 1)));
+    await script(mover.source, `cd ${quoted(odd)} && echo c >c`);
+    await once(() => mover.activities.proveQuiet({ request }));
+    await once(() => mover.activities.runPass(pass(request, choice, 2, { mode: 'final' })));
+    const verification = await once(() => mover.activities.verifyTransfer({ request, choice }));
+    await once(() => mover.activities.finishTransfer({ request, verified: verification.digest ?? '' }));
+    const listing = await script(
+      mover.destination,
+      `cd ${quoted(`${odd}/--delete -e sh`)} && ls -A && find / -xdev -name pwned`,
+    );
+    for (const machine of [mover.source, mover.destination]) await script(machine, `rm -rf '/srv/${base.transfer.id}'`);
+    await mover.close();
+
+    expect(verification.differences).toEqual([]);
+    expect(listing).toBe('a\nb\nc\n');
+  });
+
+  it('are refused as addresses', async () => {
+    const mover = await openMover();
+    const request = await mover.request(freshName('address'));
+    await script(mover.source, `mkdir -p '${request.transfer.source.path}'`);
+    // The worker's connections stand: only what the source is told differs.
+    const activities = createTransferActivities({
+      jobs: createJobs(),
+      hosts: {
+        ...mover.hosts,
+        connect: (host) =>
+          mover.hosts.connect(host.name === 'old1' ? host : { ...host, address: mover.destination.host.address }),
+      },
+    });
+
+    for (const address of ['-oProxyCommand=touch /srv/pwned', 'new1 touch', 'new1\nProxyCommand x', '$(id)']) {
+      const odd = { ...request, destination: { ...request.destination, address } };
+      await expect(once(() => activities.prepareTransfer({ request: odd, mode: 'live' }))).rejects.toThrow(
+        /not an address|control character/,
+      );
+    }
+    await sweep(mover, request);
+    await mover.close();
+  });
+});
