@@ -104,14 +104,33 @@ export function explainPlatform(error: unknown, server: string): unknown {
       error,
     );
   }
+  if (error instanceof CliError) return error;
+  const certificate = certificateCode(error);
+  if (certificate !== undefined) {
+    return new CliError(
+      'unreachable',
+      `the certificate of the cluster (${server}) is not trusted (${certificate}); nothing was changed`,
+      'compare certificate-authority-data of the kubeconfig with the cluster: kubectl get --raw /readyz',
+      error,
+    );
+  }
   const code = networkCode(error);
-  if (code === undefined || error instanceof CliError) return error;
+  if (code === undefined) return error;
   return new CliError(
     'unreachable',
     `the cluster (${server}) does not answer (${code}); nothing was changed`,
     'kubectl get --raw /readyz, then check KUBECONFIG or --kubeconfig',
     error,
   );
+}
+
+/** OpenSSL's name for what is wrong with a certificate, from a chain of causes. */
+function certificateCode(error: unknown): string | undefined {
+  for (let current = error, depth = 0; current instanceof Error && depth < 8; current = current.cause, depth += 1) {
+    const { code } = current as NodeJS.ErrnoException;
+    if (typeof code === 'string' && /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_TLS_)/.test(code)) return code;
+  }
+  return undefined;
 }
 
 /** Where host keys of machines are looked up, as ssh does; FERRY_KNOWN_HOSTS takes their place. */

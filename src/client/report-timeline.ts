@@ -31,7 +31,7 @@ export function timeScale(moments: readonly number[], from: number, to: number):
     if (index > 0) place += weights[index - 1] ?? 0;
     places.set(moment, from + (total === 0 ? 0 : (place / total) * (to - from)));
   });
-  return (moment) => places.get(moment) ?? from;
+  return (moment) => Math.round((places.get(moment) ?? from) * 10) / 10;
 }
 
 export function timelineRows(model: ReportModel): Row[] {
@@ -95,14 +95,19 @@ function downtimeArea(at: (moment: number) => number, [start, end]: [number, num
 function ticks(moments: readonly number[], at: (moment: number) => number, bottom: number): Html[] {
   const shown: Html[] = [];
   let last = -Infinity;
-  for (const moment of [...new Set(moments)].toSorted((a, b) => a - b)) {
+  const sorted = [...new Set(moments)].toSorted((a, b) => a - b);
+  // Over several days the hour alone says nothing.
+  const isLong = (sorted.at(-1) ?? 0) - (sorted[0] ?? 0) > 86_400_000;
+  for (const moment of sorted) {
     const x = at(moment);
-    if (x - last < 64) continue;
+    if (x - last < 70) continue;
     last = x;
     const time = new Date(moment).toISOString();
     shown.push(
       html`<line class="tick" x1="${x}" x2="${x}" y1="${top - 6}" y2="${bottom + 4}" />
-        <text class="time" x="${x}" y="${bottom + 18}">${time.slice(11, 19)}</text>`,
+        <text class="time" x="${x}" y="${bottom + 18}"
+          >${isLong ? time.slice(5, 16).replace('T', ' ') : time.slice(11, 19)}</text
+        >`,
     );
   }
   return shown;
