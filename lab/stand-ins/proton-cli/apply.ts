@@ -6,7 +6,7 @@ import { configKey, configSecret } from './get-conf.ts';
 import { Kubernetes } from './kubernetes.ts';
 import { build, Crash, Failure, readSwitches, type Log } from './log.ts';
 import { ownKubernetes, readNamespaces, updateNamespaces } from './namespaces.ts';
-import { nilPointer, nodesOf, part, text } from './rules/access.ts';
+import { nilPointer, nodesOf, part, text, texts } from './rules/access.ts';
 import { documentOf, dumpConfig, judgeConfig, readConfig, type ClusterConfig } from './rules/config.ts';
 
 export interface ApplyOptions {
@@ -120,6 +120,7 @@ export async function apply(options: ApplyOptions): Promise<void> {
   ] as const) {
     await inModule(module, () => run(scope));
   }
+  log.info(`create resource namespace: ${namespaces.resource}`, 'cs.go:92');
   await inModule('component_manage', () => componentManage(scope, options.servicePackage));
   for (const { module, run } of directModules) await inModule(module, () => run(scope, options.servicePackage));
   for (const node of scope.nodes) {
@@ -131,6 +132,9 @@ export async function apply(options: ApplyOptions): Promise<void> {
     .catch((error: unknown) => {
       throw new Failure(`unable to upload cluster config to kubernetes: ${message(error)}`);
     });
+  const [first = ''] = texts(part(config, 'cs'), 'master') ?? [];
+  const manifest = '/etc/kubernetes/manifests/etcd.yaml';
+  log.info(`Reading etcd static pod manifest from ${manifest} on node ${first}`, 'etcd.go:39');
   log.info('Apply conf success', 'apply.go:231');
   process.stdout.write(green('Apply conf success'));
 }

@@ -1,8 +1,8 @@
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { Agent, call, ExitStatus } from '../ecms/client.ts';
-import { Failure, type Log, type Switches, sleep, switchesFile } from './log.ts';
-import { Kubernetes } from './kubernetes.ts';
-import { writeFileSync } from 'node:fs';
+import { ApiStatus, Kubernetes, type NodeObject } from './kubernetes.ts';
+import { Crash, type Log, type Switches, sleep, switchesFile } from './log.ts';
+import { text } from './rules/access.ts';
 
 export interface ClusterNode {
   name: string;
@@ -31,7 +31,7 @@ export function strings(value: unknown): string[] {
   return Array.isArray(value) ? value.map(String) : [];
 }
 
-function text(error: unknown): string {
+function message(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
@@ -99,7 +99,7 @@ async function setNode(scope: Scope, node: ClusterNode): Promise<void> {
 export async function nodes(scope: Scope): Promise<void> {
   const results = await Promise.allSettled(scope.nodes.map((node) => setNode(scope, node)));
   const failed = results.flatMap((result, index) =>
-    result.status === 'rejected' ? [`set node ${scope.nodes[index]?.name ?? ''} fail: ${text(result.reason)}`] : [],
+    result.status === 'rejected' ? [`set node ${scope.nodes[index]?.name ?? ''} fail: ${message(result.reason)}`] : [],
   );
   if (failed.length === 1) throw new Error(failed[0]);
   if (failed.length > 1) throw new Error(`[${failed.join(', ')}]`);
@@ -141,22 +141,25 @@ export async function cr(scope: Scope): Promise<void> {
 
 async function prepareOs(scope: Scope, node: ClusterNode): Promise<void> {
   const { log } = scope;
-  const agent = new Agent(node.ip4);
-  for (const [what, source] of [
-    ['setting kernel modprobe', 'node.go:160'],
-    ['setting sysctl', 'node.go:165'],
-    ['setting selinux disabled', 'node.go:178'],
-    ['setting swapoff', 'node.go:195'],
-  ] as const) {
-    log.info(`${node.ip4}: ${what}`, source);
-  }
-  log.info(`${node.ip4}: stop kubelet service`, 'node.go:203');
-  await agent.run('systemctl', 'stop', 'kubelet');
+  const say = (what: string, source: string): void => log.info(`${node.ip4}: ${what}`, source);
+  say('setting kernel modprobe', 'node.go:160');
+  say('setting sysctl', 'node.go:165');
+  say('setting selinux disabled', 'node.go:178');
+  const missing = 'getenforce command not found (exit code 127), assuming SELinux is not installed';
+  log.line('warning', `${node.ip4}: ${missing}`, 'node.go:182');
+  // said only: machines of the lab share the kernel, and its swap is not theirs
+  say('setting swapoff', 'node.go:195');
+  say('stop kubelet service', 'node.go:203');
+  await new Agent(node.ip4).run('systemctl', 'stop', 'kubelet');
+}
+
+function runtimeOf(scope: Scope): { containerd?: Section; docker?: Section } {
+  return section(scope, 'cs')?.['container_runtime'] ?? {};
 }
 
 async function prepareRuntime(scope: Scope, node: ClusterNode): Promise<void> {
-  const runtime = section(scope, 'cs')?.['container_runtime'] as Section | undefined;
-  if (runtime?.['containerd'] === undefined && runtime?.['docker'] === undefined) {
+  const { containerd, docker } = runtimeOf(scope);
+  if (containerd === undefined && docker === undefined) {
     throw new Error(
       `initial ${node.ip4} node container runtime failed: unsupported container runtime source: &{<nil> <nil>}`,
     );
@@ -167,7 +170,10 @@ async function prepareRuntime(scope: Scope, node: ClusterNode): Promise<void> {
 async function restartRuntime(scope: Scope, node: ClusterNode): Promise<void> {
   const { log } = scope;
   const agent = new Agent(node.ip4);
-  log.info('create containerd config file', 'node.go:296');
+  const { containerd } = runtimeOf(scope);
+  const source = `&{${text(containerd, 'root')} ${text(containerd, 'sandbox_image')} []}`;
+  log.info('create containerd config file', 'node.go:296', `source=${source}`);
+  log.info('create base runtime spec file', 'node.go:302');
   log.info('start or restart containerd', 'node.go:324', 'unit=containerd.service');
   await agent.run('systemctl', 'restart', 'containerd.service');
   log.info('enable containerd', 'node.go:330', 'unit=containerd.service');
@@ -179,7 +185,7 @@ async function freshInstall(scope: Scope): Promise<never> {
   const { log } = scope;
   const masters = strings(section(scope, 'cs')?.['master']);
   const first = scope.nodes.find(({ name }) => name === masters[0]);
-  if (first === undefined) throw new Failure('panic: runtime error: index out of range [0] with length 0');
+  if (first === undefined) throw new Crash('panic: runtime error: index out of range [0] with length 0');
   log.info('init kubernetes cluster begin', 'cluster.go:182');
   log.info('kubernetes version is empty, use default v1.23.4', 'cluster.go:185');
   log.info('init node envirionments', 'cluster.go:202');
@@ -188,68 +194,114 @@ async function freshInstall(scope: Scope): Promise<never> {
     await prepareOs(scope, node);
     await restartRuntime(scope, node);
   }
+  log.info('Initializing operating system', 'cluster.go:236');
   const agent = new Agent(first.ip4);
   await agent.put(
     '/tmp/kubeadm-config.yaml',
     'apiVersion: kubeadm.k8s.io/v1beta3\nkind: ClusterConfiguration\nkubernetesVersion: v1.23.4\n',
   );
+  log.info(`${first.ip4}: initial kubernete with kubeadm begin`, 'node.go:408');
   await sleep(scope.switches.sleepScale);
-  await agent.run('kubeadm', 'init', '--config=/tmp/kubeadm-config.yaml').catch(() => undefined);
-  throw new Error(
-    `${first.ip4}: init kubernetes cluster failed: ${first.ip4}: failed to run kubeadm init: exit status 1`,
-  );
+  const init = ['--skip-phases=addon/coredns', '--config', '/tmp/kubeadm-config.yaml', '--upload-certs'];
+  // on a live cluster it cannot get past its preflight
+  await agent.run('kubeadm', 'init', ...init).catch(() => undefined);
+  const why = `${first.ip4}: init kubernetes cluster failed: ${first.ip4}: failed to run kubeadm init: exit status 1`;
+  log.line('error', `init kubernetes cluster fail: ${why}`, 'cs.go:317');
+  throw new Error(why);
 }
 
-const controlPlaneLabel = 'node-role.kubernetes.io/control-plane';
+const controlPlaneLabels = ['node-role.kubernetes.io/control-plane', 'node-role.kubernetes.io/master'] as const;
 
-async function joinNode(
-  scope: Scope,
-  kubernetes: Kubernetes,
-  node: ClusterNode,
-  masters: readonly string[],
-): Promise<void> {
-  const { log } = scope;
-  log.info('Initial OS', 'cs.go:985', `name=${node.name}`);
-  await prepareOs(scope, node);
-  await prepareRuntime(scope, node);
-  const first = agentOf(scope, masters[0] ?? '');
+function isControlPlane({ metadata }: NodeObject): boolean {
+  return controlPlaneLabels.some((label) => metadata.labels?.[label] !== undefined);
+}
+
+async function createToken(scope: Scope, first: Agent): Promise<void> {
+  scope.log.info(`${first.address}: get join keys kubeadm token create`, 'node.go:597');
+  await first.run('kubeadm', 'token', 'create', '--print-join-command');
+}
+
+/** Certificates are uploaded even when only workers join. */
+async function createKeys(scope: Scope, first: Agent): Promise<void> {
   try {
-    log.info(`${first.address}: get join keys kubeadm token create`, 'node.go:597');
-    await first.run('kubeadm', 'token', 'create', '--print-join-command');
+    await createToken(scope, first);
     await first
       .run('kubeadm', 'init', 'phase', 'upload-certs', '--upload-certs', '--config=/tmp/kubeadm-config.yaml')
       .catch((error: unknown) => {
-        throw new Error(`${first.address}: failed to get certificate: ${text(error)}`);
+        throw new Error(`${first.address}: failed to get certificate: ${message(error)}`);
       });
   } catch (error) {
-    throw new Error(`unable to token and certificate: ${text(error)}`, { cause: error });
+    throw new Error(`unable to token and certificate: ${message(error)}`, { cause: error });
   }
-  const isMaster = masters.includes(node.name);
+}
+
+const helmRepository = '&{http://chartmuseum.aishu.cn:15001  }';
+
+async function joinNode(scope: Scope, kubernetes: Kubernetes, node: ClusterNode, isMaster: boolean): Promise<void> {
+  const { log } = scope;
+  const say = (what: string, source: string): void => log.info(`${node.ip4}: ${what}`, source);
   const role = isMaster ? 'control-plane/master' : 'worker';
-  log.info(`Add kubernetes ${role} node`, 'cs.go:1016', `name=${node.name}`);
+  log.info(`Add kubernetes ${role} node`, isMaster ? 'cs.go:1016' : 'cs.go:1056', `name=${node.name}`);
   const agent = new Agent(node.ip4);
+  say('enabling kubelet service', 'node.go:342');
+  const flags = `--network-plugin=cni --pod-infra-container-image=registry.aishu.cn:15000/public/pause:3.6 --node-ip=${node.ip4} --allowed-unsafe-sysctls=net.core.somaxconn`;
+  say(`new kubelet args: KUBELET_KUBEADM_ARGS="${flags}"`, 'node.go:379');
   const kind = isMaster ? 'controlPlane: {}\n' : '';
   await agent.put('/tmp/kubeadm-join.yaml', `apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\n${kind}`);
-  log.info(`${node.ip4}: initial kubernete with kubeadm begin`, 'node.go:631');
+  say('initial kubernete with kubeadm begin', 'node.go:631');
+  const failed = `${node.name}: join to cluster master role failed: ${node.ip4}: failed to run kubeadm join`;
   await agent.run('kubeadm', 'join', '--config', '/tmp/kubeadm-join.yaml').catch((error: unknown) => {
-    throw new Error(
-      `${node.name}: join to cluster master role failed: ${node.ip4}: failed to run kubeadm join: ${text(error)}`,
-    );
+    throw new Error(`${failed}: ${message(error)}`);
   });
-  await agent.run('systemctl', 'enable', '--now', 'kubelet');
   const deadline = Date.now() + 120_000;
   while (!(await kubernetes.nodes()).some(({ metadata }) => metadata.name === node.name)) {
-    if (Date.now() > deadline)
-      throw new Error(
-        `${node.name}: join to cluster master role failed: ${node.ip4}: failed to run kubeadm join: exit status 1`,
-      );
+    if (Date.now() > deadline) throw new Error(`${failed}: exit status 1`);
     await sleep(0.5);
   }
-  if (!isMaster) return;
-  await kubernetes.call('PATCH', `/api/v1/nodes/${node.name}`, { metadata: { labels: { [controlPlaneLabel]: '' } } });
-  await agent.makeDirectory('/root/.kube');
-  await agent.put('/root/.kube/config', await agent.run('cat', '/etc/kubernetes/admin.conf'));
-  await agent.run('chmod', '600', '/root/.kube/config');
+  if (isMaster) {
+    // what the real kubeadm does by itself
+    const labels = { [controlPlaneLabels[0]]: '' };
+    await kubernetes.call('PATCH', `/api/v1/nodes/${node.name}`, { metadata: { labels } });
+    await agent.makeDirectory('/root/.kube');
+    await agent.run('cp', '/etc/kubernetes/admin.conf', '/root/.kube/config');
+  }
+  say('enabling kubelet service', 'node.go:390');
+  await agent.run('systemctl', 'enable', 'kubelet.service');
+  say(`set helm2 repo ${helmRepository}`, 'node.go:513');
+  say(`add helm repo: ${helmRepository}`, 'node.go:539');
+}
+
+/** Masters without a control-plane Node join as such, even if they are Nodes already; other nodes that are none as workers. */
+async function addNodes(scope: Scope, kubernetes: Kubernetes, known: readonly NodeObject[]): Promise<ClusterNode[]> {
+  const masters = strings(section(scope, 'cs')?.['master']);
+  const present = new Set(known.map(({ metadata }) => metadata.name));
+  const ready = new Set(known.filter(isControlPlane).map(({ metadata }) => metadata.name));
+  const newMasters = scope.nodes.filter(({ name }) => masters.includes(name) && !ready.has(name));
+  const newWorkers = scope.nodes.filter(({ name }) => !masters.includes(name) && !present.has(name));
+  const added = scope.nodes.filter((node) => newMasters.includes(node) || newWorkers.includes(node));
+  if (added.length === 0) {
+    scope.log.info('no need to add kubernetes node', 'cs.go:979');
+    return [];
+  }
+  for (const node of added) {
+    scope.log.info('Initial OS', 'cs.go:985', `name=${node.name}`);
+    await prepareOs(scope, node);
+    await prepareRuntime(scope, node);
+  }
+  const first = agentOf(scope, masters[0] ?? '');
+  await createKeys(scope, first);
+  for (const node of newMasters) {
+    await joinNode(scope, kubernetes, node, true);
+    await first
+      .run('kubectl', 'taint', 'nodes', node.name, 'node-role.kubernetes.io/master:NoSchedule-')
+      .catch((error: unknown) => {
+        // newer clusters have no such taint, and the tool does not mind
+        if (!(error instanceof ExitStatus)) throw error;
+      });
+  }
+  await createToken(scope, first);
+  for (const node of newWorkers) await joinNode(scope, kubernetes, node, false);
+  return added;
 }
 
 /** The variant of the manual procedure: its own helper fails when more than one node leaves, and nothing says why. */
@@ -260,14 +312,12 @@ function failInKubesuite(scope: Scope, leaving: readonly string[]): void {
   throw new Error(`unable to delete nodes: kubesuite: exit status 1`);
 }
 
-async function deleteNodes(scope: Scope, known: Awaited<ReturnType<Kubernetes['nodes']>>): Promise<void> {
+async function deleteNodes(scope: Scope, known: readonly NodeObject[]): Promise<void> {
   const listed = new Set(scope.nodes.map(({ name }) => name));
   const leaving = known.map(({ metadata }) => metadata.name).filter((name) => !listed.has(name));
   if (leaving.length === 0) return;
   const controlPlane = known
-    .filter(({ metadata }) =>
-      [controlPlaneLabel, 'node-role.kubernetes.io/master'].some((label) => metadata.labels?.[label] !== undefined),
-    )
+    .filter(isControlPlane)
     .map(({ metadata }) => metadata.name)
     .sort();
   const [first] = controlPlane;
@@ -277,7 +327,7 @@ async function deleteNodes(scope: Scope, known: Awaited<ReturnType<Kubernetes['n
   const agent = new Agent(address);
   for (const name of leaving) {
     await agent.run('kubectl', 'cordon', name).catch((error: unknown) => {
-      throw new Error(`unable to delete nodes: unable to cordon kubernetes node ${name}: ${text(error)}`);
+      throw new Error(`unable to delete nodes: unable to cordon kubernetes node ${name}: ${message(error)}`);
     });
   }
   failInKubesuite(scope, leaving);
@@ -289,11 +339,13 @@ async function deleteNodes(scope: Scope, known: Awaited<ReturnType<Kubernetes['n
       '--timeout=300s',
     ];
     await agent.run('kubectl', 'drain', name, ...flags).catch((error: unknown) => {
-      throw new Error(`unable to delete nodes: unable to drain kubernetes node ${name}: ${text(error)}`);
+      throw new Error(`unable to delete nodes: unable to drain kubernetes node ${name}: ${message(error)}`);
     });
   }
   await agent.run('kubectl', 'delete', 'node', ...leaving).catch((error: unknown) => {
-    throw new Error(`unable to delete nodes: unable to delete kubernetes nodes ${leaving.join(', ')}: ${text(error)}`);
+    throw new Error(
+      `unable to delete nodes: unable to delete kubernetes nodes ${leaving.join(', ')}: ${message(error)}`,
+    );
   });
   await sleep(Number(process.env['PROTON_CLI_NODE_REMOVE_DELAY'] ?? '60') * scope.switches.sleepScale);
 }
@@ -306,27 +358,52 @@ function backupCronJob(name: string, namespace: string): object {
   return { apiVersion: 'batch/v1', kind: 'CronJob', metadata, spec: { schedule: '30 18 * * *', jobTemplate } };
 }
 
+function isMissing(error: unknown): boolean {
+  return error instanceof ApiStatus && error.code === 404;
+}
+
+/** The tool asks for a ConfigMap whose name has the version, which kubeadm stopped making with 1.24. A cluster that kubeadm did not make has neither. */
+async function updateKubeletConfig(kubernetes: Kubernetes): Promise<void> {
+  try {
+    const { major, minor } = await kubernetes.call<{ major: string; minor: string }>('GET', '/version');
+    const path = '/api/v1/namespaces/kube-system/configmaps/kubelet-config';
+    const versioned = `${path}-${major}.${minor.replace(/\D/g, '')}`;
+    await kubernetes.call('GET', versioned).catch(async (error: unknown) => {
+      if (!isMissing(error)) throw error;
+      const isKubeadms = await kubernetes.call('GET', path).then(
+        () => true,
+        () => false,
+      );
+      if (isKubeadms) throw error;
+    });
+  } catch (error) {
+    throw new Error(`unable to update kubelet configmap: ${message(error)}`, { cause: error });
+  }
+}
+
 /** cs: nodes that are missing join, nodes that are not listed leave, the runtime is restarted on all. */
 export async function cs(scope: Scope): Promise<void> {
   if (!scope.isUpdate) await freshInstall(scope);
   const admin = '/etc/kubernetes/admin.conf';
   if (!existsSync(admin)) throw new Error(`stat ${admin}: no such file or directory`);
   const kubernetes = new Kubernetes(admin);
-  const masters = strings(section(scope, 'cs')?.['master']);
-  for (const master of masters) {
+  for (const master of strings(section(scope, 'cs')?.['master'])) {
     const path = `/apis/batch/v1/namespaces/${scope.namespaces.config}/cronjobs`;
     await kubernetes
       .call('GET', `${path}/proton-cs-backup-${master}`)
       .catch(() => kubernetes.call('POST', path, backupCronJob(master, scope.namespaces.config)));
   }
+  // listed once: what joins now is neither compared nor deleted
   const known = await kubernetes.nodes();
-  const present = new Set(known.map(({ metadata }) => metadata.name));
-  for (const node of scope.nodes.filter(({ name }) => !present.has(name))) {
-    await joinNode(scope, kubernetes, node, masters).catch((error: unknown) => {
-      throw new Error(`unable to add nodes: ${text(error)}`);
-    });
-  }
+  const added = await addNodes(scope, kubernetes, known).catch((error: unknown) => {
+    throw new Error(`unable to add nodes: ${message(error)}`);
+  });
   await deleteNodes(scope, known);
-  // The tool also asks for ConfigMap kubelet-config-<minor>, which Kubernetes from 1.24 on does not have; whoever runs it there has made one.
-  for (const node of scope.nodes) await restartRuntime(scope, node);
+  await updateKubeletConfig(kubernetes);
+  for (const node of scope.nodes) {
+    await restartRuntime(scope, node);
+    if (!added.includes(node)) continue;
+    scope.log.info('run cmd systemctl restart kubelet', 'cs.go:543');
+    await new Agent(node.ip4).run('systemctl', 'restart', 'kubelet');
+  }
 }

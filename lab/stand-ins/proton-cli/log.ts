@@ -7,10 +7,10 @@ function clock(): string {
   return new Date().toISOString().slice(11, 23);
 }
 
-/** `apply.go:41` as it stands in the log: the file's name in 16 columns, the line in three. */
+/** `apply.go:41` as it stands in the log: the file's name in 16 columns, the line in four. */
 function place(source: string): string {
   const [file = '', line = ''] = source.split(':');
-  return `${file.padStart(16)}:${line.padEnd(3)}`;
+  return `${file.padStart(16)}:${line.padEnd(4)}`;
 }
 
 /** The tool's log: text lines on stderr, values unquoted. */
@@ -23,7 +23,7 @@ export class Log {
   line(level: Level, message: string, source: string, more = ''): void {
     if (order.indexOf(level) < order.indexOf(this.least)) return;
     const fields = more === '' ? '' : ` ${more}`;
-    process.stderr.write(`time=${clock()} level=${level} msg=${message} file=${place(source)} ${fields}\n`);
+    process.stderr.write(`time=${clock()} level=${level} msg=${message} file=${place(source)}${fields}\n`);
   }
 
   info(message: string, source: string, more?: string): void {
