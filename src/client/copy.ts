@@ -94,9 +94,15 @@ Examples:
           return;
         }
         print(outcome, options.output, () => describeOutcome(outcome));
-        process.exitCode = outcome.ready ? exitCodes.ok.code : exitCodes.failure.code;
+        process.exitCode = copyExitCode(outcome, request.mode);
       });
     });
+}
+
+/** A proof was asked for: only a digest is one, also when the copy that was found under way turned out to be a live one. */
+export function copyExitCode(outcome: TransferOutcome, wanted: ReplicateRequest['mode']): number {
+  const isDone = wanted === 'final' ? outcome.digest !== undefined : outcome.ready;
+  return isDone ? exitCodes.ok.code : exitCodes.failure.code;
 }
 
 export interface Place {

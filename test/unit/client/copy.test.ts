@@ -1,6 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import {
+  copyExitCode,
   copyRequest,
   copyWorkflowId,
   describeOutcome,
@@ -95,6 +96,15 @@ describe('what people see of a copy', () => {
     expect(said({ mode: 'live', ready: false, advice: 'raise the limit' })).toMatch(
       /^not converging[\s\S]*raise the limit/,
     );
+  });
+
+  it.each([
+    ['final', { digest: 'sha256:abc' }, 0],
+    ['final', {}, 1],
+    ['live', {}, 0],
+    ['live', { ready: false }, 1],
+  ] as const)('asked for %s, exits for %j with %d', (mode, change, code) => {
+    expect(copyExitCode({ ...outcome, ...change }, mode)).toBe(code);
   });
 
   it('shows progress, tries, and that no worker answers', () => {
