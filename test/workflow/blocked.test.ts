@@ -3,7 +3,7 @@ import type { GateName } from '../../src/plan/plan.ts';
 import type { PhaseName } from '../../src/workflows/messages.ts';
 import { abortSignal, approveUpdate, resumeSignal } from '../../src/workflows/messages.ts';
 import type { Harness } from './harness.ts';
-import { approve, approveAll, startHarness, statusOf, untilBlocked } from './harness.ts';
+import { approve, approveAll, startHarness, statusOf, until, untilBlocked, untilGate } from './harness.ts';
 import { planOf } from './plans.ts';
 import type { World } from './world.ts';
 import { createWorld } from './world.ts';
@@ -105,7 +105,7 @@ describe.concurrent('a failure that retries cannot heal', () => {
     const world = createWorld(plan);
 
     const handle = await harness.start(world.plan);
-    await expect.poll(async () => (await statusOf(handle)).awaitingGate, { timeout: 20_000 }).toBe('open-downtime');
+    await untilGate(handle, 'open-downtime');
     world.fail('copyOnce', 'NeedsHuman', detail);
     await untilBlocked(handle);
     const refused = handle.executeUpdate(approveUpdate, { args: [{ gate: 'open-downtime', by: 'li', reason: 'go' }] });
@@ -113,7 +113,7 @@ describe.concurrent('a failure that retries cannot heal', () => {
       cause: { message: expect.stringContaining('phase replicate is blocked') as string },
     });
     await handle.signal(resumeSignal, { by: 'li' });
-    await expect.poll(async () => (await statusOf(handle)).state, { timeout: 20_000 }).toBe('awaiting-gate');
+    await until(handle, 'the gate again', ({ state }) => state === 'awaiting-gate');
     await approveAll(handle);
     const { outcome } = await handle.result();
 
