@@ -48,29 +48,21 @@ chmod 750 .; chown 501:502 .; touch -d '1999-09-09 09:09:09.090909090' .`
 }
 
 /**
- * A description of a tree by stat, readlink, getfattr, getfacl and sha256sum: neither rsync nor the product's own scan. One line per
- * entry, names as hexadecimal digits; holes as whether the file occupies less than its size.
+ * A description of a tree by find, stat, sha256sum and getfattr (which shows ACLs as well): neither rsync nor the product's own scan.
+ * One line per entry with everything that the inode says, then contents, holes, shared inodes, devices and attributes, each in the
+ * order of names.
  */
 export function describeTree(tree: string): string {
   return String.raw`
-cd '${tree}'
-hex() { od -An -v -tx1 | tr -d ' \n'; }
-declare -A first
-find . -print0 | LC_ALL=C sort -z | while IFS= read -r -d '' name; do
-  key=$(printf %s "$name" | hex)
-  IFS='|' read -r type mode owner group mtime size device inode links blocks < <(stat -c '%F|%a|%u|%g|%.9Y|%s|%t:%T|%i|%h|%b' -- "$name")
-  case $type in directory) size=- links=- ;; esac
-  content=- target=- group_of=- sparse=-
-  if [ "$links" != - ] && [ "$links" -gt 1 ]; then first[$inode]=${'$'}{first[$inode]:-$key}; group_of=${'$'}{first[$inode]}; fi
-  if [ -L "$name" ]; then target=$(readlink -n -- "$name" | hex); fi
-  if [ "$type" = 'regular file' ]; then
-    content=$(sha256sum -b <"$name" | cut -c1-64)
-    if [ "$size" -gt 1000000 ]; then if [ $((blocks * 512)) -lt $((size / 2)) ]; then sparse=yes; else sparse=no; fi; fi
-  fi
-  attributes=$(getfattr -h -d -m - -e hex --absolute-names -- "$name" 2>/dev/null | sed -n '/^[a-z]*\.[-A-Za-z._]*=/p' | LC_ALL=C sort | tr '\n' ',')
-  acl=-; [ -L "$name" ] || acl=$(getfacl -c -n -p -- "$name" 2>/dev/null | tr '\n' ',')
-  echo "$key|$type|$mode|$owner:$group|$mtime|$size|$device|$group_of|$links|$target|$content|$sparse|$attributes|$acl"
-done`;
+cd '${tree}'; export LC_ALL=C
+list() { find . "$@" -print0 | sort -z; }
+plain() { perl -0 -pe 'chomp; s/([^\x20-\x7e]|\\)/sprintf("\\x%02x", ord $1)/ge; $_ .= "\n"'; }
+find . -type d -printf 'entry %p|%y|%#m|%U:%G|%T@\0' , ! -type d -printf 'entry %p|%y|%#m|%U:%G|%T@|%s|%n|%l\0' | sort -z | plain
+list -type f | xargs -0 -r sha256sum -b | sed 's/^/content /'
+find . -type f -size +900k -printf '%s %b %p\0' | perl -0 -ne 'chomp; my ($size, $blocks, $name) = split / /, $_, 3; print "$name has ", ($blocks * 512 < $size / 2 ? "holes" : "no holes"), "\0"' | sort -z | plain
+find . ! -type d -links +1 -printf '%i %p\0' | sort -z -k2 | perl -0 -ne 'chomp; my ($inode, $name) = split / /, $_, 2; $first{$inode} = $name unless defined $first{$inode}; print "$name shares $first{$inode}\0"' | sort -z | plain
+list '(' -type b -o -type c ')' | xargs -0 -r stat -c 'device %n %t:%T'
+list | xargs -0 getfattr -h -d -m - -e hex | sed '/^$/d; s/^/attribute /'`;
 }
 
 /**
