@@ -22,7 +22,7 @@ export interface Scope {
 
 type Section = Record<string, unknown>;
 
-export function section(scope: Scope, name: string): Section | undefined {
+export function section(scope: Pick<Scope, 'config'>, name: string): Section | undefined {
   const found = scope.config[name];
   return typeof found === 'object' && found !== null ? (found as Section) : undefined;
 }

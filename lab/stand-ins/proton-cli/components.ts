@@ -15,7 +15,7 @@ const componentsSecret = 'persist-component-manage-components';
 const pluginsSecret = 'persist-component-manage-plugins';
 
 /** component-manage's types, in the order in which they are applied. */
-const managed: readonly { name: string; type: string; dependencies?: Record<string, string> }[] = [
+export const managed: readonly { name: string; type: string; dependencies?: Record<string, string> }[] = [
   { name: 'zookeeper', type: 'zookeeper' },
   { name: 'kafka', type: 'kafka', dependencies: { zookeeper: 'zookeeper' } },
   { name: 'opensearch', type: 'opensearch' },
@@ -103,7 +103,7 @@ async function prepareStorage(
   }
 }
 
-function describe(name: string): Component {
+export function describe(name: string): Component {
   const found = known.find((component) => component.name === name);
   if (found === undefined) throw new Error(`unknown component ${name}`);
   return found;
@@ -128,7 +128,8 @@ async function applyResource(kubernetes: Kubernetes, resource: object): Promise<
 /** Databases get the account of the services that use them. */
 const accounts: Record<string, string> = { mariadb: 'rds', mongodb: 'mongodb' };
 
-function paramsOf(scope: Scope, component: Component): Record<string, unknown> {
+/** Parameters of the request for a component. */
+export function paramsOf(scope: Pick<Scope, 'config' | 'namespaces'>, component: Component): Record<string, unknown> {
   const wanted = { ...section(scope, component.section), namespace: scope.namespaces.resource };
   const key = accounts[component.name];
   if (key === undefined) return wanted;

@@ -57,7 +57,7 @@ interface Outcome {
   platform: FakePlatform;
 }
 
-async function run(given: Transcript): Promise<Outcome> {
+async function run(given: Transcript, switches: object = {}): Promise<Outcome> {
   const directory = mkdtempSync(join(scratch, 'case-'));
   const root = join(directory, 'root');
   for (const path of ['home/.kube', 'root/etc/kubernetes', 'root/etc/lab', 'cwd/service-package/charts'])
@@ -65,7 +65,7 @@ async function run(given: Transcript): Promise<Outcome> {
   if (!given.name.startsWith('no-component-manage-chart'))
     writeFileSync(join(directory, 'cwd/service-package/charts/component-manage-1.0.0.tgz'), '');
   writeFileSync(join(directory, 'cwd/conf.yaml'), document(given.file));
-  writeFileSync(join(root, 'etc/lab/proton-cli.json'), '{"sleepScale":0.005}');
+  writeFileSync(join(root, 'etc/lab/proton-cli.json'), JSON.stringify({ sleepScale: 0.005, ...switches }));
   const platform = new FakePlatform({
     configuration: document(given.recorded_config),
     names,
@@ -220,4 +220,17 @@ describe('transcripts of apply', () => {
     },
     60_000,
   );
+
+  it('the variant that fails in kubesuite does so with several nodes, and has only cordoned them', async () => {
+    const given = cases.find(({ name }) => name === 'remove-two-workers-1');
+    if (given === undefined) throw new Error('no such transcript');
+    const { exit, stderr, platform } = await run(given, { flakeFirstRemovals: 1 });
+    expect(exit).toBe(1);
+    expect(stderr).toContain('Error: apply module cs fail: unable to delete nodes: kubesuite: exit status 1\n');
+    expect([...platform.nodes.keys()]).toEqual(given.before.kubernetes_nodes.map(([name]) => name));
+    expect([...platform.calls.values()].flat().filter((call) => call.startsWith('kubectl'))).toEqual([
+      'kubectl cordon new1',
+      'kubectl cordon new3',
+    ]);
+  }, 60_000);
 });

@@ -51,9 +51,10 @@ const root = process.env['TEST_ROOT'];
 if (root !== undefined) {
   const own = ['/etc/kubernetes/admin.conf', '/etc/lab/proton-cli.json'];
   const moved = <T>(path: T): T | string => (typeof path === 'string' && own.includes(path) ? `${root}${path}` : path);
-  const { existsSync, readFileSync } = fs as unknown as Record<string, (...given: unknown[]) => unknown>;
+  const { existsSync, readFileSync, writeFileSync } = fs as unknown as Record<string, (...given: unknown[]) => unknown>;
   Object.assign(fs, {
     existsSync: (path: unknown) => existsSync?.(moved(path)),
+    writeFileSync: (path: unknown, ...more: unknown[]) => writeFileSync?.(moved(path), ...more),
     readFileSync: (path: unknown, ...more: unknown[]) => readFileSync?.(moved(path), ...more),
   });
   syncBuiltinESMExports();

@@ -227,7 +227,7 @@ const rules: Readonly<Record<ComponentType, Rules>> = {
   policyengine: {
     ...none,
     name: 'PolicyEngine',
-    dependency: { key: 'Etcd', type: 'etcd' },
+    dependency: { key: 'ETCD', type: 'etcd' },
     checks: [
       notBoth,
       oneOrThree('policy engine only support 1 or 3 hosts'),

@@ -125,7 +125,7 @@ const rules: readonly Rule[] = [
   section('kafka', gone('kafka'), growing('kafka')),
   section('zookeeper', gone('zookeeper'), growing('zookeeper')),
   section('proton_mq_nsq', undefined, growing('proton_mq_nsq')),
-  section('proton_mongodb', gone('mongodb'), mongodb),
+  section('proton_mongodb', gone('proton_mongodb'), mongodb),
   section('proton_redis', gone('proton_redis')),
   section('proton_policy_engine', gone('proton_policy_engine')),
   section('prometheus', gone('prometheus'), prometheus),

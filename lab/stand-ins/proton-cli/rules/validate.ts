@@ -35,8 +35,13 @@ function undefinedHosts(path: string, hosts: readonly string[], config: Fields):
   return missing.length === 0 ? [] : [invalidList(path, missing, 'undefined')];
 }
 
+/** Without a zone. */
+function isAddress6(address: string): boolean {
+  return isIPv6(address) && !address.includes('%');
+}
+
 function isMappedIPv4(address: string): boolean {
-  return isIPv6(address) && /^::ffff:(?:\d+\.\d+\.\d+\.\d+|[\da-f]{1,4}:[\da-f]{1,4})$/i.test(address);
+  return isAddress6(address) && /^::ffff:(?:\d+\.\d+\.\d+\.\d+|[\da-f]{1,4}:[\da-f]{1,4})$/i.test(address);
 }
 
 const labelRule =
@@ -52,7 +57,11 @@ function nameErrors(path: string, name: string): string[] {
 
 const addresses = [
   { key: 'ip4', is: (address: string) => isIPv4(address) || isMappedIPv4(address), why: 'must be an IPv4 address' },
-  { key: 'ip6', is: (address: string) => isIPv6(address) && !isMappedIPv4(address), why: 'must be an IPv6 address' },
+  {
+    key: 'ip6',
+    is: (address: string) => isAddress6(address) && !isMappedIPv4(address),
+    why: 'must be an IPv6 address',
+  },
 ];
 
 const nodes: Rule = (config) => {
@@ -336,6 +345,10 @@ const packageStore: Rule = (config) => {
 
 const databases = ['MariaDB', 'MySQL', 'GoldenDB', 'DM8', 'TiDB', 'KDB9'];
 
+function accountErrors(info: Fields, path: string): string[] {
+  return ['username', 'password'].filter((key) => text(info, key) === '').map((key) => required(`${path}.${key}`));
+}
+
 function rdsErrors(rds: Fields, path: string): string[] {
   const errors: string[] = [];
   if (text(rds, 'source_type') === 'external') {
@@ -345,13 +358,16 @@ function rdsErrors(rds: Fields, path: string): string[] {
     if (text(rds, 'hosts') === '') errors.push(required(`${path}.hosts`));
     if (port <= 0 || port > 65535) errors.push(invalid(`${path}.port`, port, 'valid port: 0-65535'));
   }
-  for (const key of ['username', 'password']) if (text(rds, key) === '') errors.push(required(`${path}.${key}`));
-  return errors;
+  return [...errors, ...accountErrors(rds, path)];
 }
 
 const connections: Rule = (config) => {
-  const rds = part(part(config, 'resource_connect_info'), 'rds');
-  return rds === undefined ? [] : rdsErrors(rds, 'resource_connect_info.rds');
+  const info = part(config, 'resource_connect_info');
+  const [rds, mongodb] = [part(info, 'rds'), part(info, 'mongodb')];
+  return [
+    ...(rds === undefined ? [] : rdsErrors(rds, 'resource_connect_info.rds')),
+    ...(mongodb === undefined ? [] : accountErrors(mongodb, 'resource_connect_info.mongodb')),
+  ];
 };
 
 const eceph: Rule = (config) => {

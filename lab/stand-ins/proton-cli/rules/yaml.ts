@@ -170,6 +170,9 @@ export function firstDocument(text: string): Raw {
       const line = said.startsWith('did not find') ? at - 1 : at;
       throw new YamlError(line > 0 ? `line ${line}: ${said}` : said);
     }
+    const { yaml: directive } = document.directives;
+    if (directive.explicit === true && directive.version !== '1.1')
+      throw new YamlError('found incompatible YAML document');
     return new Reader(document).value(document.contents);
   }
   return nothing;
