@@ -24,10 +24,8 @@ const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;'
 
 /** Control characters are not allowed in a page at all, and show as what they are. */
 export function escapeHtml(text: string): string {
-  return (
-    text
-      .replaceAll(/[&<>"']/g, (character) => escapes[character] ?? '')
-       
-      .replaceAll(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\ufffe\uffff]/g, '\ufffd')
-  );
+  return text
+    .replaceAll(/[&<>"']/g, (character) => escapes[character] ?? '')
+
+    .replaceAll(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\ufffe\uffff]/g, '\ufffd');
 }

@@ -241,7 +241,7 @@ async function messageOf(client: Client, failure: WireFailure): Promise<string> 
   const hidden = failure.encodedAttributes;
   // A server answers null where a fixture has nothing at all.
   if (!hidden) return failure.message ?? '';
-  const decoded = await decodePayload(client, hidden as Payload);
+  const decoded = await decodePayload(client, hidden);
   const message = (decoded as { message?: unknown } | undefined)?.message;
   return typeof message === 'string' ? message : (failure.message ?? '');
 }

@@ -1,17 +1,19 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { FailureDetail } from '../../src/activities/contract.ts';
 import { readHistory } from '../../src/client/report-history.ts';
 import { reportHtml } from '../../src/client/report-html.ts';
 import type { ReportModel } from '../../src/client/report-model.ts';
 import { reportOf } from '../../src/client/report-model.ts';
-import { abortSignal, approveUpdate } from '../../src/workflows/messages.ts';
+import { abortSignal, approveUpdate, resumeSignal } from '../../src/workflows/messages.ts';
 import type { Handle, Harness } from './harness.ts';
-import { approve, approveAll, startHarness, untilGate } from './harness.ts';
+import { approve, approveAll, startHarness, untilBlocked, untilGate } from './harness.ts';
 import { planOf } from './plans.ts';
 import { createWorld } from './world.ts';
 
 let harness: Harness;
 beforeAll(async () => {
-  harness = await startHarness('time-skipping');
+  // The time-skipping server does not keep what the last failed try said.
+  harness = await startHarness('development');
 });
 afterAll(() => harness.stop());
 
@@ -67,5 +69,32 @@ describe('the report of a real history', () => {
     expect(model.outcome).toBe('rolled-back');
     expect(model.phases.some(({ state }) => state === 'undone')).toBe(true);
     expect(model.decisions.at(-1)).toMatchObject({ decision: 'abort', by: 'li', reason: 'changed our minds' });
+  });
+
+  it('tells of tries that failed and of a phase that was blocked, with their causes', async () => {
+    const plan = planOf('reported-trouble');
+    const world = createWorld(plan);
+    const detail = (cause: string): FailureDetail => ({ cause, untouched: 'everything', next: 'nothing' });
+    world.fail('backupSecrets', 'NeedsHuman', detail('the disk is full'));
+    world.fail('prewarmHost', 'Transient', detail('the registry was away'), 1);
+    const handle = await harness.start(plan);
+    await untilBlocked(handle);
+    await handle.signal(resumeSignal, { by: 'li' });
+    await untilGate(handle, 'open-downtime');
+    const model = await report(handle);
+    await handle.terminate('seen enough');
+    const last = await report(handle);
+
+    expect(model.failures.map(({ type, cause }) => [type, cause])).toContainEqual([
+      'NeedsHuman',
+      expect.stringContaining('the disk is full'),
+    ]);
+    expect(model.retries.map(({ activity, attempts, cause }) => [activity, attempts, cause])).toContainEqual([
+      'prewarmHost',
+      2,
+      expect.stringContaining('the registry was away'),
+    ]);
+    expect(model.decisions).toMatchObject([{ decision: 'resume', by: 'li' }]);
+    expect(last).toMatchObject({ outcome: 'terminated', why: expect.stringContaining('seen enough') as string });
   });
 });
