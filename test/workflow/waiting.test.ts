@@ -14,7 +14,7 @@ afterAll(() => harness.stop());
 
 describe('waiting for people', () => {
   it('keeps copies fresh for weeks in a history that stays short', async () => {
-    const world = createWorld(planOf('fortnight', { limits: { refreshSeconds: 21_600 } }, ['redis', 'kafka']));
+    const world = createWorld(planOf('fortnight', { limits: { refreshSeconds: 14_400 } }, ['redis', 'kafka']));
 
     const handle = await harness.start(world.plan);
     await untilGate(handle, 'open-downtime');
@@ -29,8 +29,8 @@ describe('waiting for people', () => {
     await approveAll(latest);
     const result = await latest.result();
 
-    // One round every six hours.
-    expect(copies).toBeGreaterThan(55 * world.plan.transfers.length);
+    // One round every four hours: more events than one history is given, also where a busy worker takes several at once.
+    expect(copies).toBeGreaterThan(80 * world.plan.transfers.length);
     expect(runId).not.toBe(firstRunId);
     expect(events).toBeLessThan(historyEvents + 500);
     expect(first.downtime.projectedSeconds).toBeGreaterThan(0);
