@@ -1,3 +1,5 @@
+import { z } from 'zod';
+
 /** Where the activities keep their own small files on a machine; all 0600 below a directory 0700. */
 export interface HostState {
   directory: string;
@@ -8,7 +10,7 @@ export interface HostState {
   /** The configuration while it is applied. */
   applyFile: string;
   guard: string;
-  /** Units that stopHostServices found running. */
+  /** Units that stopHostServices found running: a `StoppedUnits`. */
   stoppedUnits: string;
 }
 
@@ -23,3 +25,10 @@ export function hostState(migration: string): HostState {
     stoppedUnits: `${directory}/stopped-units.json`,
   };
 }
+
+/**
+ * What ran on a machine before its host services were stopped: a repeated stop finds nothing running, and start must not start what never
+ * ran. The record stays when the units run again (`restored`), so that a repeated start finds it as well; the next stop begins a new one.
+ */
+export const stoppedUnitsSchema = z.object({ units: z.array(z.string()), restored: z.boolean() });
+export type StoppedUnits = z.infer<typeof stoppedUnitsSchema>;

@@ -5,7 +5,8 @@ import type { Evidence, SystemdActivities } from './contract.ts';
 import type { Deadlines } from './deadlines.ts';
 import { isClassified, needsHuman, onHost } from './failures.ts';
 import { lastLines } from './helm.ts';
-import { hostState } from './host-state.ts';
+import type { StoppedUnits } from './host-state.ts';
+import { hostState, stoppedUnitsSchema } from './host-state.ts';
 import { pause, poll, whileBeating } from './polling.ts';
 
 export interface SystemdDeps {
@@ -57,7 +58,8 @@ async function unitState(connection: HostConnection, unit: string): Promise<Unit
     unit,
     exists: field('LoadState') === 'loaded',
     active: ['active', 'activating', 'reloading', 'deactivating'].includes(field('ActiveState')),
-    enabled: ['enabled', 'enabled-runtime', 'static', 'generated'].includes(field('UnitFileState')),
+    // Static units start only when something asks for them.
+    enabled: ['enabled', 'enabled-runtime', 'generated'].includes(field('UnitFileState')),
   };
 }
 
@@ -106,24 +108,28 @@ async function stopHostServices(
   };
 }
 
-/** What ran before, kept on the machine: a repeated stop finds nothing running, and start must not start what never ran. */
 async function recordStopped(
   connection: HostConnection,
   migration: string,
   running: readonly string[],
 ): Promise<string[]> {
   const { directory, stoppedUnits } = hostState(migration);
-  const known = await readStopped(connection, migration);
+  const record = await readStopped(connection, migration);
+  const known = record?.restored === false ? record.units : undefined;
   const all = [...new Set([...(known ?? []), ...running])];
   if (known !== undefined && all.length === known.length) return all;
   await connection.run(['install', '-d', '-m', '0700', '--', directory], { timeout: 30_000 });
-  await connection.writeFile(stoppedUnits, JSON.stringify(all), 0o600);
+  await writeStopped(connection, stoppedUnits, { units: all, restored: false });
   return all;
 }
 
-async function readStopped(connection: HostConnection, migration: string): Promise<string[] | undefined> {
+async function writeStopped(connection: HostConnection, file: string, record: StoppedUnits): Promise<void> {
+  await connection.writeFile(file, JSON.stringify(record), 0o600);
+}
+
+async function readStopped(connection: HostConnection, migration: string): Promise<StoppedUnits | undefined> {
   const content = await connection.readFile(hostState(migration).stoppedUnits);
-  return content === undefined ? undefined : (JSON.parse(content.toString('utf8')) as string[]);
+  return content === undefined ? undefined : stoppedUnitsSchema.parse(JSON.parse(content.toString('utf8')));
 }
 
 async function systemctl(connection: HostConnection, verb: 'stop' | 'start', units: readonly string[]): Promise<void> {
@@ -205,7 +211,9 @@ async function containerShims(connection: HostConnection): Promise<number> {
 async function startHostServices(connection: HostConnection, input: ServiceInput): Promise<Evidence> {
   const recorded = await readStopped(connection, input.migration);
   const states = (await unitStates(connection, input.units)).filter(({ exists }) => exists);
-  const wanted = states.filter(({ unit, enabled }) => (recorded === undefined ? enabled : recorded.includes(unit)));
+  const wanted = states.filter(({ unit, enabled }) =>
+    recorded === undefined ? enabled : recorded.units.includes(unit),
+  );
   // Against the order of stopping: the runtime before what needs it.
   const order = wanted.map(({ unit }) => unit).reverse();
   const first = order.filter((unit) => unit === runtime || unit === 'docker');
@@ -222,7 +230,9 @@ async function startHostServices(connection: HostConnection, input: ServiceInput
       `${down.join(', ')} ended right after the start`,
     );
   }
-  await connection.run(['rm', '-f', '--', hostState(input.migration).stoppedUnits], { timeout: 30_000 });
+  if (recorded?.restored === false) {
+    await writeStopped(connection, hostState(input.migration).stoppedUnits, { ...recorded, restored: true });
+  }
   return {
     changed: started.length > 0,
     proof: `active on ${input.host.name}: ${inOrder.join(', ') || 'no unit of the list exists or ran before'}`,
@@ -244,7 +254,8 @@ async function rebootHost(
   input: { host: Host; bootId: string },
 ): Promise<Evidence> {
   const { host } = input;
-  const now = await onHost(host.name, 'everything; nothing was rebooted', async () =>
+  // A repeated call may come while an earlier one's reboot is under way.
+  const now = await onHost(host.name, 'data directories; no other reboot was begun', async () =>
     bootId(await hosts.connect(host)),
   );
   if (now !== input.bootId) return { changed: false, proof: `${host.name} already came back with boot id ${now}` };

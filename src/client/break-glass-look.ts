@@ -3,7 +3,7 @@ import { breadcrumbs } from '../activities/applications.ts';
 import { decrypt, readKey } from '../activities/backup-cipher.ts';
 import { observeFacts, observeNodes } from '../activities/facts.ts';
 import { errorText } from '../activities/failures.ts';
-import { hostState } from '../activities/host-state.ts';
+import { hostState, stoppedUnitsSchema } from '../activities/host-state.ts';
 import type { KubernetesApi, KubernetesObject } from '../activities/kubernetes-api.ts';
 import { path } from '../activities/kubernetes-api.ts';
 import { sha256 } from '../activities/platform-secrets.ts';
@@ -225,8 +225,8 @@ async function runningUnits(connection: HostConnection): Promise<string[]> {
 
 async function stoppedUnits(connection: HostConnection, migration: string): Promise<string[]> {
   const content = await connection.readFile(hostState(migration).stoppedUnits);
-  const parsed = z.array(z.string()).safeParse(content === undefined ? [] : JSON.parse(content.toString('utf8')));
-  return parsed.success ? parsed.data : [];
+  const parsed = stoppedUnitsSchema.safeParse(content === undefined ? undefined : JSON.parse(content.toString('utf8')));
+  return parsed.success && !parsed.data.restored ? parsed.data.units : [];
 }
 
 const manifestSchema = z.looseObject({

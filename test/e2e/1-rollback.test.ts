@@ -6,7 +6,17 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Client } from '@temporalio/client';
 import type { Plan } from '../../src/plan/plan.ts';
 import type { MigrationResult } from '../../src/workflows/messages.ts';
-import { killWorker, must, photograph, signal, startWorker, temporalClient, treeDigest, until } from './operator.ts';
+import {
+  command,
+  killWorker,
+  must,
+  photograph,
+  signal,
+  startWorker,
+  temporalClient,
+  treeDigest,
+  until,
+} from './operator.ts';
 
 let directory: string;
 let worker: ChildProcess;
@@ -23,10 +33,26 @@ afterAll(async () => {
   await client.connection.close();
 });
 
+async function bootIds(plan: Plan): Promise<Map<string, string>> {
+  const ids = new Map<string, string>();
+  for (const host of plan.hostServices.hosts) {
+    const argv = [process.execPath, 'lab/cli.ts', 'ssh', host, 'cat', '/proc/sys/kernel/random/boot_id'];
+    ids.set(host, (await must(argv)).trim());
+  }
+  return ids;
+}
+
 it('brings the old cluster back, its data never written, when the removal of its nodes is rejected', async () => {
   const planFile = join(directory, 'plan.json');
   await must(['ferry', 'plan', '--map', 'old1=new1,old2=new2,old3=new3', '-o', 'json', '--output-file', planFile]);
+  // Host services come back by a reboot here, the control host among them: a hand's edit, then sealed.
+  const drafted = JSON.parse(await readFile(planFile, 'utf8')) as Plan;
+  drafted.hostServices.restart = 'reboot';
+  await writeFile(planFile, JSON.stringify(drafted));
+  expect((await command(['ferry', 'check', planFile])).stderr).toContain('digest');
+  await must(['ferry', 'plan', '--seal', planFile]);
   const plan = JSON.parse(await readFile(planFile, 'utf8')) as Plan;
+  const bootsBefore = await bootIds(plan);
   const workflowId = `migrate-${plan.cluster}`;
   const before = await photograph('anyshare');
   const oldPaths = new Map(
@@ -66,6 +92,9 @@ it('brings the old cluster back, its data never written, when the removal of its
   const after = await photograph('anyshare');
 
   expect(result.outcome).toBe('rolled-back');
+  const rebooted = await bootIds(plan);
+  expect(rebooted.size).toBeGreaterThan(0);
+  for (const [host, id] of rebooted) expect(id, host).not.toBe(bootsBefore.get(host));
   expect(afterReinstall).toEqual(quiet);
   expect(after).toEqual(before);
   await must([process.execPath, 'lab/workloads/main.ts', 'ledger']);

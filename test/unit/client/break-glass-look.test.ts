@@ -99,7 +99,9 @@ function deps(world: World): Parameters<typeof look>[0] {
       },
       readFile: (path: string) => {
         const isStopped = host.name === 'node-2' && path.endsWith('/site-a/stopped-units.json');
-        return Promise.resolve(isStopped ? Buffer.from('["kubelet.service"]') : world.files.get(path));
+        return Promise.resolve(
+          isStopped ? Buffer.from('{"units":["kubelet.service"],"restored":false}') : world.files.get(path),
+        );
       },
     }) as unknown as HostConnection;
   return {
