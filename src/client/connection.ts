@@ -1,8 +1,10 @@
 import { hostname, userInfo } from 'node:os';
 import { Client, Connection } from '@temporalio/client';
 import type { ConnectionOptions } from '@temporalio/client';
+import type { DataConverter } from '@temporalio/common';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
 import type { Command } from 'commander';
+import { createDataConverter } from '../codec/data-converter.ts';
 import { CliError } from './errors.ts';
 
 /** Options that every command understands. */
@@ -11,6 +13,7 @@ export interface GlobalOptions {
   profile?: string;
   address?: string;
   namespace?: string;
+  codecKeysFile?: string;
 }
 
 export interface TemporalSettings {
@@ -18,6 +21,8 @@ export interface TemporalSettings {
   namespace: string;
   /** As both the client and the worker take them. */
   connection: ReturnType<typeof loadClientConnectConfig>['connectionOptions'];
+  /** Seals payloads when a key ring is named. */
+  dataConverter: DataConverter;
 }
 
 /** Where Temporal is, by its own conventions: TEMPORAL_* variables and the profiles of temporal.toml; options come first. */
@@ -28,6 +33,7 @@ export function temporalSettings(options: GlobalOptions): TemporalSettings {
     address,
     namespace: options.namespace ?? config.namespace ?? 'default',
     connection: { ...config.connectionOptions, address },
+    dataConverter: createDataConverter(options.codecKeysFile),
   };
 }
 
@@ -79,7 +85,8 @@ export async function connectClient(settings: TemporalSettings): Promise<Client>
       error,
     );
   }
-  return new Client({ connection, namespace: settings.namespace, identity: clientIdentity() });
+  const { namespace, dataConverter } = settings;
+  return new Client({ connection, namespace, dataConverter, identity: clientIdentity() });
 }
 
 /** The parts of the settings that client and worker read alike. */
@@ -89,6 +96,6 @@ function clientOptions({ connection }: TemporalSettings): ConnectionOptions {
     ...(address !== undefined && { address }),
     ...(tls !== undefined && { tls }),
     ...(apiKey !== undefined && { apiKey }),
-    ...(metadata !== undefined && { metadata: metadata as Record<string, string> }),
+    ...(metadata !== undefined && { metadata }),
   };
 }

@@ -5,6 +5,7 @@ import {
   WorkflowUpdateRPCTimeoutOrCancelledError,
 } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
+import { CodecError } from '../codec/errors.ts';
 
 /** What the exit code of `ferry` says; the one table, also shown by `ferry help exit-codes`. */
 export const exitCodes = {
@@ -55,6 +56,9 @@ const networkCodes = new Set([
 export function explain(error: unknown): CliError | undefined {
   if (error instanceof CliError) return error;
   if (!(error instanceof Error)) return undefined;
+  // Clients wrap what a codec throws.
+  const codec = [error, error.cause].find((candidate) => candidate instanceof CodecError);
+  if (codec !== undefined) return new CliError('failure', codec.problem, codec.next, error);
   if (error instanceof WorkflowNotFoundError) {
     return new CliError('notFound', `there is no migration ${error.workflowId}`, 'ferry status', error);
   }

@@ -1,8 +1,9 @@
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import pc from 'picocolors';
 import { version } from '../version.ts';
 import { breakGlassCommand } from './break-glass.ts';
 import { checkCommand } from './check.ts';
+import { codecServerCommand } from './codec-server.ts';
 import { completionCommand } from './completion.ts';
 import { copyCommand } from './copy.ts';
 import { abortCommand, approveCommand, pauseCommand, rejectCommand, resumeCommand, tuneCommand } from './decide.ts';
@@ -30,6 +31,11 @@ export function createProgram(): Command {
     .option('--profile <name>', 'profile of temporal.toml')
     .option('--address <host:port>', 'address of Temporal')
     .option('--namespace <name>', 'namespace in Temporal')
+    .addOption(
+      new Option('--codec-keys-file <file>', 'key ring that encrypts payloads, for worker and CLI alike').env(
+        'FERRY_CODEC_KEYS_FILE',
+      ),
+    )
     .option('--no-color', 'no colours (so does NO_COLOR=1)')
     .showHelpAfterError('(ferry --help shows every command)')
     .addHelpText(
@@ -58,6 +64,7 @@ ${exitCodeTable()}`,
   for (const command of [
     workerCommand(),
     devCommand(),
+    codecServerCommand(),
     copyCommand(),
     schemaCommand(),
     completionCommand(createProgram),

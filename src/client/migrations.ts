@@ -1,7 +1,7 @@
 import type { Client, WorkflowHandle } from '@temporalio/client';
 import { QueryNotRegisteredError, QueryRejectedError, isGrpcServiceError } from '@temporalio/client';
 import type { Payload } from '@temporalio/common';
-import { decodePayload } from './payloads.ts';
+import { decodePayload, failureMessage } from './payloads.ts';
 import { z } from 'zod';
 import type { MigrationStatus } from '../workflows/messages.ts';
 import { searchAttributes, statusQuery } from '../workflows/messages.ts';
@@ -139,7 +139,7 @@ export async function readCopy(client: Client, workflowId: string): Promise<Copy
   const [pending] = pendingActivities;
   if (pending === undefined) return undefined;
   const progress = await decodeProgress(client, pending.heartbeatDetails?.payloads ?? []);
-  const lastFailure = pending.lastFailure?.message ?? '';
+  const lastFailure = pending.lastFailure ? await failureMessage(client, pending.lastFailure) : '';
   return {
     attempt: pending.attempt ?? 1,
     ...(progress === undefined ? {} : { progress }),

@@ -9,3 +9,15 @@ export async function decodePayload(client: Client, payload: Payload): Promise<u
   const [decoded] = payloads;
   return decoded === undefined ? undefined : payloadConverter.fromPayload(decoded);
 }
+
+/** The message of a failure; codecs may have moved it into a payload. */
+export async function failureMessage(
+  client: Client,
+  failure: { message?: string | null; encodedAttributes?: Payload | null },
+): Promise<string> {
+  // A server answers null where a fixture has nothing at all.
+  if (!failure.encodedAttributes) return failure.message ?? '';
+  const hidden = await decodePayload(client, failure.encodedAttributes);
+  const message = (hidden as { message?: unknown } | undefined)?.message;
+  return typeof message === 'string' ? message : (failure.message ?? '');
+}

@@ -1,6 +1,6 @@
 import type { Client } from '@temporalio/client';
 import type { Payload } from '@temporalio/common';
-import { decodePayload } from './payloads.ts';
+import { decodePayload, failureMessage } from './payloads.ts';
 
 /* What a report needs of an event of a history: decoded, and without the shapes of the wire. */
 
@@ -227,23 +227,13 @@ async function decodeEnd(client: Client, event: WireEvent): Promise<Body | undef
 async function failureOf(client: Client, failure: WireFailure | null | undefined): Promise<EventFailure> {
   let best: EventFailure = { message: 'no failure was recorded', type: '' };
   for (let current = failure, depth = 0; current && depth < 10; current = current.cause, depth += 1) {
-    const message = await messageOf(client, current);
+    const message = await failureMessage(client, current);
     const application = current.applicationFailureInfo?.type ?? '';
     if (application !== '') return { message, type: application };
     if (current.timeoutFailureInfo) best = { message, type: 'timeout' };
     else if (best.type !== 'timeout') best = { message, type: '' };
   }
   return best;
-}
-
-/** Codecs may hide the message as well. */
-async function messageOf(client: Client, failure: WireFailure): Promise<string> {
-  const hidden = failure.encodedAttributes;
-  // A server answers null where a fixture has nothing at all.
-  if (!hidden) return failure.message ?? '';
-  const decoded = await decodePayload(client, hidden);
-  const message = (decoded as { message?: unknown } | undefined)?.message;
-  return typeof message === 'string' ? message : (failure.message ?? '');
 }
 
 function one(payload: Payload | null | undefined): Payload[] {

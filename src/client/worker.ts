@@ -109,6 +109,7 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
     const worker = await createFerryWorker({
       connection,
       namespace: settings.namespace,
+      dataConverter: settings.dataConverter,
       sshIdentity,
       maxActivities: Number(options.maxActivities),
       backup: {
