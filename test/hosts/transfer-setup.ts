@@ -112,6 +112,16 @@ export async function keyOf(source: HostConnection, id: string): Promise<string>
   return (await script(source, `cd /var/lib/ferry/transfers; echo lab-${id}-*`)).trim();
 }
 
+/** Processes on a machine that move bytes for a transfer: they name it, or stand in its directory. */
+export async function movingProcesses(machine: HostConnection, request: ReplicateInput): Promise<string> {
+  const { id } = request.transfer;
+  return script(
+    machine,
+    `for pid in $(pgrep -x 'rsync|tar' || :); do
+  { tr '\\0' ' ' <"/proc/$pid/cmdline"; readlink "/proc/$pid/cwd"; } 2>/dev/null | grep -qF '${id}' && echo "$pid"; done; :`,
+  );
+}
+
 /** What of a transfer is left on the two machines: lines of authorized_keys, directories of the transfer, its unit. */
 export async function traces(mover: Mover, request: ReplicateInput): Promise<string> {
   const left = `grep -F 'ferry:lab-${request.transfer.id}-' ~/.ssh/authorized_keys || :

@@ -17,7 +17,7 @@ describe('a transfer to a machine without rsync', () => {
   const requests: ReplicateInput[] = [];
 
   beforeAll(async () => {
-    mover = await openMover();
+    mover = await openMover('old3', 'new3');
     await script(mover.destination, hide);
   });
   afterEach(async () => {
@@ -130,7 +130,7 @@ describe('a transfer to a machine without rsync', () => {
     const local = replicateInputSchema.parse({
       ...request,
       destination: request.source,
-      transfer: { ...request.transfer, destination: { host: 'old1', path: `${path}-other's` } },
+      transfer: { ...request.transfer, destination: { host: 'old3', path: `${path}-other's` } },
     });
     await script(source, `${hide}; mkdir -p '${path}/d'; cd '${path}'; echo a >d/a; ln d/a b; echo 'c d' >'c d'`);
 

@@ -4,7 +4,18 @@ import { freshName, script } from './machines.ts';
 import type { ReplicateInput, ReplicateRequest } from '../../src/plan/replicate.ts';
 import { replicateInputSchema } from '../../src/plan/replicate.ts';
 import type { Mover } from './transfer-setup.ts';
-import { attempt, bothTrees, keyOf, once, openMover, pass, prepare, sweep, traces } from './transfer-setup.ts';
+import {
+  attempt,
+  bothTrees,
+  keyOf,
+  movingProcesses,
+  once,
+  openMover,
+  pass,
+  prepare,
+  sweep,
+  traces,
+} from './transfer-setup.ts';
 import { mappedWrite, mappedWriter, oddTree } from './transfer-trees.ts';
 
 describe('a transfer between two machines', () => {
@@ -134,8 +145,7 @@ touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
     const dying = first.run(() => activities.runPass(input));
     await expect.poll(() => first.heartbeats.some((beat) => Number(beat['bytes']) > 0), { timeout: 20_000 }).toBe(true);
     const directory = `/var/lib/ferry/transfers/${await keyOf(source, request.transfer.id)}`;
-    const writers = `pgrep -f -x 'rsync --server .*' || :`;
-    const before = await script(destination, writers);
+    const before = await movingProcesses(destination, request);
 
     first.environment.cancel('WORKER_SHUTDOWN', new ActivityCancellationDetails({ workerShutdown: true }));
     await expect(dying).rejects.toThrow();
@@ -150,7 +160,8 @@ touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
     );
     const another = await openMover();
     const report = await attempt('the-pass').run(() => another.activities.runPass(input));
-    const after = await script(destination, `${writers}; ls /srv/inside 2>/dev/null || :; ls '${path}'`);
+    const after = await script(destination, `ls /srv/inside 2>/dev/null || :; ls '${path}'`);
+    const left = await movingProcesses(destination, request);
     await another.close();
 
     expect(before.trim().split('\n').length).toBeGreaterThanOrEqual(1);
@@ -161,6 +172,7 @@ touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
     expect(report.seconds).toBeGreaterThan(8);
     expect(report.literalBytes).toBe(12_000_000);
     expect(after).toBe('large\n');
+    expect(left).toBe('');
   });
 
   it('ends on both machines within ten seconds when it is cancelled, and goes on from there', async () => {
@@ -178,9 +190,7 @@ touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
     await expect(copy).rejects.toThrow(CancelledFailure);
 
     expect(Date.now() - begin).toBeLessThan(10_000);
-    const running = `pgrep -fa '[r]sync.*(${request.transfer.id}|--server)' || :`;
-    expect(await script(source, running)).toBe('');
-    expect(await script(destination, running)).toBe('');
+    expect([await movingProcesses(source, request), await movingProcesses(destination, request)]).toEqual(['', '']);
     expect(
       await script(
         destination,
