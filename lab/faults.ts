@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   awaitSsh,
@@ -50,8 +50,8 @@ export const faults: Record<string, (args: string[]) => Promise<unknown>> = {
   crash: ([name]) => crashMachine(hostNamed(name).name),
   stop: ([name]) => stopMachine(hostNamed(name).name),
   start: ([name]) => restart(name),
-  hold: ([name]) => Promise.resolve(writeFileSync(join(machineState(hostNamed(name).name), 'hold'), '')),
-  unhold: ([name]) => Promise.resolve(rmSync(join(machineState(hostNamed(name).name), 'hold'), { force: true })),
+  hold: ([name]) => writeFile(join(machineState(hostNamed(name).name), 'hold'), ''),
+  unhold: ([name]) => rm(join(machineState(hostNamed(name).name), 'hold'), { force: true }),
   'kill-rsync': ([name]) => onMachine(hostNamed(name), 'pkill -KILL -x rsync', { allowFailure: true }),
   fill: ([name, path = '/small']) =>
     onMachine(hostNamed(name), `dd if=/dev/zero of='${path}/.lab-fill' bs=1M status=none`, { allowFailure: true }),

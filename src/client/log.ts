@@ -70,7 +70,7 @@ function readable(line: string): string {
   const details = shown.flatMap((name) => {
     const value = record[name];
     if (value === undefined || (name === 'attempt' && value === 1)) return [];
-    return [`${name}=${typeof value === 'object' ? firstLine(value) : String(value)}`];
+    return [`${name}=${typeof value === 'string' ? value : firstLine(value)}`];
   });
   const time = String(record['time']).slice(11, 19);
   return `${pc.dim(time)} ${paint(level.padEnd(5))} ${stripVTControlCharacters(String(record['msg']))} ${pc.dim(details.join(' '))}`.trimEnd();

@@ -239,7 +239,7 @@ export function clipColumns(line: string, columns: number): string {
   let shown = 0;
   let kept = '';
   let hasColor = false;
-  // eslint-disable-next-line no-control-regex -- colour codes are what is looked for
+
   for (const [part] of line.matchAll(/\u001b\[[0-9;]*m|./gsu)) {
     if (part.startsWith('\u001b')) {
       hasColor = true;

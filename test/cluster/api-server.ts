@@ -146,9 +146,9 @@ export function reportPodsRunning(
   namespaceName: string,
   ready: (pod: string) => boolean,
 ): () => Promise<void> {
-  let going = true;
+  const stopped = new AbortController();
   const loop = (async () => {
-    while (going) {
+    while (!stopped.signal.aborted) {
       const pods = await api.list<PodStub>(path('v1', namespaceName, 'pods')).catch(() => []);
       for (const { metadata, status } of pods) {
         if (status?.phase !== 'Pending' || !ready(metadata.name)) continue;
@@ -164,7 +164,7 @@ export function reportPodsRunning(
     }
   })();
   return async () => {
-    going = false;
+    stopped.abort();
     await loop;
   };
 }

@@ -203,7 +203,7 @@ describe('uninstalling a component of a Helm release', () => {
     const { recordVolumes, uninstallComponent } = activities();
     const [record] = await recordVolumes({ components: [component] });
     await create(api, path('v1', name, 'pods'), {
-      ...(withClaim('data-kafka-0') as object),
+      ...withClaim('data-kafka-0'),
       metadata: { name: 'rotate' },
     });
     const status = { body: { status: { phase: 'Succeeded' } } };

@@ -608,7 +608,7 @@ describe('preflight finds', () => {
       /mapping\[1\]\.to: not a bijection/,
     ],
   ] as const)('%s', async (_what, change, name, state, cause) => {
-    const results = await check(change as (platform: Platform) => void);
+    const results = await check(change);
 
     const result = results.find((entry) => entry.name === name);
     expect(result?.cause).toMatch(cause);

@@ -36,15 +36,13 @@ function sampleFacts(document = recordedConfig('base')): Facts {
     configNamespace: 'proton',
     resourceNamespace: 'resource',
     kubernetesVersion: 'v1.34.1',
-    nodes: names
-      .slice(0, 3)
-      .map((name, index) => ({
-        name,
-        address: `10.0.0.${index + 11}`,
-        controlPlane: true,
-        ready: true,
-        runtime: 'docker://20',
-      })),
+    nodes: names.slice(0, 3).map((name, index) => ({
+      name,
+      address: `10.0.0.${index + 11}`,
+      controlPlane: true,
+      ready: true,
+      runtime: 'docker://20',
+    })),
     config: configFacts(document),
     components,
     applicationNamespaces: ['anyshare'],
