@@ -1,12 +1,23 @@
 import { defineConfig } from 'vitest/config';
+import type { TestSpecification } from 'vitest/node';
+import { BaseSequencer } from 'vitest/node';
+
+/** Files by name: the rollback comes before the migration that leaves no old machine to go back to. */
+class ByName extends BaseSequencer {
+  override sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    return Promise.resolve(files.toSorted((one, other) => one.moduleId.localeCompare(other.moduleId)));
+  }
+}
 
 /**
  * unit: pure core, no server, no lab. replay: saved histories on the code as it is. workflow: the real time-skipping Temporal server.
+ * browser: Temporal's Web UI and the report in a real Chromium.
  * hosts: machines with sshd and rsync. cluster: machines and a real Kubernetes API. e2e: whole migrations. These last three run inside
  * the lab.
  */
 export default defineConfig({
   test: {
+    sequence: { sequencer: ByName },
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
       { test: { name: 'replay', include: ['test/replay/**/*.test.ts'], testTimeout: 120_000, hookTimeout: 120_000 } },
@@ -17,6 +28,16 @@ export default defineConfig({
           testTimeout: 240_000,
           hookTimeout: 120_000,
           // Each file has a server and a worker of its own; side by side they only wait for each other.
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'browser',
+          include: ['test/browser/**/*.test.ts'],
+          globalSetup: ['test/browser/setup.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
           fileParallelism: false,
         },
       },

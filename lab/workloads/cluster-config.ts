@@ -8,13 +8,13 @@ export interface Machine {
   address: string;
 }
 
-/** Passwords of the lab. Some read differently under YAML 1.1 when they lose their quotes. */
+/** Passwords of the lab. Most read differently under YAML 1.1 when they lose their quotes; the long ones can be looked for in logs. */
 export const passwords = {
-  mariadbAdmin: '0123',
-  mariadb: '1.10',
+  mariadbAdmin: '012345670123',
+  mariadb: '20261125.10',
   mongodbAdmin: 'yes',
-  mongodb: '0x1f',
-  redis: '1e3',
+  mongodb: '0x1f2e3d4c5b6a',
+  redis: '31415926e3',
   opensearch: 'null',
   kafka: "it's #1: a 'pass' word",
   nebula: '0123456789abcdef01234567',
