@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { LogLevel } from '@temporalio/worker';
 import { Command, Option } from 'commander';
 import type { GlobalOptions, TemporalSettings } from './connection.ts';
-import { temporalSettings } from './connection.ts';
+import { connectClient, temporalSettings } from './connection.ts';
 import { CliError } from './errors.ts';
 
 export interface WorkerCommandOptions extends GlobalOptions {
@@ -70,10 +70,16 @@ export function withWorkerOptions(command: Command): Command {
 export async function runWorker(settings: TemporalSettings, options: WorkerCommandOptions): Promise<void> {
   const sshIdentity = findIdentity(options.sshIdentity);
   // The native library and the workflow bundler take a second to load: only this command needs them.
-  const [{ NativeConnection, Runtime }, { createFerryWorker, workerIdentity }, { createLogger }] = await Promise.all([
+  const [
+    { NativeConnection, Runtime },
+    { createFerryWorker, workerIdentity },
+    { createLogger },
+    { prometheusAt, serveMetrics },
+  ] = await Promise.all([
     import('@temporalio/worker'),
     import('../worker.ts'),
     import('./log.ts'),
+    import('../metrics.ts'),
   ]);
   const logger = createLogger({
     level: options.logLevel.toUpperCase() as LogLevel,
@@ -81,17 +87,11 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
     write: (line) => process.stderr.write(line),
   });
   const { metricsAddress } = options;
-  Runtime.install({
+  const runtime = Runtime.install({
     logger,
     telemetryOptions: {
       logging: { forward: {}, filter: { core: 'WARN', other: 'ERROR' } },
-      ...(metricsAddress === undefined
-        ? {}
-        : {
-            metrics: {
-              prometheus: { bindAddress: metricsAddress, countersTotalSuffix: true, useSecondsForDurations: true },
-            },
-          }),
+      ...(metricsAddress === undefined ? {} : { metrics: prometheusAt(metricsAddress) }),
     },
   });
   let connection;
@@ -125,7 +125,28 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
     logger.info(
       `${workerIdentity()} serves task queue ${options.taskQueue ?? 'ferry'} at ${settings.address}, namespace ${settings.namespace}`,
     );
-    await worker.run();
+    if (metricsAddress === undefined) {
+      await worker.run();
+      return;
+    }
+    const ended = new AbortController();
+    const client = await connectClient(settings);
+    const served = serveMetrics({
+      client,
+      meter: runtime.metricMeter,
+      taskQueue: options.taskQueue ?? 'ferry',
+      onTrouble: (message) => {
+        logger.warn(`the figures of the migrations are not current: ${message}`);
+      },
+      signal: ended.signal,
+    });
+    try {
+      await worker.run();
+    } finally {
+      ended.abort();
+      await served;
+      await client.connection.close();
+    }
   } finally {
     await connection.close();
   }
