@@ -18,7 +18,7 @@ describe('host services of a machine', () => {
 
   beforeAll(async () => {
     hosts = await labHosts();
-    host = (await machine('new1')) as Host;
+    host = (await machine('old3')) as Host;
     connection = await hosts.connect(host);
     activities = createSystemdActivities({ hosts, deadlines: { ...defaultDeadlines, reboot: 90_000 } });
     await script(
@@ -74,7 +74,7 @@ describe('host services of a machine', () => {
 
     await expect(once(() => impatient.rebootHost({ host, bootId }))).rejects.toMatchObject({
       type: 'NeedsHuman',
-      message: expect.stringMatching(/new1 does not come back from its reboot/) as string,
+      message: expect.stringMatching(/old3 does not come back from its reboot/) as string,
     });
     // The same call again, as Temporal repeats what heals by itself: it goes on without another reboot.
     await expect
