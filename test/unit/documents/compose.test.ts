@@ -52,7 +52,7 @@ describe('docker-compose.temporal.yml', () => {
   it('watches the health of everything that stays, and restarts it', () => {
     const lasting = services.filter(([name]) => !['schema', 'namespace', 'tools'].includes(name));
 
-    expect(lasting.map(([name]) => name)).toEqual(['postgresql', 'temporal', 'ui']);
+    expect(lasting.map(([name]) => name)).toEqual(['postgresql', 'temporal', 'ui', 'worker']);
     for (const [, service] of lasting) {
       expect(service.healthcheck?.test.length).toBeGreaterThan(0);
       expect(service.restart).toBe('unless-stopped');
