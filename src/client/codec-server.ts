@@ -79,23 +79,21 @@ async function serve(options: CodecServerCommandOptions): Promise<void> {
     ...(token === undefined ? {} : { token }),
   });
   server.listen(port, host);
-  await Promise.race([once(server, 'listening'), failed(server)]);
+  await once(server, 'listening').catch((error: unknown) => {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CliError(
+      'failure',
+      `the codec server cannot listen: ${why}`,
+      'ferry codec-server --listen HOST:PORT',
+      error,
+    );
+  });
   const address = server.address();
   const actual = typeof address === 'object' && address !== null ? address.port : port;
   if (options.quiet !== true) process.stderr.write(`Codec server at http://${host}:${actual}, /encode and /decode\n`);
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
   server.close();
   server.closeAllConnections();
-}
-
-async function failed(server: ReturnType<typeof createCodecServer>): Promise<never> {
-  const [error] = (await once(server, 'error')) as [Error];
-  throw new CliError(
-    'failure',
-    `the codec server cannot listen: ${error.message}`,
-    'ferry codec-server --listen',
-    error,
-  );
 }
 
 function readToken(file: string): string {

@@ -80,7 +80,8 @@ async function dev(options: DevOptions): Promise<void> {
     else await Promise.race([interrupted(), lost(ended)]);
   } finally {
     child.kill('SIGTERM');
-    await Promise.race([ended, sleep(10_000)]);
+    // Without a hold on the process: a timer that is left over would keep it for its ten seconds.
+    await Promise.race([ended, sleep(10_000, undefined, { ref: false })]);
     child.kill('SIGKILL');
   }
 }
