@@ -9,6 +9,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow';
 import type { FailureDetail } from '../activities/contract.ts';
+import { withBar } from './bar.ts';
 import type { BlockedStatus, PhaseName } from './messages.ts';
 import { callActivity, notify, now, publish } from './migration.ts';
 import type { Input, Migration, Output } from './migration.ts';
@@ -39,11 +40,22 @@ export function closeParking(migration: Migration, id: number): void {
 export async function park(migration: Migration, parked: Omit<Parked, 'id' | 'since'>): Promise<Outcome> {
   const id = openParking(migration, parked);
   try {
-    await condition(() => outcomeOf(migration, id) !== undefined);
+    await withBar(labelOf(parked), () => condition(() => outcomeOf(migration, id) !== undefined));
     return outcomeOf(migration, id) ?? 'resumed';
   } finally {
     closeParking(migration, id);
   }
+}
+
+function labelOf(parked: Omit<Parked, 'id' | 'since'>): string {
+  return parked.kind === 'sent-back'
+    ? `gate ${parked.gate ?? ''} was sent back by ${parked.by ?? 'somebody'}: ${parked.reason ?? ''}`
+    : `${parked.phase} is blocked: ${parked.blocked?.cause ?? ''}`;
+}
+
+function labelOfPause({ state }: Migration): string {
+  const paused = state.parked.find((parked) => parked.kind === 'paused' || parked.kind === 'no-way-back');
+  return `stands still for ${paused?.by ?? 'somebody'}: ${paused?.reason ?? ''}`;
 }
 
 /** True while somebody asked the migration to stand still. */
@@ -54,7 +66,7 @@ export function standsStill(migration: Migration): boolean {
 /** Between two steps: waits while the migration is paused. */
 export async function pausePoint(migration: Migration): Promise<void> {
   if (standsStill(migration)) {
-    await condition(() => !standsStill(migration));
+    await withBar(labelOfPause(migration), () => condition(() => !standsStill(migration)));
     publish(migration);
   }
 }

@@ -1,5 +1,6 @@
 import { condition, workflowInfo } from '@temporalio/workflow';
 import type { GateName, Plan } from '../plan/plan.ts';
+import { withBar } from './bar.ts';
 import { checkpoint } from './checkpoint.ts';
 import type { PhaseName } from './messages.ts';
 import type { Migration, Phase } from './migration.ts';
@@ -61,7 +62,7 @@ async function passPhase(migration: Migration, phase: Phase): Promise<void> {
   status.state = 'running';
   status.startedAt ??= now();
   publish(migration);
-  status.detail = await phase.run(migration);
+  status.detail = await withBar(`§${phase.section} ${phase.name}`, () => phase.run(migration));
   status.state = 'done';
   status.endedAt = now();
   publish(migration);
@@ -101,7 +102,7 @@ async function askAt(migration: Migration, stage: GateStage): Promise<void> {
   }
   let outcome: Outcome;
   try {
-    outcome = await decisionAt(migration, stage, id);
+    outcome = await withBar(`gate ${stage.gate} awaits approval`, () => decisionAt(migration, stage, id));
   } finally {
     closeParking(migration, id);
   }
@@ -135,7 +136,7 @@ async function decisionAt(migration: Migration, stage: GateStage, id: number): P
 }
 
 async function waitForReminder(_migration: Migration, until: () => boolean): Promise<void> {
-  await condition(until, gateReminderSeconds * 1000, { summary: 'until people are reminded of the gate' });
+  await condition(until, gateReminderSeconds * 1000, { summary: 'until people are reminded' });
 }
 
 function askPeople(migration: Migration, gate: GateName): void {

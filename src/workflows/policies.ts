@@ -199,7 +199,7 @@ export const policies: Record<ActivityName, Policy> = {
 };
 
 /** How long a summary may be on the timeline, bytes. */
-const summaryBytes = 200;
+export const summaryBytes = 200;
 
 /** Options of one call of an activity: its row, the plan's say about applies, and the label of its bar on the timeline. */
 export function activityOptions(name: ActivityName, plan: Plan, summary: string): ActivityOptions {

@@ -1,3 +1,4 @@
+import { withBar } from './bar.ts';
 import type { Migration, Phase } from './migration.ts';
 import { now, publish } from './migration.ts';
 import { pausePoint } from './parking.ts';
@@ -12,8 +13,9 @@ export async function rollBack(migration: Migration, phases: readonly Phase[]): 
     await pausePoint(migration);
     status.state = 'undoing';
     publish(migration);
-    if (phase?.undo !== undefined) {
-      status.detail = await phase.undo(migration);
+    const undo = phase?.undo;
+    if (undo !== undefined) {
+      status.detail = await withBar(`undo §${status.section} ${status.name}`, () => undo(migration));
     }
     status.state = 'undone';
     status.endedAt = now();

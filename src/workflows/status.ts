@@ -2,12 +2,14 @@ import type { GateName, Plan } from '../plan/plan.ts';
 import { gateNames } from '../plan/plan.ts';
 import { isDown, projectDowntime, spentSeconds } from './downtime.ts';
 import { currentPhase } from './gates.ts';
-import type { BlockedStatus, GateStatus, MigrationStatus, PhaseStatus } from './messages.ts';
+import type { ApproveInput, BlockedStatus, GateStatus, MigrationStatus, PhaseStatus } from './messages.ts';
 import { clip } from './policies.ts';
 import type { MigrationState, Parked } from './state.ts';
 
 /** The server's limit on current details, with room to spare. */
 const detailsBytes = 18_000;
+
+const nbsp = '\u00a0';
 
 /** What people and programs see of a migration at a moment (`now`: ms since the epoch). A pure view of the state. */
 export function viewStatus(plan: Plan, state: MigrationState, now: number): MigrationStatus {
@@ -109,21 +111,26 @@ export function decisionCommand(workflowId: string, name: string, input: Record<
   return `temporal workflow signal --workflow-id ${workflowId} --name ${name} --input '${json}'`;
 }
 
-/** The command that approves an open gate, by the first who may and has not yet; else the name is left to be filled in. */
+/** What approves an open gate, by the first who may and has not yet; else the name is left to be filled in. */
+function approveInput(plan: Plan, gate: GateName, given: GateStatus['approvals']): ApproveInput {
+  const { approvers, selfApproval } = plan.gates[gate];
+  const mayApprove = (name: string): boolean => selfApproval || name !== plan.author;
+  return {
+    gate,
+    by: approvers.find((name) => mayApprove(name) && !given.some(({ by }) => by === name)) ?? 'YOUR-NAME',
+    reason: 'WHY',
+    planDigest: plan.digest,
+  };
+}
+
+/** The command that approves an open gate. */
 export function approveCommand(
   plan: Plan,
   workflowId: string,
   gate: GateName,
   given: GateStatus['approvals'] = [],
 ): string {
-  const { approvers, selfApproval } = plan.gates[gate];
-  const mayApprove = (name: string): boolean => selfApproval || name !== plan.author;
-  return decisionCommand(workflowId, 'approve', {
-    gate,
-    by: approvers.find((name) => mayApprove(name) && !given.some(({ by }) => by === name)) ?? 'YOUR-NAME',
-    reason: 'WHY',
-    planDigest: plan.digest,
-  });
+  return decisionCommand(workflowId, 'approve', { ...approveInput(plan, gate, given) });
 }
 
 /** The current details of the workflow: Markdown, for the Web UI and `temporal workflow metadata`. */
@@ -145,6 +152,8 @@ function describeParking(plan: Plan, status: MigrationStatus, workflowId: string
     lines.push(
       `**Gate \`${status.awaitingGate}\` awaits ${gate?.required ?? 1} approval(s), ${gate?.approvals.length ?? 0} given.** Projected downtime: ${duration(status.downtime.projectedSeconds)} ± ${duration(status.downtime.projectedErrorSeconds)}.`,
       fenced(approveCommand(plan, workflowId, status.awaitingGate, gate?.approvals)),
+      'Or in the Web UI: More Actions, Send an Update, `approve`, with',
+      fenced(JSON.stringify(approveInput(plan, status.awaitingGate, gate?.approvals ?? []), undefined, 2)),
     );
   }
   if (status.blocked !== undefined) {
@@ -180,7 +189,7 @@ function describeLadder(status: MigrationStatus): string {
   const rows = status.phases.map(
     (phase) => `| ${phase.section} | ${phase.name} | ${phase.state} | ${cell(phase.detail ?? '')} |`,
   );
-  return ['| § | phase | state | what |', '|---|---|---|---|', ...rows].join('\n');
+  return [header('§', 'phase', 'state', 'what'), '|---|---|---|---|', ...rows].join('\n');
 }
 
 function describeTransfers(status: MigrationStatus): string {
@@ -192,7 +201,12 @@ function describeTransfers(status: MigrationStatus): string {
     const moved = last === undefined ? '' : `${last.literalBytes} of ${last.totalBytes} bytes in pass ${last.pass}`;
     return `| ${transfer.id} | ${transfer.source} | ${transfer.destination} | ${transfer.state} | ${moved} |`;
   });
-  return ['| transfer | from | to | state | last pass |', '|---|---|---|---|---|', ...rows].join('\n');
+  return [header('transfer', 'from', 'to', 'state', 'last pass'), '|---|---|---|---|---|', ...rows].join('\n');
+}
+
+/** The Web UI draws tables without any space between columns; spaces that count make the columns wider than what is in them. */
+function header(...names: string[]): string {
+  return `| ${names.map((name) => `${nbsp.repeat(3)}${name}${nbsp.repeat(3)}`).join(' | ')} |`;
 }
 
 function fenced(command: string): string {
