@@ -21,6 +21,7 @@ const stages: Stage[] = [
   { name: 'unit', args: ['--project', 'unit'] },
   { name: 'replay', args: ['--project', 'replay'] },
   { name: 'workflow', args: ['--project', 'workflow'] },
+  { name: 'browser', args: ['--project', 'browser'] },
   { name: 'hosts', args: ['--project', 'hosts'], lab: ['--light'] },
   { name: 'cluster', args: ['--project', 'cluster'], lab: [], env: { LAB_PROFILE: 'small' } },
   { name: 'e2e', args: ['--project', 'e2e'], lab: [], env: { LAB_PROFILE: 'full' } },

@@ -200,13 +200,17 @@ async function ensurePart(name: PartName): Promise<void> {
   });
 }
 
-async function ensureTools(): Promise<void> {
+/** Sees that programs are on this machine: the name of each, and the Debian packages that bring it. */
+export async function ensureTools(programs: Record<string, string>): Promise<void> {
   const folders = (process.env['PATH'] ?? '').split(':').concat('/usr/sbin', '/sbin');
-  const missing = Object.entries(tools).filter(([tool]) => !folders.some((folder) => existsSync(join(folder, tool))));
+  const missing = Object.entries(programs).filter(
+    ([tool]) => !folders.some((folder) => existsSync(join(folder, tool))),
+  );
   if (missing.length === 0) return;
-  const packages = [...new Set(missing.map(([, debian]) => debian))];
+  const packages = [...new Set(missing.flatMap(([, debian]) => debian.split(' ')))];
   say(`installing ${packages.join(' ')}`);
   const env = { DEBIAN_FRONTEND: 'noninteractive' };
+  await mkdir(cache, { recursive: true });
   await withLock(join(cache, 'apt.lock'), async () => {
     await run(['apt-get', 'update', '-qq'], { env });
     await run(['apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...packages], { env });
@@ -219,7 +223,7 @@ async function ensureTools(): Promise<void> {
  */
 export async function ensureParts(names: readonly PartName[] = Object.keys(table) as PartName[]): Promise<void> {
   await mkdir(cache, { recursive: true });
-  await ensureTools();
+  await ensureTools(tools);
   const compiled = names.filter((name) => ['kubernetes', 'etcd', 'helm'].includes(name));
   const compile = async (): Promise<void> => {
     for (const name of compiled) await ensurePart(name);
