@@ -17,7 +17,7 @@ export const metrics = {
   ferry_migration_state: '1 for the state that the migration is in, by state',
   ferry_migration_phase: '1 for the phase that the migration is in, by phase',
   ferry_migration_blocked: 'Whether the migration needs a person to go on',
-  ferry_migration_blocked_seconds: 'Since when it needs one',
+  ferry_migration_blocked_seconds: 'For how long it has needed one',
   ferry_migration_paused: 'Whether people paused the migration',
   ferry_migration_point_of_no_return: 'Whether the way back is closed',
   ferry_migration_status_timestamp_seconds: 'When the migration last answered for its status',

@@ -197,6 +197,22 @@ describe('a worker with these rights', () => {
     );
   });
 
+  it('asks pods of components about their data, and no others', async () => {
+    const answers = async (place: string): Promise<(number | string)[]> => {
+      const proxied = `${path('v1', place, 'pods', 'none:1')}/proxy/x`;
+      const refusals = await Promise.all([
+        worker.connect({ namespace: place, pod: 'none', port: 1 }).catch((error: unknown) => error),
+        worker.request('GET', proxied).catch((error: unknown) => error),
+        worker.request('POST', proxied, { body: {} }).catch((error: unknown) => error),
+      ]);
+      return refusals.map((error) => (error instanceof ApiError ? error.code : (error as Error).message));
+    };
+
+    // There is no such pod: whoever hears that was let in.
+    expect(await answers(places.records)).toEqual([expect.stringContaining('404'), 404, 404]);
+    expect(await answers(places.application)).toEqual([expect.stringContaining('403'), 403, 403]);
+  });
+
   it('reaches what is open to everybody who is authenticated', async () => {
     expect(await worker.request<string>('GET', '/readyz')).toBe('ok');
     expect(await worker.request('GET', '/version')).toHaveProperty('gitVersion');

@@ -11,6 +11,7 @@ import { checksOf } from '../../src/activities/preflight.ts';
 import { exitCodes } from '../../src/client/errors.ts';
 import { createProgram } from '../../src/client/main.ts';
 import { jsonSchema, schemaNames } from '../../src/client/schema.ts';
+import { metrics } from '../../src/metrics.ts';
 import { componentKinds } from '../../src/plan/plan.ts';
 import { decisionKinds } from '../../src/workflows/gates.ts';
 import { searchAttributes, taskQueue } from '../../src/workflows/messages.ts';
@@ -177,6 +178,11 @@ const parts: Record<string, () => string> = {
         code(name),
         type.charAt(0) + type.slice(1).toLowerCase(),
       ]),
+    ),
+  metrics: () =>
+    table(
+      ['metric', 'what it says'],
+      Object.entries(metrics).map(([name, text]) => [code(name), text]),
     ),
   policies: policyTable,
   'lab-help': () => {

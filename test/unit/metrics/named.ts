@@ -32,7 +32,7 @@ const rulesText = readFileSync(rulesFile, 'utf8');
 export const rules = (parse(rulesText) as { groups: { rules: Rule[] }[] }).groups.flatMap((group) => group.rules);
 export const dashboard = JSON.parse(readFileSync(new URL('grafana/ferry.json', deploy), 'utf8')) as Dashboard;
 
-export const expressions: readonly [string, string][] = [
+const expressions: readonly [string, string][] = [
   ...rules.map(({ alert, expr }): [string, string] => [alert, expr]),
   ...dashboard.panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }): [string, string] => [title, expr])),
   ...dashboard.templating.list.flatMap(({ name, definition }): [string, string][] =>
