@@ -142,6 +142,21 @@ describe('in the Web UI', () => {
     );
   });
 
+  it('details of the greatest length are drawn whole, though they travel in an address', async () => {
+    const row = '| kafka-0 | old1:/sysvol/kafka | new1:/sysvol/kafka | fresh |\n';
+    const rows = Math.floor(18_000 / row.length) - 2;
+    const text = `| a | b | c | d |\n|---|---|---|---|\n${row.repeat(rows)}`;
+    const address = `${temporal.ui}/render?content=${encodeURIComponent(text)}&theme=light`;
+    const large = await browser.context.newPage();
+    await large.goto(address);
+    await large.locator('table').waitFor();
+    const drawn = await large.locator('tbody tr').count();
+    await large.close();
+
+    expect(drawn).toBe(rows);
+    expect(address.length).toBeLessThan(65_536);
+  });
+
   it('the form of a signal opens the first gate', async () => {
     await openWorkflow(page, temporal.ui, workflowId);
     await send(page, 'Signal', 'approve', { gate: 'open-downtime', by: 'li', reason: 'the window is open' });
