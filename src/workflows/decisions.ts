@@ -19,7 +19,7 @@ import {
   tuneUpdate,
 } from './messages.ts';
 import type { Migration } from './migration.ts';
-import { inBackground, now, publish } from './migration.ts';
+import { adopt, inBackground, now, publish } from './migration.ts';
 import { decisionsKept } from './policies.ts';
 import { shareOf } from './shares.ts';
 import { viewStatus } from './status.ts';
@@ -84,7 +84,7 @@ function decide(migration: Migration, kind: DecisionKind, input: unknown, via: D
     return `does not count: ${why ?? ''}`;
   }
   const verdict = applyDecision(plan, migration.state, read.decision, at);
-  migration.state = verdict.state;
+  adopt(migration, verdict.state);
   publish(migration);
   if (verdict.rollBack) {
     migration.forward.cancel();

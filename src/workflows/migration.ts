@@ -13,7 +13,8 @@ import { currentPhase } from './gates.ts';
 /** A migration at work: what was planned, what is known, and what runs. */
 export interface Migration {
   readonly plan: Plan;
-  state: MigrationState;
+  /** One object for good, see `adopt`. */
+  readonly state: MigrationState;
   /** Around everything: cancelling the workflow itself is a request to us, not an end. */
   readonly shield: CancellationScope;
   /** Holds all forward work; cancelled by an abort. Undo runs outside of it. */
@@ -112,6 +113,14 @@ export function notify(
       ...about,
     }),
   );
+}
+
+/**
+ * Takes on what a decision made of the state. The object stays the same: `state.x = await step()` looks its object up before it waits, and
+ * would write into one that a signal has replaced meanwhile.
+ */
+export function adopt(migration: Migration, next: MigrationState): void {
+  Object.assign(migration.state, next);
 }
 
 /** A host of the plan by name. */

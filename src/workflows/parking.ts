@@ -11,7 +11,7 @@ import {
 import type { FailureDetail } from '../activities/contract.ts';
 import { withBar } from './bar.ts';
 import type { BlockedStatus, PhaseName } from './messages.ts';
-import { callActivity, notify, now, publish } from './migration.ts';
+import { adopt, callActivity, notify, now, publish } from './migration.ts';
 import type { Input, Migration, Output } from './migration.ts';
 import type { ActivityName } from './policies.ts';
 import type { Outcome, Parked } from './state.ts';
@@ -20,7 +20,7 @@ import { decisionCommand } from './status.ts';
 
 /** Puts something before people; answers its id. */
 export function openParking(migration: Migration, parked: Omit<Parked, 'id' | 'since'>): number {
-  migration.state = withParked(migration.state, { ...parked, since: now() });
+  adopt(migration, withParked(migration.state, { ...parked, since: now() }));
   publish(migration);
   return migration.state.parkedSoFar;
 }
