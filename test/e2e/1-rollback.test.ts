@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Client } from '@temporalio/client';
+import { workerKubeconfig } from '../worker-account.ts';
 import type { Plan } from '../../src/plan/plan.ts';
 import type { MigrationResult } from '../../src/workflows/messages.ts';
 import {
@@ -24,7 +25,8 @@ let client: Client;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'ferry-e2e-'));
-  worker = startWorker(join(directory, 'worker.log'));
+  const account = await workerKubeconfig(process.env.KUBECONFIG ?? '', join(directory, 'worker.kubeconfig'));
+  worker = startWorker(join(directory, 'worker.log'), account);
   client = await temporalClient();
 });
 

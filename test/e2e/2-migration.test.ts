@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Client } from '@temporalio/client';
 import { parse } from 'yaml';
+import { workerKubeconfig } from '../worker-account.ts';
 import type { Plan } from '../../src/plan/plan.ts';
 import type { MigrationResult, MigrationStatus } from '../../src/workflows/messages.ts';
 import { killWorker, kubectl, must, photograph, signal, startWorker, temporalClient, until } from './operator.ts';
@@ -46,7 +47,8 @@ async function readSecretValues(): Promise<string[]> {
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'ferry-e2e-'));
   log = join(directory, 'worker.log');
-  worker = startWorker(log);
+  const account = await workerKubeconfig(process.env.KUBECONFIG ?? '', join(directory, 'worker.kubeconfig'));
+  worker = startWorker(log, account);
   client = await temporalClient();
   const planFile = join(directory, 'plan.json');
   await must(['ferry', 'plan', '--map', 'old1=new1,old2=new2,old3=new3', '-o', 'json', '--output-file', planFile]);
@@ -68,12 +70,12 @@ beforeAll(async () => {
     600,
   );
   await killWorker(worker);
-  worker = startWorker(log);
+  worker = startWorker(log, account);
   await until(client, workflowId, 'gate open-downtime', (status) => status.awaitingGate === 'open-downtime', 900);
   await signal(workflowId, 'approve', { gate: 'open-downtime', by: 'li', reason: 'window', planDigest: plan.digest });
   await until(client, workflowId, 'the uninstall', (status) => status.phase === 'uninstall', 600);
   await killWorker(worker);
-  worker = startWorker(log);
+  worker = startWorker(log, account);
   await until(client, workflowId, 'gate remove-nodes', (status) => status.awaitingGate === 'remove-nodes', 1200);
   await signal(workflowId, 'approve', { gate: 'remove-nodes', by: 'wang', reason: 'placement is right' });
   await until(client, workflowId, 'the removal', removing, 120);

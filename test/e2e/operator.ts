@@ -49,10 +49,10 @@ export async function kubectl<T>(...args: string[]): Promise<T> {
   return JSON.parse(await must(['kubectl', ...args, '-o', 'json'])) as T;
 }
 
-/** A worker process of its own, so that it can be killed for real. */
-export function startWorker(logFile: string): ChildProcess {
+/** A worker process of its own, so that it can be killed for real, under the account that deploy/kubernetes gives it. */
+export function startWorker(logFile: string, kubeconfig: string): ChildProcess {
   const log = openSync(logFile, 'a');
-  return spawn('ferry', ['worker'], { cwd: root, stdio: ['ignore', log, log] });
+  return spawn('ferry', ['worker', '--kubeconfig', kubeconfig], { cwd: root, stdio: ['ignore', log, log] });
 }
 
 /** kill -9 of the worker's node process, and waits until it is gone. */

@@ -132,25 +132,3 @@ describe('bandwidth', () => {
     expect(world.mostCopies).toBeLessThanOrEqual(5);
   });
 });
-
-describe('the downtime', () => {
-  it('tells people when it passes its budget, and goes on', async () => {
-    const plan = planOf('budget', { downtime: { budgetSeconds: 600, expectedSeconds: {} } });
-    const world = createWorld(plan);
-
-    const handle = await harness.start(plan);
-    await approve(handle, 'open-downtime');
-    await untilGate(handle, 'remove-nodes');
-    const before = world.notified.includes('budget-exceeded');
-    await harness.environment.sleep('20 minutes');
-    await expect.poll(() => world.notified.filter((event) => event === 'budget-exceeded').length).toBe(1);
-    await approveAll(handle, ['remove-nodes', 'close-downtime']);
-    const { outcome, status } = await handle.result();
-
-    expect(before).toBe(false);
-    expect(outcome).toBe('migrated');
-    expect(status.downtime.spentSeconds).toBeGreaterThanOrEqual(1200);
-    expect(status.downtime.endedAt).toBeDefined();
-    expect(world.notified.filter((event) => event === 'budget-exceeded').length).toBe(1);
-  });
-});
