@@ -1,10 +1,10 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import pc from 'picocolors';
 import type { Assessment, Findings } from './break-glass-assess.ts';
 import { assess } from './break-glass-assess.ts';
 import { look, readBackupFiles } from './break-glass-look.ts';
+import { pc } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { CliError } from './errors.ts';
 import type { OutputFormat } from './output.ts';

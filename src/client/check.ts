@@ -1,7 +1,7 @@
 import { Command } from 'commander';
-import pc from 'picocolors';
 import type { CheckResult } from '../activities/contract.ts';
 import { runPreflight } from '../activities/preflight.ts';
+import { pc } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { exitCodes } from './errors.ts';
 import type { OutputFormat } from './output.ts';
@@ -62,7 +62,8 @@ const paints: Record<CheckResult['state'], (text: string) => string> = {
 export function describeResult({ name, state, cause, next }: CheckResult): string {
   const text = cause?.replaceAll(/\s*\n\s*/g, '; ') ?? '';
   const help = next === undefined || state === 'ok' ? '' : `${text === '' ? '' : '; '}${pc.bold('next:')} ${next}`;
-  const what = state === 'ok' ? pc.dim(text) : text;
+  // No codes around nothing: the blanks before them would stay at the end of the line.
+  const what = state === 'ok' && text !== '' ? pc.dim(text) : text;
   return `${paints[state](state.padEnd(8))} ${name.padEnd(22)} ${what}${help}`.trimEnd();
 }
 

@@ -4,7 +4,6 @@ import type { Client, WorkflowHandle } from '@temporalio/client';
 import { WorkflowFailedError } from '@temporalio/client';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { createLogUpdate } from 'log-update';
-import pc from 'picocolors';
 import { z } from 'zod';
 import { lookUpHostKeys } from '../hosts/known-hosts.ts';
 import type { KnownHost } from '../hosts/known-hosts.ts';
@@ -15,6 +14,7 @@ import { replicateInputSchema } from '../plan/replicate.ts';
 import type { replicateDirectory } from '../workflows/replicate-directory.ts';
 import type { CopyStatus, TransferOutcome } from '../workflows/replicate-messages.ts';
 import { copyQuery } from '../workflows/replicate-messages.ts';
+import { pc, pcError } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
 import { CliError, exitCodes } from './errors.ts';
@@ -264,7 +264,7 @@ function createProgress(workflowId: string): Progress {
     show(status, activity) {
       const line = describeProgress(status, activity);
       if (update !== undefined) {
-        update(`${pc.bold(workflowId)}\n${line}`);
+        update(`${pcError.bold(workflowId)}\n${line}`);
         return;
       }
       for (const pass of status?.passes.slice(told) ?? []) {
@@ -285,17 +285,17 @@ function createProgress(workflowId: string): Progress {
 export function describeProgress(status: CopyStatus | undefined, activity: CopyActivity | undefined): string {
   const tries =
     activity !== undefined && activity.attempt > 1
-      ? pc.yellow(`  try ${activity.attempt}: ${activity.lastFailure ?? 'the worker was lost'}`)
+      ? pcError.yellow(`  try ${activity.attempt}: ${activity.lastFailure ?? 'the worker was lost'}`)
       : '';
   if (status === undefined && activity?.progress === undefined) {
-    return pc.yellow(`no worker answers; what runs on the machines goes on. Start one: ferry worker${tries}`);
+    return pcError.yellow(`no worker answers; what runs on the machines goes on. Start one: ferry worker${tries}`);
   }
   const progress = activity?.progress;
   const passes = status === undefined || status.passes.length === 0 ? '' : `${status.passes.length} passes done  `;
   if (progress === undefined) return `${status?.state ?? 'copying'}  ${passes}${tries}`.trimEnd();
   const share = progress.total === 0 ? 0 : Math.min(1, progress.bytes / progress.total);
   const left = progress.etaSeconds === undefined ? '' : `  ${seconds(progress.etaSeconds)} left`;
-  return `${status?.state ?? 'copying'}  ${bar(share, 20)} ${bytes(progress.bytes)} of ${bytes(progress.total)}  ${bytes(progress.bytesPerSecond)}/s${left}  ${pc.dim(`pass ${progress.pass}, ${progress.step}`)}${tries}`;
+  return `${status?.state ?? 'copying'}  ${bar(share, 20)} ${bytes(progress.bytes)} of ${bytes(progress.total)}  ${bytes(progress.bytesPerSecond)}/s${left}  ${pcError.dim(`pass ${progress.pass}, ${progress.step}`)}${tries}`;
 }
 
 export function describeOutcome(outcome: TransferOutcome): string {

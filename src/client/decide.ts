@@ -1,10 +1,10 @@
 import type { Client } from '@temporalio/client';
 import { Argument, Command, InvalidArgumentError } from 'commander';
-import pc from 'picocolors';
 import { gateNames } from '../plan/plan.ts';
 import type { GateName } from '../plan/plan.ts';
 import type { MigrationStatus } from '../workflows/messages.ts';
 import { ask, confirm } from './ask.ts';
+import { pc } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { personName, withClient } from './connection.ts';
 import { CliError } from './errors.ts';

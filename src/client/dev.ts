@@ -5,8 +5,8 @@ import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import pc from 'picocolors';
 import { searchAttributes } from '../workflows/messages.ts';
+import { pcError } from './colors.ts';
 import { temporalSettings } from './connection.ts';
 import { CliError } from './errors.ts';
 import { runWorker, withWorkerOptions } from './worker.ts';
@@ -72,7 +72,7 @@ async function dev(options: DevOptions): Promise<void> {
       (await isOver) ?? (await Promise.race([answers(options.ip, options.port).then(() => undefined), ended]));
     if (early !== undefined) throw new CliError('failure', `the Temporal server did not start: ${early}`);
     process.stderr.write(
-      `${pc.green('Temporal')} ${address}   ${pc.green('Web UI')} http://${options.ip}:${options.uiPort}   history in ${database}\n` +
+      `${pcError.green('Temporal')} ${address}   ${pcError.green('Web UI')} http://${options.ip}:${options.uiPort}   history in ${database}\n` +
         `In other terminals: export TEMPORAL_ADDRESS=${address}\n`,
     );
     const settings = temporalSettings({ ...options, address });

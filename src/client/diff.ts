@@ -1,11 +1,11 @@
 import { Command } from 'commander';
-import pc from 'picocolors';
 import { readConfig, readRecords } from '../activities/facts.ts';
 import { componentsSecretName, editComponentsSecret } from '../plan/components-secret.ts';
 import type { ConfigEditStage } from '../plan/config-edit.ts';
 import { configKey, editConfig, YamlEditError } from '../plan/config-edit.ts';
 import type { Plan } from '../plan/plan.ts';
 import { redactedYamlDiff, redactText } from '../plan/redact.ts';
+import { pc } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { CliError } from './errors.ts';
 import type { OutputFormat } from './output.ts';

@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import type { LogMetadata, Logger, LogLevel } from '@temporalio/worker';
-import pc from 'picocolors';
 import { pino } from 'pino';
+import { pcError } from './colors.ts';
 
 /** Names under which a secret could stand in a log record, at any of the first three levels. */
 const secretNames = [
@@ -66,14 +66,14 @@ const shown = ['workflowId', 'activityType', 'attempt', 'taskQueue', 'error'];
 function readable(line: string): string {
   const record = JSON.parse(line) as Record<string, unknown>;
   const level = String(record['level']);
-  const paint = level === 'error' ? pc.red : level === 'warn' ? pc.yellow : pc.dim;
+  const paint = level === 'error' ? pcError.red : level === 'warn' ? pcError.yellow : pcError.dim;
   const details = shown.flatMap((name) => {
     const value = record[name];
     if (value === undefined || (name === 'attempt' && value === 1)) return [];
     return [`${name}=${typeof value === 'string' ? value : firstLine(value)}`];
   });
   const time = String(record['time']).slice(11, 19);
-  return `${pc.dim(time)} ${paint(level.padEnd(5))} ${stripVTControlCharacters(String(record['msg']))} ${pc.dim(details.join(' '))}`.trimEnd();
+  return `${pcError.dim(time)} ${paint(level.padEnd(5))} ${stripVTControlCharacters(String(record['msg']))} ${pcError.dim(details.join(' '))}`.trimEnd();
 }
 
 function firstLine(value: unknown): string {

@@ -1,9 +1,9 @@
 import { Command, CommanderError, Option } from 'commander';
-import pc from 'picocolors';
 import { version } from '../version.ts';
 import { breakGlassCommand } from './break-glass.ts';
 import { checkCommand } from './check.ts';
 import { codecServerCommand } from './codec-server.ts';
+import { pcError } from './colors.ts';
 import { completionCommand } from './completion.ts';
 import { copyCommand } from './copy.ts';
 import { abortCommand, approveCommand, pauseCommand, rejectCommand, resumeCommand, tuneCommand } from './decide.ts';
@@ -110,10 +110,10 @@ function report(error: unknown): number {
   const known = explain(error);
   if (known === undefined) {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    process.stderr.write(`${pc.red('ferry: this should not have happened')}\n${text}\n`);
+    process.stderr.write(`${pcError.red('ferry: this should not have happened')}\n${text}\n`);
     return exitCodes.failure.code;
   }
-  process.stderr.write(`${pc.red('ferry:')} ${known.message}\n`);
+  process.stderr.write(`${pcError.red('ferry:')} ${known.message}\n`);
   if (known.next !== undefined) process.stderr.write(`Next: ${known.next}\n`);
   if (process.env['FERRY_DEBUG'] === '1')
     process.stderr.write(

@@ -1,4 +1,3 @@
-import pc from 'picocolors';
 import { componentRows } from '../plan/components.ts';
 import type { Plan, Transfer } from '../plan/plan.ts';
 import { estimateOnline } from '../plan/projection.ts';
@@ -6,6 +5,7 @@ import type { Estimate } from '../plan/projection.ts';
 import { expectedSeconds } from '../workflows/downtime.ts';
 import type { PhaseName } from '../workflows/messages.ts';
 import { phaseNames } from '../workflows/messages.ts';
+import { pc } from './colors.ts';
 import { bytes, seconds, table } from './output.ts';
 
 /* How a plan looks to people. Pure: a plan in, text out. */

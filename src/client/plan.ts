@@ -1,6 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import pc from 'picocolors';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { observeFacts } from '../activities/facts.ts';
@@ -12,6 +11,7 @@ import type { ComponentKind, GateName, Plan } from '../plan/plan.ts';
 import { absolutePath, componentKinds, dnsLabel, gateNames } from '../plan/plan.ts';
 import { formatPlanErrors, parsePlan, parsePlanData } from '../plan/validate.ts';
 import { ask } from './ask.ts';
+import { forStderr, pcError } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { personName } from './connection.ts';
 import { CliError } from './errors.ts';
@@ -143,7 +143,7 @@ function showPlan(plan: Plan, notes: readonly string[], options: PlanOptions): v
   const format = options.output ?? (file.endsWith('.json') ? 'json' : 'yaml');
   writeResult(file, render(plan, format, text));
   if (options.quiet === true) return;
-  process.stderr.write(`${text()}\n\nWritten to ${file}. Next: ferry check ${file}\n`);
+  process.stderr.write(`${forStderr(text())}\n\nWritten to ${file}. Next: ferry check ${file}\n`);
 }
 
 /** The plan and what people should know about it. Throws a CliError with everything that stands against it. */
@@ -175,7 +175,7 @@ export async function makePlan(
         ? {}
         : {
             progress: (line: string) => {
-              process.stderr.write(`${pc.dim(line)}\n`);
+              process.stderr.write(`${pcError.dim(line)}\n`);
             },
           }),
     },

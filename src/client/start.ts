@@ -1,8 +1,8 @@
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
 import { Command } from 'commander';
-import pc from 'picocolors';
 import type { Plan } from '../plan/plan.ts';
 import type { migrateNodes } from '../workflows/migrate-nodes.ts';
+import { pc } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
 import { CliError } from './errors.ts';

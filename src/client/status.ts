@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import pc from 'picocolors';
+import { pc } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
 import { describeMigration, findMigration, queryStatus, readProgress } from './migrations.ts';

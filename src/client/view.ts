@@ -1,4 +1,3 @@
-import pc from 'picocolors';
 import type {
   DecisionRecord,
   MigrationStatus,
@@ -6,6 +5,7 @@ import type {
   PhaseStatus,
   TransferStatus,
 } from '../workflows/messages.ts';
+import { pc } from './colors.ts';
 import type { CopyActivity } from './migrations.ts';
 import { bytes, pad, seconds, width } from './output.ts';
 
