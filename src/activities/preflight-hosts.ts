@@ -39,10 +39,10 @@ async function checkSsh(world: World): Promise<Finding> {
 }
 
 /** Seconds that a machine's clock is ahead of this one, the time of the question taken into account. */
-export async function clockOffset(connection: HostConnection): Promise<number> {
-  const before = Date.now();
+async function clockOffset(connection: HostConnection, now: () => number): Promise<number> {
+  const before = now();
   const result = await connection.run(['date', '+%s.%N'], { timeout: short });
-  const after = Date.now();
+  const after = now();
   const there = Number(result.stdout.trim());
   if (result.code !== 0 || !Number.isFinite(there)) throw new Error(`date answered ${lastLines(result.stderr, 1)}`);
   return there - (before + after) / 2000;
@@ -56,7 +56,7 @@ async function checkClocks(world: World): Promise<Finding> {
     world,
     world.machines.map((host) => host.name),
     async (connection, name) => {
-      offsets.set(name, await clockOffset(connection));
+      offsets.set(name, await clockOffset(connection, () => world.time.now()));
       return undefined;
     },
   );

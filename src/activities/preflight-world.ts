@@ -28,6 +28,27 @@ export interface World {
   control: Host | undefined;
   oldNames: string[];
   newNames: string[];
+  time: Time;
+  /** Boot id of the worker's machine; absent where somebody else than the worker checks. */
+  workerBootId: (() => Promise<string | undefined>) | undefined;
+}
+
+/** Milliseconds, of both kinds of clock. */
+export interface Time {
+  /** Since the epoch: what other machines' clocks are compared with. */
+  now(): number;
+  /** Since any moment: how long something took, whatever is done to the clock meanwhile. */
+  elapsed(): number;
+}
+
+const systemTime: Time = { now: () => Date.now(), elapsed: () => performance.now() };
+
+/** What the checks reach the world with. */
+export interface PreflightDeps {
+  api: KubernetesApi;
+  hosts: Hosts;
+  time?: Time;
+  workerBootId?: () => Promise<string | undefined>;
 }
 
 /** One row of the table of checks. `run` answers what is wrong; nothing wrong is an ok with `proof`. */
@@ -47,7 +68,8 @@ export interface Finding {
   proof?: string;
 }
 
-export function openWorld(plan: Plan, api: KubernetesApi, hosts: Hosts): World {
+export function openWorld(plan: Plan, deps: PreflightDeps): World {
+  const { api, hosts } = deps;
   const oldNames = plan.mapping.map(({ from }) => from);
   const newNames = plan.mapping.map(({ to }) => to);
   const { controlHost } = plan.platform;
@@ -66,6 +88,8 @@ export function openWorld(plan: Plan, api: KubernetesApi, hosts: Hosts): World {
     control: plan.hosts.find((host) => host.name === controlHost),
     oldNames,
     newNames,
+    time: deps.time ?? systemTime,
+    workerBootId: deps.workerBootId,
   };
 }
 

@@ -1,20 +1,13 @@
-import type { Hosts } from '../hosts/contract.ts';
 import { planDigest } from '../plan/digest.ts';
 import type { Plan } from '../plan/plan.ts';
 import { parsePlanData } from '../plan/validate.ts';
 import type { CheckResult, PreflightActivities } from './contract.ts';
-import type { KubernetesApi } from './kubernetes-api.ts';
 import { whileBeating } from './polling.ts';
 import { clusterChecks, componentChecks } from './preflight-cluster.ts';
 import { hostChecks } from './preflight-hosts.ts';
 import { transferChecks } from './preflight-transfers.ts';
-import type { Check, World } from './preflight-world.ts';
+import type { Check, PreflightDeps, World } from './preflight-world.ts';
 import { openWorld, runCheck } from './preflight-world.ts';
-
-export interface PreflightDeps {
-  api: KubernetesApi;
-  hosts: Hosts;
-}
 
 /** All checks of a plan, in the order in which they are reported. */
 export function checksOf(plan: Plan): Check[] {
@@ -40,7 +33,7 @@ export async function runPreflight(
   plan: Plan,
   onResult: (result: CheckResult) => void = () => undefined,
 ): Promise<CheckResult[]> {
-  const world = openWorld(plan, deps.api, deps.hosts);
+  const world = openWorld(plan, deps);
   const results: CheckResult[] = [];
   for (const check of checksOf(plan)) {
     const result = await runCheck(check, world);
