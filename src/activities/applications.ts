@@ -1,7 +1,7 @@
 import type { ApplicationRecord, Evidence, KubernetesActivities, WorkloadRecord } from './contract.ts';
 import type { Deadlines } from './deadlines.ts';
 import { needsHuman } from './failures.ts';
-import { type KubernetesApi, type KubernetesObject, onApi, path } from './kubernetes-api.ts';
+import { ApiError, type KubernetesApi, type KubernetesObject, onApi, path } from './kubernetes-api.ts';
 import { poll } from './polling.ts';
 
 type WorkloadKind = WorkloadRecord['kind'];
@@ -108,10 +108,13 @@ export function createApplicationActivities({ api, deadlines }: ApplicationDeps)
       const record = recorded.get(keyOfLive(workload));
       const patch = record && stopPatch(workload, record, input.migration);
       if (patch === undefined) continue;
-      await onApi(api, doing, 'data and configuration; what was stopped already carries its breadcrumbs', () =>
-        api.request('PATCH', pathOf(workload), { body: patch }),
+      const isThere = await onApi(
+        api,
+        doing,
+        'data and configuration; what was stopped already carries its breadcrumbs',
+        () => patchIfThere(api, pathOf(workload), patch),
       );
-      changed += 1;
+      if (isThere) changed += 1;
     }
     const jobs = await awaitQuiet(api, input, deadlines);
     return {
@@ -136,8 +139,8 @@ export function createApplicationActivities({ api, deadlines }: ApplicationDeps)
         const workload = byKey.get(keyOf(record));
         const patch = workload && startPatch(workload, record, scaled.has(keyOf(record)));
         if (workload === undefined || patch === undefined) continue;
-        await onApi(api, doing, untouched, () => api.request('PATCH', pathOf(workload), { body: patch }));
-        changed += 1;
+        if (await onApi(api, doing, untouched, () => patchIfThere(api, pathOf(workload), patch))) changed += 1;
+        else missing.push(keyOf(record));
       }
     }
     await restore(['Deployment', 'StatefulSet', 'DaemonSet']);
@@ -420,8 +423,7 @@ async function awaitQuiet(
         const scheduled = jobs.filter((job) => controllerOf(job)?.kind === 'CronJob');
         if (Date.now() - startedAt >= deadlines.cronJobsFinish) {
           for (const job of scheduled) {
-            await suspendJob(api, job, input.migration);
-            suspended.add(nameOf(job));
+            if (await suspendJob(api, job, input.migration)) suspended.add(nameOf(job));
           }
         }
 
@@ -490,12 +492,21 @@ function isSettled({ kind, object }: LiveWorkload): boolean {
   }
 }
 
-async function suspendJob(api: KubernetesApi, job: Job, migration: string): Promise<void> {
-  await api.request('PATCH', path('batch/v1', job.metadata.namespace, 'jobs', job.metadata.name), {
-    body: {
-      metadata: { annotations: { [breadcrumbs.migration]: migration, [breadcrumbs.suspend]: 'false' } },
-      spec: { suspend: true },
-    },
+/** False when the object was deleted after it was listed, as Jobs that end are: then there is nothing left to be changed. */
+async function patchIfThere(api: KubernetesApi, resource: string, patch: object): Promise<boolean> {
+  try {
+    await api.request('PATCH', resource, { body: patch });
+    return true;
+  } catch (error) {
+    if (error instanceof ApiError && error.code === 404) return false;
+    throw error;
+  }
+}
+
+async function suspendJob(api: KubernetesApi, job: Job, migration: string): Promise<boolean> {
+  return patchIfThere(api, path('batch/v1', job.metadata.namespace, 'jobs', job.metadata.name), {
+    metadata: { annotations: { [breadcrumbs.migration]: migration, [breadcrumbs.suspend]: 'false' } },
+    spec: { suspend: true },
   });
 }
 
@@ -504,10 +515,11 @@ async function resumeJobs(api: KubernetesApi, namespaces: readonly string[], mig
   for (const namespace of namespaces) {
     for (const job of await api.list<Job>(path('batch/v1', namespace, 'jobs'))) {
       if (!isOurs(job, migration) || job.spec.suspend !== true) continue;
-      await api.request('PATCH', path('batch/v1', namespace, 'jobs', job.metadata.name), {
-        body: { metadata: { annotations: withoutBreadcrumbs }, spec: { suspend: false } },
+      const resumed = await patchIfThere(api, path('batch/v1', namespace, 'jobs', job.metadata.name), {
+        metadata: { annotations: withoutBreadcrumbs },
+        spec: { suspend: false },
       });
-      count += 1;
+      if (resumed) count += 1;
     }
   }
   return count;
@@ -515,10 +527,11 @@ async function resumeJobs(api: KubernetesApi, namespaces: readonly string[], mig
 
 async function dropBreadcrumbs(api: KubernetesApi, namespaces: readonly string[], migration: string): Promise<number> {
   const marked = (await listWorkloads(api, namespaces)).filter(({ object }) => isOurs(object, migration));
+  let count = 0;
   for (const workload of marked) {
-    await api.request('PATCH', pathOf(workload), { body: { metadata: { annotations: withoutBreadcrumbs } } });
+    if (await patchIfThere(api, pathOf(workload), { metadata: { annotations: withoutBreadcrumbs } })) count += 1;
   }
-  return marked.length;
+  return count;
 }
 
 /** Waits until every recorded workload is as ready as it was; answers those that were not ready before either. */
