@@ -19,6 +19,9 @@ import {
 } from './platform-secrets.ts';
 import { activityScope } from './polling.ts';
 import { hostState } from './host-state.ts';
+import { isWithin } from './mounts.ts';
+import { shellWord, sshCommand } from './shell-words.ts';
+import { whyClosed } from './transfer-guard.ts';
 
 export interface SecretDeps {
   api: KubernetesApi;
@@ -31,8 +34,8 @@ export interface BackupInput {
   migration: string;
   control: Host;
   plan: PlanReference;
-  /** `backup` of the plan. */
-  backup?: Plan['backup'];
+  /** What the plan says of it; the rest is as the worker was told. */
+  backup?: Partial<Plan['backup']>;
 }
 
 interface BackupFile {
@@ -51,7 +54,9 @@ export function createSecretActivities(deps: SecretDeps): SecretActivities & {
 }
 
 async function backupSecrets(deps: SecretDeps, input: BackupInput): Promise<Evidence & { files: BackupFile[] }> {
-  const { directory, keyFile } = input.backup ?? deps.backup;
+  // Each of the two by itself: a plan that names a directory does not turn the worker's encryption off.
+  const directory = input.backup?.directory ?? deps.backup.directory;
+  const keyFile = input.backup?.keyFile ?? deps.backup.keyFile;
   const { platform } = input.plan;
   const untouched = 'the cluster; the backup only reads it';
   const key = keyFile === undefined ? undefined : await loadKey(keyFile);
@@ -86,7 +91,7 @@ async function backupSecrets(deps: SecretDeps, input: BackupInput): Promise<Evid
           what: `The backup ${target}/${stored} on ${input.control.name} does not read back as it was written`,
           cause: 'the file differs or is missing',
           untouched,
-          next: `df -h ${target}; it is tried again by itself`,
+          next: `${sshCommand(input.control.name, ['df', '-h', target])}; it is tried again by itself`,
         });
       }
       files.push({ name: stored, digest: sha256(content) });
@@ -117,7 +122,7 @@ async function loadKey(file: string): Promise<Buffer> {
       what: 'The key for the backup cannot be used',
       cause: errorText(error),
       untouched: 'the cluster; nothing was saved yet',
-      next: `put a 32-byte key to ${file} on the worker (openssl rand -out ${file} 32), then: ferry resume`,
+      next: `put a 32-byte key to ${file} on the worker (openssl rand -out ${shellWord(file)} 32), then: ferry resume`,
     });
   }
 }
@@ -125,13 +130,34 @@ async function loadKey(file: string): Promise<Buffer> {
 /** One directory per run of a migration: a repeated step finds its own, a later migration never overwrites an earlier one. */
 async function backupDirectory(connection: HostConnection, directory: string, migration: string): Promise<string> {
   const run = activityScope().token.split('/')[0]?.slice(0, 8) ?? '';
+  await refuseShared(connection, directory);
+  // It may be a disk for backups that other programs and people use as well: its mode is theirs, and set only where it is made.
+  await must(connection, ['mkdir', '-p', '-m', '0700', '--', directory]);
   const parent = `${directory}/${migration}`;
-  for (const path of [directory, parent]) await must(connection, ['install', '-d', '-m', '0700', '--', path]);
+  await must(connection, ['install', '-d', '-m', '0700', '--', parent]);
   const names = (await must(connection, ['ls', '-1', '--', parent])).split('\n');
   const mine = names.find((name) => name.endsWith(`-${run}`));
   const target = `${parent}/${mine ?? `${new Date().toISOString().replaceAll(/[:.]/g, '')}-${run}`}`;
   await must(connection, ['install', '-d', '-m', '0700', '--', target]);
   return target;
+}
+
+/** Below it, everything is this program's own. */
+const ownTree = '/var/lib/ferry/backup';
+
+/** Directories of the system are no place for Secrets: they are swept, shared or read by everybody. */
+async function refuseShared(connection: HostConnection, directory: string): Promise<void> {
+  const resolved = (await must(connection, ['readlink', '-m', '--', directory])).replace(/\n$/, '');
+  for (const path of new Set([directory, resolved])) {
+    const why = isWithin(path, ownTree) ? undefined : whyClosed(path);
+    if (why === undefined) continue;
+    throw needsHuman({
+      what: `The backup cannot go to ${directory} on ${connection.host.name}`,
+      cause: why,
+      untouched: 'the cluster, and this directory; nothing was saved yet',
+      next: 'name a directory of its own, such as /mnt/backup/ferry, in backup.directory of the plan: ferry abort, then start the new plan',
+    });
+  }
 }
 
 /** Runs a small command that has to succeed; answers its stdout. */
@@ -142,7 +168,7 @@ async function must(connection: HostConnection, argv: readonly string[]): Promis
     what: `${argv[0] ?? ''} failed on ${connection.host.name}`,
     cause: lastLines(result.stderr) || `exit code ${result.code ?? '?'}`,
     untouched: 'the cluster',
-    next: `ssh ${connection.host.name} ${argv.join(' ')}; repair, then: ferry resume`,
+    next: `${sshCommand(connection.host.name, argv)}; repair, then: ferry resume`,
   });
 }
 

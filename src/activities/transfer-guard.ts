@@ -2,6 +2,7 @@ import type { ReplicateInput } from '../plan/replicate.ts';
 import { needsHuman, permanent } from './failures.ts';
 import type { Mount } from './mounts.ts';
 import { isWithin, relate } from './mounts.ts';
+import { sshCommand } from './shell-words.ts';
 
 /** Directories that hold the system or other programs' state: nothing in them is ever a destination. */
 const closedTrees = [
@@ -128,7 +129,7 @@ function guardContents(request: ReplicateInput, facts: GuardFacts): void {
       what: `${there} is not empty and not a copy made by this transfer`,
       cause: `it holds ${JSON.stringify(facts.firstEntry)}, and the copy would delete it`,
       untouched,
-      next: `look at it (ssh ${transfer.destination.host} ls -la ${facts.destinationPath}), then move it away or name another directory`,
+      next: `look at it (${sshCommand(transfer.destination.host, ['ls', '-la', '--', facts.destinationPath])}), then move it away or name another directory`,
     });
   }
   if (marker === undefined || facts.firstEntry === undefined) return;
