@@ -75,6 +75,27 @@ export async function describeMigration(handle: MigrationHandle): Promise<Server
   };
 }
 
+const ended: ReadonlySet<string> = new Set(['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED', 'TIMED_OUT']);
+
+/** Nothing will happen any more, with or without a worker. */
+export function isEnded(execution: string | undefined): boolean {
+  return execution !== undefined && ended.has(execution);
+}
+
+/**
+ * The status of a migration in whatever state its workflow is. A completed one left its last word with the server, which needs no worker
+ * to tell it.
+ */
+export async function readStatus(
+  client: Client,
+  handle: MigrationHandle,
+  execution: string,
+  timeout?: number,
+): Promise<MigrationStatus | undefined> {
+  if (execution === 'COMPLETED') return (await handle.result()).status;
+  return queryStatus(client, handle, timeout);
+}
+
 /** The status as the workflow tells it; undefined when the migration exists but no worker answers within the time (ms). */
 export async function queryStatus(
   client: Client,

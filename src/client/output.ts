@@ -32,6 +32,15 @@ export function render(data: unknown, format: OutputFormat, text: () => string):
   }
 }
 
+/** Some pseudo terminals do not know their size, and say 0 or nothing. */
+export function terminalSize(stream: { columns?: number; rows?: number } = process.stdout): {
+  columns: number;
+  rows: number;
+} {
+  const { columns = 0, rows = 0 } = stream;
+  return { columns: columns > 0 ? columns : 80, rows: rows > 0 ? rows : 24 };
+}
+
 /** Columns a string takes on a terminal: colour codes take none, East Asian wide characters two. */
 export function width(text: string): number {
   let columns = 0;

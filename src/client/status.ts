@@ -2,9 +2,10 @@ import { Command } from 'commander';
 import { pc } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
-import { describeMigration, findMigration, queryStatus, readProgress } from './migrations.ts';
+import type { ServerView } from './migrations.ts';
+import { describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
 import type { OutputFormat } from './output.ts';
-import { outputOption, print } from './output.ts';
+import { outputOption, print, terminalSize } from './output.ts';
 import { renderStatus } from './view.ts';
 
 interface StatusOptions extends GlobalOptions {
@@ -32,15 +33,12 @@ Examples:
       await withClient(command, async (client) => {
         const handle = await findMigration(client, named, true);
         const server = await describeMigration(handle);
-        const status = await queryStatus(client, handle, 8000);
+        const status = await readStatus(client, handle, server.execution, 8000);
         if (status === undefined) {
-          print({ ...server, worker: 'does not answer' }, options.output, () =>
-            [
-              `${pc.bold(server.workflowId)}  ${server.execution}  ${server.phase ?? ''}${server.awaitingGate === undefined ? '' : `, gate ${server.awaitingGate}`}`,
-              pc.yellow(
-                'No worker answers: this is what the server last knew. Copies and applies run on, on the hosts. Start one: ferry worker',
-              ),
-            ].join('\n'),
+          print(
+            { ...server, ...(isEnded(server.execution) ? {} : { worker: 'does not answer' }) },
+            options.output,
+            () => describeServerView(server),
           );
           return;
         }
@@ -49,11 +47,23 @@ Examples:
           renderStatus(status, {
             workflowId: server.workflowId,
             now: Date.now(),
-            columns: process.stdout.isTTY ? process.stdout.columns : 200,
-            maxTransfers: 100,
+            // What is cut in a file or a pipe is lost.
+            columns: process.stdout.isTTY ? terminalSize().columns : Infinity,
             progress,
           }).join('\n'),
         );
       });
     });
+}
+
+/** All that is known when no worker tells more. */
+export function describeServerView(server: ServerView): string {
+  const gate = server.awaitingGate === undefined ? '' : `, gate ${server.awaitingGate}`;
+  const what = isEnded(server.execution)
+    ? `The migration has ended. What happened stands in: ferry report ${server.workflowId}`
+    : 'No worker answers: this is what the server last knew. Copies and applies run on, on the hosts. Start one: ferry worker';
+  return [
+    `${pc.bold(server.workflowId)}  ${server.execution}  ${server.phase ?? ''}${gate}`.trimEnd(),
+    pc.yellow(what),
+  ].join('\n');
 }

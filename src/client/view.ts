@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util';
 import type {
   DecisionRecord,
   MigrationStatus,
@@ -15,9 +16,10 @@ export interface ViewOptions {
   workflowId: string;
   /** Milliseconds since the epoch. */
   now: number;
+  /** Infinity where nothing is cut, in files and pipes. */
   columns: number;
-  /** Transfers that are shown one by one; the rest is summed up. */
-  maxTransfers: number;
+  /** Lines that there are; without it everything is shown. */
+  rows?: number;
   progress: ReadonlyMap<string, CopyActivity>;
 }
 
@@ -48,17 +50,25 @@ function paintOf(state: PhaseState): (text: string) => string {
   }
 }
 
+/**
+ * What has to be decided stands at the top and is wrapped, never cut: a small terminal must still show the cause, the command and the
+ * clock. Ladder and transfers give way.
+ */
 export function renderStatus(status: MigrationStatus, options: ViewOptions): string[] {
-  return [
-    headline(status, options),
-    '',
-    ...ladder(status, options),
-    '',
-    ...renderTransfers(status, options),
-    '',
-    ...renderDowntime(status, options.now),
+  const { columns, rows = Infinity } = options;
+  const top = [
+    clipColumns(headline(status, options), columns),
     ...renderWaiting(status, options),
-  ].map((line) => clipColumns(line, options.columns));
+    '',
+    ...renderDowntime(status, options),
+  ];
+  const free = rows - top.length;
+  const transfers = status.transfers.length;
+  const full = ladder(status, options);
+  // Two blank lines, and as much of the transfers as tells how they stand.
+  const steps = full.length + 2 + Math.min(3, Math.max(1, transfers)) <= free ? full : foldedLadder(status, options);
+  const body = ['', ...steps, '', ...renderTransfers(status, options, free - steps.length - 2)];
+  return [...top, ...body.map((line) => clipColumns(line, columns)).slice(0, Math.max(0, free))];
 }
 
 const stateColors: Record<MigrationStatus['state'], (text: string) => string> = {
@@ -79,13 +89,39 @@ function headline(status: MigrationStatus, options: ViewOptions): string {
 }
 
 function ladder(status: MigrationStatus, options: ViewOptions): string[] {
-  const names = Math.max(...status.phases.map(({ name }) => name.length));
-  return status.phases.map((phase) => {
-    const paint = paintOf(phase.state);
-    const section = `§${phase.section}`.padEnd(4);
-    const time = pad(phaseTime(phase, options.now), 7);
-    return `${paint(marks[phase.state])} ${pc.dim(section)} ${paint(phase.name.padEnd(names))}  ${time} ${detailOf(phase)}`.trimEnd();
+  return status.phases.map((phase) => ladderLine(phase, status, options));
+}
+
+function ladderLine(phase: PhaseStatus, { phases }: MigrationStatus, options: ViewOptions): string {
+  const names = Math.max(...phases.map(({ name }) => name.length));
+  const paint = paintOf(phase.state);
+  const section = `§${phase.section}`.padEnd(4);
+  const time = pad(phaseTime(phase, options.now), 7);
+  return `${paint(marks[phase.state])} ${pc.dim(section)} ${paint(phase.name.padEnd(names))}  ${time} ${detailOf(phase)}`.trimEnd();
+}
+
+/** Phases that are over and phases to come as one line each; what happens now stays. */
+function foldedLadder(status: MigrationStatus, options: ViewOptions): string[] {
+  const runs: PhaseStatus[][] = [];
+  for (const phase of status.phases) {
+    const run = runs.at(-1);
+    const kind = foldKind(phase.state);
+    if (run?.[0] !== undefined && kind !== undefined && foldKind(run[0].state) === kind) run.push(phase);
+    else runs.push([phase]);
+  }
+  return runs.flatMap((run) => {
+    const [first] = run;
+    const kind = first === undefined ? undefined : foldKind(first.state);
+    if (kind === undefined || run.length === 1) return run.map((phase) => ladderLine(phase, status, options));
+    const states = Map.groupBy(run, ({ state }) => state);
+    const text = [...states].map(([state, group]) => `${group.length} ${state}`).join(', ');
+    return [paintOf(kind)(`${marks[kind]} ${text}`)];
   });
+}
+
+function foldKind(state: PhaseState): PhaseState | undefined {
+  if (state === 'skipped') return 'done';
+  return state === 'done' || state === 'pending' || state === 'undone' ? state : undefined;
 }
 
 function detailOf(phase: PhaseStatus): string {
@@ -101,13 +137,15 @@ export function phaseTime(phase: PhaseStatus, now: number): string {
   return seconds((end - Date.parse(phase.startedAt)) / 1000);
 }
 
-function renderTransfers(status: MigrationStatus, options: ViewOptions): string[] {
+function renderTransfers(status: MigrationStatus, options: ViewOptions, rows: number): string[] {
   const { transfers } = status;
   if (transfers.length === 0) return [pc.dim('no data moves')];
   const order: TransferStatus['state'][] = ['failed', 'final', 'copying', 'pending', 'fresh', 'verified'];
   const sorted = transfers.toSorted((a, b) => order.indexOf(a.state) - order.indexOf(b.state));
-  const shown = sorted.slice(0, options.maxTransfers);
-  const hidden = sorted.slice(options.maxTransfers);
+  const isAll = sorted.length <= rows;
+  const most = isAll ? sorted.length : Math.max(0, rows - 1);
+  const shown = sorted.slice(0, most);
+  const hidden = sorted.slice(most);
   const names = Math.max(...shown.map(({ id }) => id.length));
   const routes = Math.max(...shown.map((transfer) => routeOf(transfer).length));
   const lines = shown.map((transfer) => {
@@ -117,7 +155,8 @@ function renderTransfers(status: MigrationStatus, options: ViewOptions): string[
   if (hidden.length > 0) {
     const states = Map.groupBy(hidden, ({ state }) => state);
     const parts = [...states].map(([state, group]) => `${group.length} ${state}`);
-    lines.push(pc.dim(`  and ${hidden.length} more: ${parts.join(', ')}`));
+    const what = shown.length === 0 ? `${hidden.length} transfers` : `and ${hidden.length} more`;
+    lines.push(pc.dim(`  ${what}: ${parts.join(', ')}`));
   }
   return lines;
 }
@@ -180,7 +219,7 @@ export function downtimeNow(status: MigrationStatus, answeredAt: number, now: nu
     : spentSeconds;
 }
 
-function renderDowntime(status: MigrationStatus, now: number): string[] {
+function renderDowntime(status: MigrationStatus, { now, columns }: ViewOptions): string[] {
   const { downtime } = status;
   const over = downtime.projectedSeconds > downtime.budgetSeconds;
   const paint = over ? pc.red : (text: string) => text;
@@ -188,49 +227,87 @@ function renderDowntime(status: MigrationStatus, now: number): string[] {
     `projected ${seconds(downtime.projectedSeconds)} ± ${seconds(downtime.projectedErrorSeconds)}`,
   );
   const budget = `budget ${seconds(downtime.budgetSeconds)}${over ? pc.red(' (exceeded)') : ''}`;
-  if (downtime.startedAt === undefined) return [`downtime  not begun  ${projected}  ${budget}`];
+  if (downtime.startedAt === undefined) return fold(['downtime  not begun', projected, budget], columns);
   const spent = downtime.endedAt === undefined ? downtimeNow(status, now, now) : downtime.spentSeconds;
   const clock =
     downtime.endedAt === undefined
       ? pc.bold(pc.yellow(`running ${seconds(spent)}`))
       : pc.green(`over after ${seconds(spent)}`);
   const share = downtime.budgetSeconds === 0 ? 1 : spent / downtime.budgetSeconds;
-  return [`downtime  ${clock}  ${bar(share, 20)}  ${projected}  ${budget}`];
+  return fold([`downtime  ${clock}  ${bar(share, 20)}`, projected, budget], columns);
 }
 
-function renderWaiting(status: MigrationStatus, options: ViewOptions): string[] {
+/** Parts in one line, or in several that hold them whole. */
+function fold(parts: readonly string[], columns: number): string[] {
   const lines: string[] = [];
+  for (const part of parts) {
+    const line = lines.at(-1);
+    if (line !== undefined && width(line) + 2 + width(part) <= columns) lines[lines.length - 1] = `${line}  ${part}`;
+    else lines.push(line === undefined ? part : `          ${part}`);
+  }
+  return lines;
+}
+
+function renderWaiting(status: MigrationStatus, { workflowId, columns }: ViewOptions): string[] {
+  const lines: string[] = [];
+  const say = (text: string, paint: (line: string) => string = (line) => line): void => {
+    lines.push(...wrapColumns(text, columns).map(paint));
+  };
+  const important = (paint: (line: string) => string) => (line: string) => pc.bold(paint(line));
   if (status.blocked !== undefined) {
-    lines.push(
-      '',
-      pc.red(pc.bold(`blocked in ${status.blocked.phase}: ${status.blocked.cause}`)),
-      `untouched: ${status.blocked.untouched}`,
-      `next: ${pc.bold(status.blocked.next)}`,
-      `then: ${pc.bold(`ferry resume ${options.workflowId}`)}${status.pointOfNoReturn ? '' : `   or go back: ferry abort ${options.workflowId} --reason "…"`}`,
-    );
+    const { phase, cause, untouched, next } = status.blocked;
+    lines.push('');
+    say(`blocked in ${phase}: ${cause}`, important(pc.red));
+    say(`untouched: ${untouched}`);
+    say(`next: ${next}`, pc.bold);
+    say(`then: ferry resume ${workflowId}`, pc.bold);
+    if (!status.pointOfNoReturn) say(`or go back: ferry abort ${workflowId} --reason "…"`);
   }
   if (status.paused !== undefined) {
-    lines.push(
-      '',
-      pc.yellow(`paused by ${status.paused.by}: ${status.paused.reason}`),
-      `next: ${pc.bold(`ferry resume ${options.workflowId}`)}`,
-    );
+    lines.push('');
+    say(`paused by ${status.paused.by}: ${status.paused.reason}`, pc.yellow);
+    say(`next: ferry resume ${workflowId}`, pc.bold);
   }
   if (status.awaitingGate !== undefined && status.blocked === undefined) {
     const gate = status.gates.find(({ name }) => name === status.awaitingGate);
     const given = gate?.approvals.map(({ by }) => by).join(', ') ?? '';
-    lines.push(
-      '',
-      pc.yellow(
-        pc.bold(
-          `gate ${status.awaitingGate} awaits ${gate?.required ?? 1} approval(s), ${gate?.approvals.length ?? 0} given${given === '' ? '' : ` (${given})`}`,
-        ),
-      ),
-      `  ${pc.bold(`ferry approve ${status.awaitingGate} ${options.workflowId} --reason "…"`)}`,
-      `  ferry reject ${status.awaitingGate} ${options.workflowId} --reason "…"`,
+    lines.push('');
+    say(
+      `gate ${status.awaitingGate} awaits ${gate?.required ?? 1} approval(s), ${gate?.approvals.length ?? 0} given${given === '' ? '' : ` (${given})`}`,
+      important(pc.yellow),
     );
+    say(`  ferry approve ${status.awaitingGate} ${workflowId} --reason "…"`, pc.bold);
+    say(`  ferry reject ${status.awaitingGate} ${workflowId} --reason "…"`);
   }
   return lines;
+}
+
+/** Lines that fit, broken at blanks where there are any. The text has no colours; escape codes that somebody wrote are taken out. */
+export function wrapColumns(text: string, columns: number): string[] {
+  return stripVTControlCharacters(text)
+    .split('\n')
+    .flatMap((paragraph) => {
+      const lines: string[] = [];
+      let line = '';
+      for (const word of paragraph.split(/(?<=\s)(?=\S)/)) {
+        if (width(line) + width(word.trimEnd()) <= columns) {
+          line += word;
+          continue;
+        }
+        if (line.trim() !== '') {
+          lines.push(line.trimEnd());
+          line = '';
+        }
+        for (const character of word) {
+          if (width(line) + width(character) > columns) {
+            lines.push(line);
+            line = '';
+          }
+          line += character;
+        }
+      }
+      return [...lines, line.trimEnd()];
+    });
 }
 
 /** Cuts a line to the width of the terminal; colour codes stay whole and are ended. */

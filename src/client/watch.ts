@@ -8,9 +8,9 @@ import type { GlobalOptions } from './connection.ts';
 import { connectClient, temporalSettings } from './connection.ts';
 import { exitCodes, explain } from './errors.ts';
 import type { CopyActivity, MigrationHandle } from './migrations.ts';
-import { describeMigration, findMigration, queryStatus, readProgress } from './migrations.ts';
-import { clockTime, seconds } from './output.ts';
-import { changesBetween, renderStatus } from './view.ts';
+import { describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
+import { clockTime, seconds, terminalSize } from './output.ts';
+import { changesBetween, renderStatus, wrapColumns } from './view.ts';
 
 interface WatchOptions extends GlobalOptions {
   interval: string;
@@ -18,7 +18,7 @@ interface WatchOptions extends GlobalOptions {
 }
 
 /** One look: what was answered, when, and whether somebody is missing. */
-interface Look {
+export interface Look {
   status?: MigrationStatus;
   answeredAt: number;
   progress: Map<string, CopyActivity>;
@@ -88,14 +88,13 @@ export async function watch(client: Client, handle: MigrationHandle, options: Wa
 
 async function lookAgain(client: Client, handle: MigrationHandle, last: Look): Promise<Look> {
   try {
-    const status = await queryStatus(client, handle);
     const { execution } = await describeMigration(handle);
+    const status = await readStatus(client, handle, execution);
     if (status === undefined) {
-      return {
-        ...last,
-        execution,
-        trouble: 'no worker answers; copies and applies run on, on the hosts. Start one: ferry worker',
-      };
+      const trouble = isEnded(execution)
+        ? 'the migration has ended'
+        : 'no worker answers; copies and applies run on, on the hosts. Start one: ferry worker';
+      return { ...last, execution, trouble };
     }
     const progress = await readProgress(client, status);
     return { status, execution, progress, answeredAt: Date.now() };
@@ -106,11 +105,10 @@ async function lookAgain(client: Client, handle: MigrationHandle, last: Look): P
   }
 }
 
-function endOf({ status, execution, trouble }: Look): number | undefined {
+export function endOf({ status, execution, trouble }: Look): number | undefined {
   if (trouble === undefined && status?.state === 'completed') return exitCodes.ok.code;
   if (trouble === undefined && status?.state === 'rolled-back') return exitCodes.rolledBack.code;
-  if (execution === undefined || execution === 'RUNNING' || execution === 'CONTINUED_AS_NEW') return undefined;
-  if (execution === 'COMPLETED') return exitCodes.ok.code;
+  if (!isEnded(execution)) return undefined;
   return exitCodes.failure.code;
 }
 
@@ -135,33 +133,7 @@ function createScreen(workflowId: string): Screen {
   let isOver = false;
   return {
     show(look) {
-      const columns = process.stdout.columns;
-      const rows = process.stdout.rows;
-      const lines =
-        look.status === undefined
-          ? ['waiting for the first answer']
-          : renderStatus(clockOn(look.status, look.answeredAt), {
-              workflowId,
-              now: Date.now(),
-              columns,
-              // The ladder, the gate and the clock must stay on the screen: transfers give way.
-              maxTransfers: Math.max(3, rows - look.status.phases.length - 16),
-              progress: look.progress,
-            });
-      const trouble =
-        look.trouble === undefined
-          ? []
-          : [
-              '',
-              pc.yellow(
-                `${look.trouble} (shown: ${look.answeredAt === 0 ? 'nothing yet' : clockTime(look.answeredAt)})`,
-              ),
-            ];
-      update(
-        [...lines, ...trouble, '', pc.dim('Ctrl-C stops watching; the migration goes on.')]
-          .slice(0, rows - 1)
-          .join('\n'),
-      );
+      update(screenLines(look, workflowId, terminalSize()).join('\n'));
     },
     end() {
       if (isOver) return;
@@ -169,6 +141,33 @@ function createScreen(workflowId: string): Screen {
       update.done();
     },
   };
+}
+
+/** Everything on the screen; one row stays free for the cursor. */
+export function screenLines(
+  look: Look,
+  workflowId: string,
+  { columns, rows }: { columns: number; rows: number },
+): string[] {
+  const shown = look.answeredAt === 0 ? 'nothing yet' : clockTime(look.answeredAt);
+  const trouble =
+    look.trouble === undefined
+      ? []
+      : ['', ...wrapColumns(`${look.trouble} (shown: ${shown})`, columns).map((line) => pc.yellow(line))];
+  const foot = [
+    ...trouble,
+    '',
+    ...wrapColumns('Ctrl-C stops watching; the migration goes on.', columns).map((line) => pc.dim(line)),
+  ];
+  if (look.status === undefined) return ['waiting for the first answer', ...foot];
+  const lines = renderStatus(clockOn(look.status, look.answeredAt), {
+    workflowId,
+    now: Date.now(),
+    columns,
+    rows: rows - 1 - foot.length,
+    progress: look.progress,
+  });
+  return [...lines, ...foot];
 }
 
 /** The clock runs on between answers. */
