@@ -63,7 +63,7 @@ const notFound = /release: not found/;
  * version 2). `where` names the machine in messages.
  */
 export async function findHelm(runner: CommandRunner, where: string): Promise<Helm> {
-  const binary = await findBinary(runner, where);
+  const binary = await whileBeating({ waiting: `helm version on ${where}` }, () => requireHelm(runner, where));
 
   function fail(result: RunResult, doing: string): Error {
     const cause = lastLines(result.stderr) || `exit code ${result.code ?? `of signal ${result.signal ?? '?'}`}`;
@@ -76,7 +76,9 @@ export async function findHelm(runner: CommandRunner, where: string): Promise<He
 
   async function exists(namespace: string, release: string): Promise<boolean> {
     const argv = [binary, 'list', '--namespace', namespace, '--all', '--filter', `^${release}$`, '--output', 'json'];
-    const result = await runner.run(argv, { timeout: 60_000 });
+    const result = await whileBeating({ waiting: `helm list of ${namespace}` }, () =>
+      runner.run(argv, { timeout: 60_000 }),
+    );
     if (result.code !== 0) throw fail(result, `Listing Helm releases of ${namespace}`);
     const releases = JSON.parse(result.stdout) as { name: string }[];
     return releases.some(({ name }) => name === release);
@@ -94,17 +96,26 @@ export async function findHelm(runner: CommandRunner, where: string): Promise<He
   return { exists, uninstall };
 }
 
-async function findBinary(runner: CommandRunner, where: string): Promise<string> {
+async function requireHelm(runner: CommandRunner, where: string): Promise<string> {
+  const binary = await helmBinary(runner);
+  if (binary !== undefined) return binary;
+  throw needsHuman({
+    what: `There is no Helm 3 on ${where}`,
+    cause: noHelm,
+    untouched: 'everything',
+    next: `put helm3 on the PATH of ${where}, then: ferry resume`,
+  });
+}
+
+export const noHelm = 'neither helm3 nor helm answered with version 3 or later';
+
+/** Name of the program, or undefined where there is no Helm 3. */
+export async function helmBinary(runner: CommandRunner): Promise<string | undefined> {
   for (const binary of ['helm3', 'helm']) {
     const result = await runner.run([binary, 'version', '--short'], { timeout: 30_000 });
     if (result.code === 0 && /^v(?!2\.)\d+\./.test(result.stdout.trim())) return binary;
   }
-  throw needsHuman({
-    what: `There is no Helm 3 on ${where}`,
-    cause: 'neither helm3 nor helm answered with version 3 or later',
-    untouched: 'everything',
-    next: `put helm3 on the PATH of ${where}, then: ferry resume`,
-  });
+  return undefined;
 }
 
 /** The last three lines of a tool's stderr, as one. */

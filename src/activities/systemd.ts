@@ -35,12 +35,17 @@ const containerGrace = 10_000;
 export function createSystemdActivities({ hosts, deadlines }: SystemdDeps): SystemdActivities {
   return {
     stopHostServices: (input) =>
-      onHost(input.host.name, 'data directories; services not stopped yet run on', async () =>
-        stopHostServices(await hosts.connect(input.host), input),
+      onHost(input.host.name, 'data directories; services not stopped yet run on', () =>
+        // Each question to a slow machine may take half a minute, and there are as many as units and containers.
+        whileBeating({ waiting: `host services of ${input.host.name} stop` }, async () =>
+          stopHostServices(await hosts.connect(input.host), input),
+        ),
       ),
     startHostServices: (input) =>
-      onHost(input.host.name, 'data directories', async () =>
-        startHostServices(await hosts.connect(input.host), input),
+      onHost(input.host.name, 'data directories', () =>
+        whileBeating({ waiting: `host services of ${input.host.name} start` }, async () =>
+          startHostServices(await hosts.connect(input.host), input),
+        ),
       ),
     readBootId: ({ host }) => onHost(host.name, 'everything', async () => bootId(await hosts.connect(host))),
     rebootHost: (input) => rebootHost(hosts, deadlines, input),
@@ -239,7 +244,7 @@ async function startHostServices(connection: HostConnection, input: ServiceInput
   };
 }
 
-async function bootId(connection: HostConnection): Promise<string> {
+export async function bootId(connection: HostConnection): Promise<string> {
   const result = await connection.run(['cat', '/proc/sys/kernel/random/boot_id'], { timeout: 15_000 });
   const id = result.stdout.trim();
   if (result.code !== 0 || !/^[0-9a-f-]{32,36}$/.test(id)) {
@@ -297,7 +302,8 @@ async function rebootHost(
   return { changed: true, proof: `${host.name} came back with boot id ${next} instead of ${input.bootId}` };
 }
 
-async function ownBootId(): Promise<string | undefined> {
+/** Of the machine this process runs on; undefined where there is no such thing. */
+export async function ownBootId(): Promise<string | undefined> {
   try {
     return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   } catch {
