@@ -107,8 +107,14 @@ function explanation(parked: Parked): Omit<BlockedStatus, 'phase' | 'since'> {
 
 /** The exact command that sends a decision, as a person types it. */
 export function decisionCommand(workflowId: string, name: string, input: Record<string, unknown>): string {
-  const json = JSON.stringify(input).replaceAll("'", String.raw`'\''`);
-  return `temporal workflow signal --workflow-id ${workflowId} --name ${name} --input '${json}'`;
+  // An id is whatever was given at the start; an ordinary one stays readable.
+  const id = /^[A-Za-z0-9_./:@%+,-]+$/.test(workflowId) ? workflowId : quoted(workflowId);
+  return `temporal workflow signal --workflow-id ${id} --name ${name} --input ${quoted(JSON.stringify(input))}`;
+}
+
+/** A word for a POSIX shell; the rules of this house keep the hosts' own quoting out of workflows. */
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 /** What approves an open gate, by the first who may and has not yet; else the name is left to be filled in. */

@@ -221,6 +221,16 @@ describe('a command to copy', () => {
     );
   });
 
+  it('names the workflow, whatever its id is', () => {
+    const ids = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 20 }).filter((text) => !text.includes('\0'));
+    fc.assert(
+      fc.property(ids, (id) => {
+        expect(words(decisionCommand(id, 'abort', {}))[3]).toBe(id);
+      }),
+      { numRuns: 30, examples: [["it's mine"], ['a; touch /tmp/x'], ['$(id)'], ['-x']] },
+    );
+  });
+
   it('is for the next who may approve, not for one who has', () => {
     const given = [{ by: 'li', reason: 'x', at: start }];
 
