@@ -1,6 +1,7 @@
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Hosts, Jobs } from '../hosts/contract.ts';
 import type { Plan } from '../plan/plan.ts';
+import { defaultBackupDirectory } from '../plan/plan.ts';
 import type { MigrationActivities, PreflightActivities } from './contract.ts';
 import { type Deadlines, defaultDeadlines } from './deadlines.ts';
 import { createImageActivities } from './images.ts';
@@ -32,7 +33,7 @@ export function createMigrationActivities(deps: ActivityDeps): Omit<MigrationAct
   return {
     ...createKubernetesActivities({ api, hosts, deadlines }),
     ...createImageActivities({ api, hosts }),
-    ...createSecretActivities({ api, hosts, backup: deps.backup ?? { directory: '/var/lib/ferry/backup' } }),
+    ...createSecretActivities({ api, hosts, backup: deps.backup ?? { directory: defaultBackupDirectory } }),
     ...createProtonCliActivities({ api, hosts, jobs, deadlines }),
     ...createSystemdActivities({ hosts, deadlines }),
     ...createProbeActivities({ api, hosts }),

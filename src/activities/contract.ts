@@ -90,6 +90,8 @@ export interface KubernetesActivities {
     migration: string;
     component: PlannedComponent;
     volumes: VolumeRecord;
+    /** Where helm runs; absent: on the worker, against whatever its helm is configured for. */
+    control?: Host;
   }): Promise<Evidence>;
   /** Nodes Ready (exactly these names must exist) and no unhealthy pod in the namespaces. */
   awaitClusterHealthy(input: { nodes: string[]; namespaces: string[] }): Promise<Evidence>;
@@ -121,6 +123,8 @@ export interface SecretActivities {
     migration: string;
     control: Host;
     plan: PlanReference;
+    /** What the plan says of it; the rest is as the worker was told. */
+    backup?: Partial<Plan['backup']>;
   }): Promise<Evidence & { files: { name: string; digest: string }[] }>;
   /**
    * hosts (and data_path) of every component replaced in place by ordinal in both Secrets, under resourceVersion; nothing else
@@ -143,8 +147,19 @@ export type PlanReference = Pick<Plan, 'cluster' | 'platform' | 'mapping' | 'nod
  */
 export type ConfigStage = 'add-nodes' | 'reinstall' | 'reinstall-back' | 'remove-nodes' | 'remove-new-nodes';
 
+export interface ApplyInput {
+  migration: string;
+  stage: ConfigStage;
+  control: Host;
+  plan: PlanReference;
+  /** Of the prepared document. */
+  digest: string;
+  /** Names of the Nodes when the document was prepared. */
+  nodesBefore?: string[];
+}
+
 export interface ProtonCliActivities {
-  /** `get conf` or the Secret, edited as a YAML document for the stage; stored 0600 on the control host; answers the redacted diff. */
+  /** The recorded configuration, edited as a YAML document for the stage and kept in a Secret beside it; answers the redacted diff. */
   prepareConfig(input: {
     migration: string;
     stage: ConfigStage;
@@ -156,19 +171,18 @@ export interface ProtonCliActivities {
     diff: string;
     nodes: string[];
   }>;
+  /** The gate of `applyConfig` alone; changes nothing. For a stage that may not be begun before it is known that it can be. */
+  checkApply(input: ApplyInput): Promise<Evidence>;
+  /** No apply of this migration runs any more: one whose observer died is waited for, since two at a time would edit the same nodes. */
+  settleApply(input: { migration: string; control: Host }): Promise<Evidence>;
+  /** Removes the prepared documents, which hold the platform's passwords, from the cluster. */
+  dropPrepared(input: { migration: string; plan: PlanReference }): Promise<Evidence>;
   /**
    * Gate (API ready, config readable three times under a second, namespace file unchanged, node difference exactly as planned), apply in
    * a unit of its own on the control host that survives the worker, watched for the fresh-install line; then exit 0, success marker and
    * the Secret's content are proved. Re-attaches to a running unit. Transient failures are thrown as `Transient`: Temporal retries.
    */
-  applyConfig(input: {
-    migration: string;
-    stage: ConfigStage;
-    control: Host;
-    plan: PlanReference;
-    digest: string;
-    nodesBefore?: string[];
-  }): Promise<Evidence & { seconds: number; attempt: number }>;
+  applyConfig(input: ApplyInput): Promise<Evidence & { seconds: number; attempt: number }>;
 }
 
 export interface SystemdActivities {

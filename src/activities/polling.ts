@@ -5,6 +5,8 @@ import { Context } from '@temporalio/activity';
 export interface ActivityScope {
   heartbeat(details: unknown): void;
   signal: AbortSignal | undefined;
+  /** The workflow has asked this activity to stop; false for a worker that shuts down, whose activity is taken over by another. */
+  isGivenUp(): boolean;
   /** Identifies this execution of the activity; the same for all its retries, another one for each scheduling. */
   token: string;
   attempt: number;
@@ -19,12 +21,19 @@ export function activityScope(): ActivityScope {
     context = Context.current();
   } catch {
     outside += 1;
-    return { heartbeat: () => undefined, signal: undefined, token: `local-${process.pid}-${outside}`, attempt: 1 };
+    return {
+      heartbeat: () => undefined,
+      signal: undefined,
+      isGivenUp: () => false,
+      token: `local-${process.pid}-${outside}`,
+      attempt: 1,
+    };
   }
   const { workflowExecution, activityId, attempt } = context.info;
   return {
     heartbeat: (details) => context.heartbeat(details),
     signal: context.cancellationSignal,
+    isGivenUp: () => context.cancellationDetails?.cancelRequested === true,
     token: `${workflowExecution?.runId ?? 'standalone'}/${activityId}`,
     attempt,
   };
@@ -35,6 +44,8 @@ export interface PollOptions {
   deadline: number;
   /** Milliseconds between two looks; default 1000. */
   interval?: number;
+  /** Goes on looking when the workflow asks to stop, since what it waits for goes on as well; a worker that shuts down ends it all the same. */
+  outlivesCancellation?: boolean;
 }
 
 /** What one look found: finished with a value, or one line about what is still missing. */
@@ -51,14 +62,17 @@ export async function poll<T>(
 ): Promise<T> {
   const scope = activityScope();
   const end = Date.now() + options.deadline;
+  const goesOn = (): boolean => options.outlivesCancellation === true && scope.isGivenUp();
   for (;;) {
-    scope.signal?.throwIfAborted();
+    if (!goesOn()) scope.signal?.throwIfAborted();
     const found = await look();
     if (found.done) return found.value;
     scope.heartbeat({ waiting: found.waiting });
     if (Date.now() >= end) throw onDeadline(found.waiting);
-    await sleep(Math.min(options.interval ?? 1000, Math.max(end - Date.now(), 1)), undefined, {
-      ...(scope.signal && { signal: scope.signal }),
+    const rest = Math.min(options.interval ?? 1000, Math.max(end - Date.now(), 1));
+    const signal = goesOn() ? undefined : scope.signal;
+    await sleep(rest, undefined, { ...(signal && { signal }) }).catch((error: unknown) => {
+      if (!goesOn()) throw error;
     });
   }
 }

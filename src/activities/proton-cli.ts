@@ -1,4 +1,4 @@
-import type { HostConnection, Hosts, Jobs } from '../hosts/contract.ts';
+import type { HostAddress, HostConnection, Hosts, Jobs } from '../hosts/contract.ts';
 import { componentRows } from '../plan/components.ts';
 import { configKey, configNodes, editConfig, readConfigTexts, YamlEditError } from '../plan/config-edit.ts';
 import type { PlannedComponent } from '../plan/plan.ts';
@@ -6,14 +6,14 @@ import { redacted, redactedYamlDiff, redactText, redactYaml } from '../plan/reda
 import { classifyApply, errorPart, hasSuccessMarker } from './apply-failures.ts';
 import { guardPauseSeconds, guardScript } from './apply-guard.ts';
 import { checkGate } from './apply-gate.ts';
-import type { ConfigStage, Evidence, PlanReference, ProtonCliActivities } from './contract.ts';
+import type { ApplyInput, ConfigStage, Evidence, PlanReference, ProtonCliActivities } from './contract.ts';
 import type { Deadlines } from './deadlines.ts';
 import { failureOf, needsHuman, onHost, transient } from './failures.ts';
 import { lastLines } from './helm.ts';
 import { hostState } from './host-state.ts';
-import { type KubernetesApi, onApi, path } from './kubernetes-api.ts';
+import { classifyApiError, type KubernetesApi, onApi, path } from './kubernetes-api.ts';
 import { configSecretName, decode, requireSecret, type Secret, sha256 } from './platform-secrets.ts';
-import { activityScope, pause, poll } from './polling.ts';
+import { activityScope, pause, poll, whileBeating } from './polling.ts';
 
 export interface ProtonCliDeps {
   api: KubernetesApi;
@@ -23,17 +23,28 @@ export interface ProtonCliDeps {
 }
 
 type PrepareInput = Parameters<ProtonCliActivities['prepareConfig']>[0];
-type ApplyInput = Parameters<ProtonCliActivities['applyConfig']>[0];
 
 /** Labels of what the activities themselves put into the cluster. */
 export const ownLabel = 'ferry.migration/id';
 const digestAnnotation = 'ferry.migration/digest';
+/** Digest of the recorded configuration that the document was made from. */
+const baseAnnotation = 'ferry.migration/base';
+const stages: Record<ConfigStage, true> = {
+  'add-nodes': true,
+  reinstall: true,
+  'reinstall-back': true,
+  'remove-nodes': true,
+  'remove-new-nodes': true,
+};
 
 /** Editing and applying the platform's configuration with its own tool. */
 export function createProtonCliActivities(deps: ProtonCliDeps): ProtonCliActivities {
   return {
     prepareConfig: (input) => prepareConfig(deps.api, input),
+    checkApply: (input) => checkApply(deps, input),
     applyConfig: (input) => applyConfig(deps, input),
+    settleApply: (input) => settleApply(deps, input),
+    dropPrepared: (input) => dropPrepared(deps.api, input),
   };
 }
 
@@ -63,7 +74,7 @@ async function prepareConfig(
         name,
         namespace,
         labels: { [ownLabel]: input.migration },
-        annotations: { [digestAnnotation]: digest },
+        annotations: { [digestAnnotation]: digest, [baseAnnotation]: sha256(text) },
       },
       type: 'ferry.migration/config',
       data: { [configKey]: Buffer.from(edit.text).toString('base64') },
@@ -99,14 +110,21 @@ function editOrFail(
   }
 }
 
-async function readPrepared(api: KubernetesApi, input: ApplyInput): Promise<string> {
+interface PreparedDocument {
+  text: string;
+  base: string | undefined;
+}
+
+async function readPrepared(api: KubernetesApi, input: ApplyInput): Promise<PreparedDocument> {
   const namespace = input.plan.platform.configNamespace;
   const name = preparedName(input.stage);
   const secret = await onApi(api, 'Reading the prepared configuration', 'everything', () =>
     api.find<Secret>(path('v1', namespace, 'secrets', name)),
   );
   const text = secret === undefined ? undefined : decode(secret)[configKey];
-  if (text !== undefined && sha256(text) === input.digest) return text;
+  if (secret !== undefined && text !== undefined && sha256(text) === input.digest) {
+    return { text, base: secret.metadata.annotations?.[baseAnnotation] };
+  }
   throw needsHuman({
     what: `The configuration prepared for ${input.stage} is ${text === undefined ? 'gone' : 'another one'}`,
     cause: `Secret ${namespace}/${name} does not hold the document of digest ${input.digest}, the one whose diff was shown`,
@@ -115,12 +133,79 @@ async function readPrepared(api: KubernetesApi, input: ApplyInput): Promise<stri
   });
 }
 
+/** What somebody wrote into the configuration since the document was made from it must not be written over. */
+async function checkBase(api: KubernetesApi, input: ApplyInput, document: PreparedDocument): Promise<void> {
+  const { base } = document;
+  const namespace = input.plan.platform.configNamespace;
+  const recorded = await onApi(api, 'Reading the recorded configuration', 'everything', async () =>
+    decode(await requireSecret(api, namespace, configSecretName)),
+  );
+  const now = recorded[configKey] ?? '';
+  if (base === undefined || sha256(now) === base) return;
+  // An apply whose end nobody saw has recorded what it applied.
+  if (differingPlaces(document.text, now).length === 0) return;
+  throw needsHuman({
+    what: `The configuration was changed since it was prepared for ${input.stage}`,
+    cause: `Secret ${namespace}/${configSecretName} is not the one whose edit was shown; applying the older document would take that change back`,
+    untouched: 'everything; nothing was applied',
+    next: 'find out who changed it; ferry resume prepares it again from what is recorded now',
+  });
+}
+
+async function checkApply(deps: ProtonCliDeps, input: ApplyInput): Promise<Evidence> {
+  return onHost(input.control.name, 'everything; nothing was applied', () =>
+    whileBeating({ waiting: 'the gate of an apply' }, async () => {
+      const document = await readPrepared(deps.api, input);
+      await checkBase(deps.api, input, document);
+      const connection = await deps.hosts.connect(input.control);
+      await checkGate(deps.api, connection, { ...input, text: document.text });
+      return { changed: false, proof: `an apply of ${input.stage} may start on ${input.control.name}` };
+    }),
+  );
+}
+
+async function settleApply(
+  deps: ProtonCliDeps,
+  { migration, control }: { migration: string; control: HostAddress },
+): Promise<Evidence> {
+  return onHost(control.name, 'an apply that runs is left to come to its end', async () => {
+    const connection = await deps.hosts.connect(control);
+    const job = `apply-${migration}`;
+    const { state } = await deps.jobs.state(connection, job);
+    if (state === 'running') await awaitExit(deps, connection, job);
+    return { changed: false, proof: `no apply of ${migration} runs on ${control.name}` };
+  });
+}
+
+async function dropPrepared(
+  api: KubernetesApi,
+  { migration, plan }: { migration: string; plan: PlanReference },
+): Promise<Evidence> {
+  const namespace = plan.platform.configNamespace;
+  return onApi(api, 'Removing the prepared configurations', 'the configuration in use', async () => {
+    const dropped: string[] = [];
+    for (const stage of Object.keys(stages) as ConfigStage[]) {
+      const name = preparedName(stage);
+      const secret = await api.find<Secret>(path('v1', namespace, 'secrets', name));
+      if (secret?.metadata.labels?.[ownLabel] !== migration) continue;
+      await api.request('DELETE', path('v1', namespace, 'secrets', name)).catch(ignoreAbsent);
+      dropped.push(name);
+    }
+    return { changed: dropped.length > 0, proof: `no prepared configuration is left in ${namespace}` };
+  });
+}
+
+function ignoreAbsent(error: unknown): void {
+  if (classifyApiError(error) !== 'absent') throw error;
+}
+
 async function applyConfig(
   deps: ProtonCliDeps,
   input: ApplyInput,
 ): Promise<Evidence & { seconds: number; attempt: number }> {
   const scope = activityScope();
-  const text = await readPrepared(deps.api, input);
+  const document = await readPrepared(deps.api, input);
+  const { text } = document;
   const untouched = 'what the apply did so far stays; the same file may be applied again';
   return onHost(input.control.name, untouched, async () => {
     const connection = await deps.hosts.connect(input.control);
@@ -133,8 +218,11 @@ async function applyConfig(
       // An apply of an execution that was given up still runs to its end: two at a time would edit the same nodes.
       if (state === 'running') state = await awaitExit(deps, connection, job);
       if (state === 'exited') await deps.jobs.clear(connection, job);
-      await checkGate(deps.api, connection, { ...input, text });
-      await startApply(deps.jobs, connection, job, scope.token, input, text);
+      await whileBeating({ waiting: 'the gate of the apply' }, async () => {
+        await checkBase(deps.api, input, document);
+        await checkGate(deps.api, connection, { ...input, text });
+        await startApply(deps.jobs, connection, job, scope.token, input, text);
+      });
     }
     const startedAt = Date.now();
     await awaitExit(deps, connection, job);
@@ -222,7 +310,8 @@ async function awaitExit(deps: ProtonCliDeps, connection: HostConnection, job: s
       }
       return { done: false, waiting: `proton-cli apply runs for ${Math.round((Date.now() - startedAt) / 1000)} s` };
     },
-    { deadline: deps.deadlines.apply },
+    // Half an apply is worse than a long one: whoever gives this migration up waits for its end, and undoes what it did.
+    { deadline: deps.deadlines.apply, outlivesCancellation: true },
     (waiting) =>
       needsHuman({
         what: 'proton-cli apply does not come to an end',

@@ -9,6 +9,9 @@ export const absolutePath = z
   .regex(/^(\/[^/\u0000-\u001f\u007f]+)+$/, 'must be an absolute path without a trailing slash')
   .refine((path) => !path.split('/').some((part) => part === '..' || part === '.'), 'must not contain "." or ".."');
 
+/** Where the Secrets are saved on the control host when nobody says otherwise. */
+export const defaultBackupDirectory = '/var/lib/ferry/backup';
+
 export const componentKinds = [
   'mariadb',
   'mongodb',
@@ -169,8 +172,8 @@ export const planSchema = z.strictObject({
   backup: z
     .strictObject({
       /** Directory (0700) on the control host that receives the Secrets (0600). */
-      directory: absolutePath.default('/var/lib/ferry/backup'),
-      /** File with an age-less 32-byte AES-256-GCM key on the worker; absent: stored as they are, mode 0600. */
+      directory: absolutePath.default(defaultBackupDirectory),
+      /** File with a 32-byte AES-256-GCM key on the worker; absent: stored as they are, mode 0600. */
       keyFile: absolutePath.optional(),
     })
     .prefault({}),

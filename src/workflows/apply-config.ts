@@ -2,8 +2,8 @@ import type { ConfigStage } from '../activities/contract.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { PhaseName } from './messages.ts';
 import type { Migration } from './migration.ts';
-import { hostNamed } from './migration.ts';
-import { act } from './parking.ts';
+import { callActivity, hostNamed } from './migration.ts';
+import { act, step } from './parking.ts';
 
 /** The part of the plan that configuration edits need. */
 export function planReference(
@@ -13,17 +13,17 @@ export function planReference(
   return { cluster, platform, mapping, nodes, containerRegistry };
 }
 
-export interface Prepared {
+interface Prepared {
   digest: string;
   nodes: string[];
   nodesBefore: string[];
 }
 
 /** Edits the configuration for a stage and shows the redacted diff in history; changes nothing in the cluster. */
-export async function prepare(migration: Migration, phase: PhaseName, stage: ConfigStage): Promise<Prepared> {
+async function prepare(migration: Migration, stage: ConfigStage): Promise<Prepared> {
   const { plan } = migration;
-  const live = await act(migration, phase, 'listNodes', `nodes before ${stage}`);
-  const prepared = await act(migration, phase, 'prepareConfig', `edit the configuration: ${stage}`, {
+  const live = await callActivity(migration, 'listNodes', `nodes before ${stage}`);
+  const prepared = await callActivity(migration, 'prepareConfig', `edit the configuration: ${stage}`, {
     migration: plan.cluster,
     stage,
     plan: planReference(plan),
@@ -32,29 +32,39 @@ export async function prepare(migration: Migration, phase: PhaseName, stage: Con
   return { digest: prepared.digest, nodes: prepared.nodes, nodesBefore: live.map((node) => node.name) };
 }
 
-/** Applies a prepared configuration and waits until exactly its nodes are healthy; answers what was proved. */
+/**
+ * Edits the configuration for a stage, applies it, and waits until exactly its nodes are healthy; answers what was proved. Edit and apply are
+ * one step: what is done again after a `resume` starts from the configuration as it is then. `onceSure` is called when everything that can be
+ * known before an apply is known, and nothing was touched yet.
+ */
 export async function apply(
   migration: Migration,
   phase: PhaseName,
   stage: ConfigStage,
-  prepared: Prepared,
+  onceSure?: () => Promise<void>,
 ): Promise<string> {
   const { plan } = migration;
-  if (!migration.state.applied.includes(stage)) {
-    migration.state.applied = [...migration.state.applied, stage];
-  }
-  const applied = await act(migration, phase, 'applyConfig', `proton-cli apply: ${stage}`, {
-    migration: plan.cluster,
-    stage,
-    control: hostNamed(plan, plan.platform.controlHost),
-    plan: planReference(plan),
-    digest: prepared.digest,
-    nodesBefore: prepared.nodesBefore,
+  const { proof, nodes } = await step(migration, phase, async () => {
+    const { digest, nodesBefore, ...prepared } = await prepare(migration, stage);
+    const control = hostNamed(plan, plan.platform.controlHost);
+    const input = { migration: plan.cluster, stage, control, plan: planReference(plan), digest, nodesBefore };
+    if (onceSure !== undefined) {
+      await callActivity(migration, 'checkApply', `whether an apply may start: ${stage}`, input);
+      await onceSure();
+    }
+    if (!migration.state.applied.includes(stage)) {
+      migration.state.applied = [...migration.state.applied, stage];
+    }
+    const applied = await callActivity(migration, 'applyConfig', `proton-cli apply: ${stage}`, input);
+    migration.state.nodes = prepared.nodes;
+    return {
+      proof: `${applied.proof} (${Math.round(applied.seconds)} s, try ${applied.attempt})`,
+      nodes: prepared.nodes,
+    };
   });
-  migration.state.nodes = prepared.nodes;
   await act(migration, phase, 'awaitClusterHealthy', `nodes healthy after ${stage}`, {
-    nodes: prepared.nodes,
+    nodes,
     namespaces: ['kube-system'],
   });
-  return `${applied.proof} (${Math.round(applied.seconds)} s, try ${applied.attempt})`;
+  return proof;
 }

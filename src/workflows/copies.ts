@@ -1,4 +1,4 @@
-import { ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope, ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
 import type { Transfer } from '../plan/plan.ts';
 import type { ReplicateRequest } from '../plan/replicate.ts';
 import type { PassSummary, PhaseName, TransferStatus } from './messages.ts';
@@ -59,7 +59,7 @@ export async function copyDirectory(
       noteOutcome(migration, transfer.id, mode, outcome);
       return outcome;
     } catch (error) {
-      note(migration, transfer.id, { state: migration.forward.consideredCancelled ? before : 'failed' });
+      note(migration, transfer.id, { state: CancellationScope.current().consideredCancelled ? before : 'failed' });
       throw error;
     }
   });

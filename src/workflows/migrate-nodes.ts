@@ -1,6 +1,7 @@
 import { ApplicationFailure, CancellationScope, condition, TemporalFailure } from '@temporalio/workflow';
 import type { Plan, PlanInput } from '../plan/plan.ts';
 import { parsePlanData } from '../plan/validate.ts';
+import { planReference } from './apply-config.ts';
 import { checkpoint } from './checkpoint.ts';
 import { watchBudget } from './clock.ts';
 import { receiveCancellation, receiveDecisions } from './decisions.ts';
@@ -141,6 +142,14 @@ async function clearBreadcrumbs(migration: Migration, phase: PhaseName): Promise
 }
 
 async function finish(migration: Migration, outcome: MigrationResult['outcome']): Promise<MigrationResult> {
+  if (migration.state.applied.length > 0) {
+    const { plan } = migration;
+    const name = outcome === 'migrated' ? 'verify' : 'add-nodes';
+    await act(migration, name, 'dropPrepared', 'take the prepared configurations out of the cluster', {
+      migration: plan.cluster,
+      plan: planReference(plan),
+    });
+  }
   if (outcome === 'rolled-back' && migration.state.applications !== undefined) {
     await clearBreadcrumbs(migration, 'stop-apps');
   }

@@ -150,6 +150,29 @@ export const policies: Record<ActivityName, Policy> = {
     reason:
       'The platform waits up to 10 minutes per chart inside one apply. Tries and first pause come from limits.applyAttempts and limits.applyBackoffSeconds; only Transient failures are tried again.',
   },
+  checkApply: {
+    startToClose: '5m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '5s',
+    longestPause: '30s',
+    reason: 'Small reads on the control host and of every API server; an API that is not ready heals by waiting.',
+  },
+  settleApply: {
+    startToClose: '90m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '5s',
+    longestPause: '30s',
+    reason: 'Waits for an apply as long as an apply may take; usually none runs.',
+  },
+  dropPrepared: {
+    startToClose: '2m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'Deletes a handful of objects by name after the work is done.',
+  },
   stopHostServices: {
     startToClose: '10m',
     heartbeat: '1m',
@@ -161,10 +184,10 @@ export const policies: Record<ActivityName, Policy> = {
   startHostServices: {
     startToClose: '10m',
     heartbeat: '1m',
-    attempts: 5,
-    firstPause: '2s',
-    longestPause: '15s',
-    reason: 'Starting what already runs is harmless.',
+    attempts: 10,
+    firstPause: '5s',
+    longestPause: '2m',
+    reason: 'Starting what already runs is harmless; going back may find a machine in the middle of its reboot.',
   },
   readBootId: {
     startToClose: '1m',

@@ -1,11 +1,25 @@
 import { withBar } from './bar.ts';
 import type { Migration, Phase } from './migration.ts';
-import { now, publish } from './migration.ts';
-import { pausePoint } from './parking.ts';
+import { hostNamed, now, publish } from './migration.ts';
+import { currentPhase } from './gates.ts';
+import { act, pausePoint } from './parking.ts';
 import { phaseOf } from './state.ts';
+
+/** An apply whose observer died may still run, and would finish over what is undone. */
+async function settleApply(migration: Migration): Promise<void> {
+  const { plan, state } = migration;
+  if (state.applied.length === 0) {
+    return;
+  }
+  await act(migration, currentPhase(state), 'settleApply', 'no apply runs any more', {
+    migration: plan.cluster,
+    control: hostNamed(plan, plan.platform.controlHost),
+  });
+}
 
 /** Runs the registered undos in reverse. Nothing cancels it; an undo that fails parks and is tried again. */
 export async function rollBack(migration: Migration, phases: readonly Phase[]): Promise<void> {
+  await settleApply(migration);
   for (let name = migration.state.undo.at(-1); name !== undefined; name = migration.state.undo.at(-1)) {
     const registered = name;
     const phase = phases.find((candidate) => candidate.name === registered);

@@ -99,18 +99,9 @@ export const calls: Record<string, Access[]> = {
     'namespaces',
     places.application,
   ),
-  "applications.ts: PATCH path('batch/v1', job.metadata.namespace, 'jobs', job.metadata.name)": ofApplications(
-    'patch',
-    'batch',
-    'jobs',
-  ),
-  "applications.ts: PATCH path('batch/v1', namespace, 'jobs', job.metadata.name)": ofApplications(
-    'patch',
-    'batch',
-    'jobs',
-  ),
-  'applications.ts: PATCH pathOf(workload)': [
+  'applications.ts: PATCH resource': [
     ...workloads('patch'),
+    ...ofApplications('patch', 'batch', 'jobs'),
     ...ofApplications('patch', 'autoscaling', 'horizontalpodautoscalers'),
   ],
   "applications.ts: list path('batch/v1', namespace, 'jobs')": ofApplications('list', 'batch', 'jobs'),
@@ -216,6 +207,7 @@ export const calls: Record<string, Access[]> = {
     records.slice(0, 1),
   ),
   "probes.ts: find path('v1', namespace, 'pods', replica.pod)": ofComponents('get', '', 'pods'),
+  "proton-cli.ts: DELETE path('v1', namespace, 'secrets', name)": ofSecrets(places.config, 'delete', prepared),
   "proton-cli.ts: POST path('v1', namespace, 'secrets')": inside([places.config], 'create', '', 'secrets'),
   "proton-cli.ts: PUT path('v1', namespace, 'secrets', name)": ofSecrets(places.config, 'update', prepared),
   "proton-cli.ts: find path('v1', namespace, 'secrets', name)": ofSecrets(places.config, 'get', prepared),

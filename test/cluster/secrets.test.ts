@@ -248,6 +248,36 @@ describe('preparing a configuration', () => {
       message: expect.stringContaining('is another one') as string,
     });
   });
+
+  it('is refused when somebody wrote the recorded configuration since, and is the same again when it is prepared anew', async () => {
+    const stage = 'reinstall' as const;
+    const prepared = await protonCli().prepareConfig({ migration: 'demo', stage, plan, components });
+    const resource = path('v1', plan.platform.configNamespace, 'secrets', 'proton-cli-config');
+    const changed = `${config}# somebody was here\n`;
+    await api.request('PATCH', resource, { body: { stringData: { ClusterConfiguration: changed } } });
+    const control = { name: 'old1', address: '10.0.0.11', port: 22, user: 'root', hostKeys: [], role: 'old' as const };
+    const check = (digest: string): Promise<unknown> =>
+      protonCli().checkApply({ migration: 'demo', stage, control, plan, digest });
+
+    await expect(check(prepared.digest)).rejects.toMatchObject({
+      type: 'NeedsHuman',
+      message: expect.stringContaining('changed since it was prepared') as string,
+    });
+    const again = await protonCli().prepareConfig({ migration: 'demo', stage, plan, components });
+    // Past the documents, it asks for the machine, and there is none here.
+    await expect(check(again.digest)).rejects.toThrow(/no machine is needed here/);
+    expect((await recordedConfig())['ClusterConfiguration']).toBe(changed);
+  });
+
+  it('is gone from the cluster when the migration has ended, and nobody else’s is', async () => {
+    await protonCli().prepareConfig({ migration: 'demo', stage: 'reinstall', plan, components });
+    const kept = { migration: 'another', plan };
+
+    expect(await protonCli().dropPrepared(kept)).toMatchObject({ changed: false });
+    expect(await protonCli().dropPrepared({ migration: 'demo', plan })).toMatchObject({ changed: true });
+    expect(await protonCli().dropPrepared({ migration: 'demo', plan })).toMatchObject({ changed: false });
+    await expect(read(plan.platform.configNamespace, 'ferry-config-reinstall')).rejects.toThrow();
+  });
 });
 
 describe('the gate before an apply', () => {

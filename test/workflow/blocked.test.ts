@@ -159,4 +159,39 @@ describe('the apply that fails by itself', () => {
     expect(blocked.blocked).toMatchObject({ phase: 'add-nodes', cause: 'kubesuite failed' });
     expect(stays.calls.filter((call) => call === 'applyConfig').length).toBe(3);
   });
+
+  it('of the gate of the removal leaves the way back open, and what resume does again starts from the recorded configuration', async () => {
+    const plan = planOf('blocked-gate');
+    const world = createWorld(plan);
+    world.fail('checkApply', 'NeedsHuman', detail);
+
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await approve(handle, 'remove-nodes');
+    const blocked = await untilBlocked(handle);
+    const prepared = world.calls.filter((call) => call === 'prepareConfig').length;
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approve(handle, 'close-downtime');
+    const { outcome } = await handle.result();
+
+    expect(blocked).toMatchObject({ phase: 'remove-nodes', pointOfNoReturn: false });
+    expect(world.calls.filter((call) => call === 'prepareConfig')).toHaveLength(prepared + 1);
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+  });
+
+  it('runs helm where the platform has it, saves with the key of the plan, and leaves no prepared document', async () => {
+    const world = createWorld(planOf('control', { backup: { keyFile: '/etc/ferry/key' } }));
+
+    const handle = await harness.start(world.plan);
+    await approveAll(handle);
+    await handle.result();
+
+    const inputs = (name: string): unknown[] =>
+      world.inputs.filter((call) => call.name === name).map(({ input }) => input);
+    expect(inputs('uninstallComponent').length).toBeGreaterThan(0);
+    for (const input of inputs('uninstallComponent')) expect(input).toMatchObject({ control: { name: 'old1' } });
+    expect(inputs('backupSecrets')).toMatchObject([{ backup: { keyFile: '/etc/ferry/key' } }]);
+    expect(inputs('dropPrepared')).toHaveLength(1);
+  });
 });

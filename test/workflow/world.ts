@@ -54,6 +54,8 @@ export class World {
   readonly probesToBreak = new Set<string>();
   copiesNow = 0;
   mostCopies = 0;
+  /** How often it was made sure that no apply runs. */
+  settled = 0;
   /** Bytes written at the sources since each last pass; a round that moves none is quiet. */
   dirtyBytes = 1000;
   state: Snapshot;
@@ -361,6 +363,13 @@ const activities: MigrationActivities & ModelCopyActivities = {
       }
       return { ...applyStage(here(), input.stage), seconds: 1, attempt: activityInfo().attempt };
     }),
+  checkApply: (input) => here().act('checkApply', input, () => evidence(false, 'an apply may start')),
+  settleApply: (input) =>
+    here().act('settleApply', input, () => {
+      here().settled += 1;
+      return evidence(false, 'no apply runs');
+    }),
+  dropPrepared: (input) => here().act('dropPrepared', input, () => evidence(true, 'no document left')),
   stopHostServices: (input) =>
     here().act('stopHostServices', input, () => {
       const { state, violate } = bound(here());

@@ -1,4 +1,4 @@
-import { apply, prepare } from '../apply-config.ts';
+import { apply } from '../apply-config.ts';
 import type { Migration, Phase } from '../migration.ts';
 
 /** The new nodes join; nothing else in the configuration changes. */
@@ -10,15 +10,13 @@ export const addNodes: Phase = {
   skip: (plan) => (plan.nodes.add.length > 0 ? undefined : 'the plan adds no nodes'),
 };
 
-async function join(migration: Migration): Promise<string> {
-  const prepared = await prepare(migration, 'add-nodes', 'add-nodes');
-  return apply(migration, 'add-nodes', 'add-nodes', prepared);
+function join(migration: Migration): Promise<string> {
+  return apply(migration, 'add-nodes', 'add-nodes');
 }
 
 async function leave(migration: Migration): Promise<string> {
   if (!migration.state.applied.includes('add-nodes')) {
     return 'no node had been added';
   }
-  const prepared = await prepare(migration, 'add-nodes', 'remove-new-nodes');
-  return apply(migration, 'add-nodes', 'remove-new-nodes', prepared);
+  return apply(migration, 'add-nodes', 'remove-new-nodes');
 }

@@ -1,3 +1,5 @@
+import type { Plan } from '../../plan/plan.ts';
+import { defaultBackupDirectory } from '../../plan/plan.ts';
 import { planReference } from '../apply-config.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { hostNamed } from '../migration.ts';
@@ -6,12 +8,21 @@ import { act } from '../parking.ts';
 /** Both Secrets and their companions saved on the control host; history holds digests only. */
 export const backup: Phase = { name: 'backup', section: 6, run: saveSecrets };
 
+/** Where and with which key the plan wants it; its default directory is no wish. */
+function namedBackup({ backup: { directory, keyFile } }: Plan): Partial<Plan['backup']> {
+  return {
+    ...(directory === defaultBackupDirectory ? {} : { directory }),
+    ...(keyFile === undefined ? {} : { keyFile }),
+  };
+}
+
 async function saveSecrets(migration: Migration): Promise<string> {
   const { plan } = migration;
   const saved = await act(migration, 'backup', 'backupSecrets', `Secrets to ${plan.platform.controlHost}`, {
     migration: plan.cluster,
     control: hostNamed(plan, plan.platform.controlHost),
     plan: planReference(plan),
+    backup: namedBackup(plan),
   });
   return `${saved.proof} (${saved.files.length} files)`;
 }

@@ -1,9 +1,9 @@
-import { apply, prepare } from '../apply-config.ts';
+import { apply } from '../apply-config.ts';
 import type { Migration, Phase } from '../migration.ts';
-import { callActivity } from '../migration.ts';
+import { callActivity, hostNamed } from '../migration.ts';
 import { act, step } from '../parking.ts';
 import { provePlaces } from '../placement.ts';
-import { volumesOf } from './uninstall.ts';
+import { usersFirst, volumesOf } from './uninstall.ts';
 
 /** Components on the new nodes, over the copied data, while the old nodes are still listed. */
 export const reinstall: Phase = {
@@ -15,8 +15,7 @@ export const reinstall: Phase = {
 };
 
 async function install(migration: Migration): Promise<string> {
-  const prepared = await prepare(migration, 'reinstall', 'reinstall');
-  await apply(migration, 'reinstall', 'reinstall', prepared);
+  await apply(migration, 'reinstall', 'reinstall');
   return provePlaces(migration, 'reinstall', 'to');
 }
 
@@ -29,11 +28,12 @@ async function uninstallFromNew(migration: Migration): Promise<string> {
   const volumes = await act(migration, 'reinstall', 'recordVolumes', 'names of the new volumes and claims', {
     components: plan.components,
   });
-  for (const component of plan.components) {
+  for (const component of usersFirst(plan.components)) {
     await step(migration, 'reinstall', () =>
       callActivity(migration, 'uninstallComponent', `uninstall ${component.kind} from the new nodes`, {
         migration: plan.cluster,
         component,
+        control: hostNamed(plan, plan.platform.controlHost),
         volumes: volumesOf(volumes, component.kind),
       }),
     );

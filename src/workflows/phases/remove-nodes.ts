@@ -1,4 +1,4 @@
-import { apply, prepare } from '../apply-config.ts';
+import { apply } from '../apply-config.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { publish } from '../migration.ts';
 import { pausePoint } from '../parking.ts';
@@ -13,10 +13,10 @@ export const removeNodes: Phase = {
 };
 
 async function remove(migration: Migration): Promise<string> {
-  const prepared = await prepare(migration, 'remove-nodes', 'remove-nodes');
-  await pausePoint(migration);
-  passPointOfNoReturn(migration);
-  const proof = await apply(migration, 'remove-nodes', 'remove-nodes', prepared);
+  const proof = await apply(migration, 'remove-nodes', 'remove-nodes', async () => {
+    await pausePoint(migration);
+    passPointOfNoReturn(migration);
+  });
   if (migration.plan.components.length > 0) {
     await provePlaces(migration, 'remove-nodes', 'to');
   }

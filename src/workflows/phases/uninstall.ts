@@ -1,10 +1,10 @@
 import type { VolumeRecord } from '../../activities/contract.ts';
 import type { ComponentKind, PlannedComponent } from '../../plan/plan.ts';
 import { condition } from '@temporalio/workflow';
-import { apply, prepare } from '../apply-config.ts';
+import { apply } from '../apply-config.ts';
 import type { PhaseName } from '../messages.ts';
 import type { Migration, Phase } from '../migration.ts';
-import { callActivity, publish } from '../migration.ts';
+import { callActivity, hostNamed, publish } from '../migration.ts';
 import { act, needsHuman, step } from '../parking.ts';
 import { uninstallsAtOnce } from '../policies.ts';
 import { allOrFirstFailure, createSlots } from '../slots.ts';
@@ -55,6 +55,7 @@ async function removeComponent(migration: Migration, component: PlannedComponent
     callActivity(migration, 'uninstallComponent', `uninstall ${component.kind}`, {
       migration: migration.plan.cluster,
       component,
+      control: hostNamed(migration.plan, migration.plan.platform.controlHost),
       volumes: volumesOf(migration.state.volumes ?? [], component.kind),
     }),
   );
@@ -63,6 +64,12 @@ async function removeComponent(migration: Migration, component: PlannedComponent
     component.kind,
   ];
   publish(migration);
+}
+
+/** In an order in which each can shut down, where they leave one after the other. */
+export function usersFirst(components: readonly PlannedComponent[]): PlannedComponent[] {
+  const isUsed = (component: PlannedComponent): boolean => usedBy[component.kind] !== undefined;
+  return [...components.filter((component) => !isUsed(component)), ...components.filter(isUsed)];
 }
 
 /** The record of one component; a missing one is never read as "nothing to delete". */
@@ -84,14 +91,13 @@ async function bringBack(migration: Migration): Promise<string> {
     return 'nothing had been uninstalled';
   }
   // A component that is half gone cannot be installed over: what was begun is finished first.
-  for (const component of migration.plan.components) {
+  for (const component of usersFirst(migration.plan.components)) {
     const { uninstallBegun, uninstalled } = migration.state;
     if (uninstallBegun.includes(component.kind) && !uninstalled.includes(component.kind)) {
       await removeComponent(migration, component);
     }
   }
   await rewriteHosts(migration, phase, 'back');
-  const prepared = await prepare(migration, phase, 'reinstall-back');
-  await apply(migration, phase, 'reinstall-back', prepared);
+  await apply(migration, phase, 'reinstall-back');
   return provePlaces(migration, phase, 'from');
 }
