@@ -52,6 +52,23 @@ const networkCodes = new Set([
   'EAI_AGAIN',
 ]);
 
+/** What the system says no to, and people can do something about. */
+const obstacles: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EISDIR: 'is a directory',
+  ENOTDIR: 'a part of the path is no directory',
+  EEXIST: 'exists already',
+  EROFS: 'the file system is read-only',
+  ENOSPC: 'no space left there',
+  EDQUOT: 'the quota is used up',
+  ENAMETOOLONG: 'the name is too long',
+  ELOOP: 'too many symbolic links',
+  EMFILE: 'too many open files',
+  EADDRINUSE: 'something listens at this address already',
+  EADDRNOTAVAIL: 'this machine does not have the address',
+};
+
 /** Turns whatever was thrown into something for people. Errors nobody foresaw stay what they are: undefined. */
 export function explain(error: unknown): CliError | undefined {
   if (error instanceof CliError) return error;
@@ -108,13 +125,10 @@ function explainSystem(error: Error): CliError | undefined {
   if (code === 'ENOENT' && system.path !== undefined && !existsSync(system.path)) {
     return new CliError('notFound', `${system.path}: no such file`, undefined, error);
   }
-  if ((code === 'EACCES' || code === 'EISDIR') && system.path !== undefined) {
-    return new CliError(
-      'failure',
-      `${system.path}: ${code === 'EACCES' ? 'permission denied' : 'is a directory'}`,
-      undefined,
-      error,
-    );
+  const obstacle = code === undefined ? undefined : obstacles[code];
+  if (obstacle !== undefined) {
+    const message = system.path === undefined ? `${obstacle} (${error.message})` : `${system.path}: ${obstacle}`;
+    return new CliError('failure', message, undefined, error);
   }
   if (code !== undefined && networkCodes.has(code)) return new CliError('unreachable', error.message, undefined, error);
   // Failures of activities that were called directly carry their own cause and next command in the text.

@@ -2,10 +2,11 @@ import { readFileSync } from 'node:fs';
 import type { Plan } from '../plan/plan.ts';
 import { formatPlanErrors, parsePlan } from '../plan/validate.ts';
 import { CliError } from './errors.ts';
+import { readNamed } from './files.ts';
 
 /** Reads a plan file (`-` is stdin), YAML or JSON. All errors of a plan that is not valid are told at once, and nothing else happens. */
 export function loadPlan(file: string): Plan {
-  const text = readFileSync(file === '-' ? 0 : file, 'utf8');
+  const text = file === '-' ? readFileSync(0, 'utf8') : readNamed(file).toString();
   const isJson = file.endsWith('.json') || text.trimStart().startsWith('{');
   const result = parsePlan(text, isJson ? 'json' : 'yaml');
   if (result.ok) return result.plan;

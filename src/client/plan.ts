@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
@@ -15,6 +15,7 @@ import { forStderr, pcError } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { personName } from './connection.ts';
 import { CliError } from './errors.ts';
+import { readNamed } from './files.ts';
 import type { OutputFormat } from './output.ts';
 import { outputFormats, print, render, writeResult } from './output.ts';
 import { describePlan } from './plan-view.ts';
@@ -381,7 +382,7 @@ function collectPairs(text: string, before: Record<string, string> = {}): Record
 }
 
 function seal(file: string, quiet: boolean): void {
-  const text = readFileSync(file, 'utf8');
+  const text = readNamed(file).toString();
   const sealed = sealText(text, file);
   if (sealed.text === text) {
     if (!quiet) process.stdout.write(`${file} is sealed already: ${sealed.digest}\n`);

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { KubeConfig } from '@kubernetes/client-node';
@@ -13,7 +13,8 @@ import type { KnownHost } from '../hosts/known-hosts.ts';
 import { parseKnownHosts } from '../hosts/known-hosts.ts';
 import { createHosts } from '../hosts/ssh.ts';
 import { CliError } from './errors.ts';
-import { findIdentity } from './worker.ts';
+import { readNamed } from './files.ts';
+import { readIdentity } from './identity.ts';
 
 /* The way to the platform itself, for commands that look at it without a workflow. */
 
@@ -63,7 +64,7 @@ export async function withPlatform<T>(options: PlatformOptions, work: (platform:
   }
 }
 
-function openCluster(file: string | undefined): { api: KubernetesApi; kubeConfig: KubeConfig } {
+export function openCluster(file: string | undefined): { api: KubernetesApi; kubeConfig: KubeConfig } {
   try {
     const kubeConfig = loadKubeConfig(file);
     return { kubeConfig, api: createKubernetesApi(kubeConfig) };
@@ -78,9 +79,8 @@ function openCluster(file: string | undefined): { api: KubernetesApi; kubeConfig
 }
 
 function openHosts(named: string | undefined): Hosts {
-  const identity = findIdentity(named);
-  const passphrase = process.env['FERRY_SSH_PASSPHRASE'];
-  return createHosts({ privateKey: readFileSync(identity), ...(passphrase === undefined ? {} : { passphrase }) });
+  const { privateKey, passphrase } = readIdentity(named);
+  return createHosts({ privateKey, ...(passphrase === undefined ? {} : { passphrase }) });
 }
 
 /** Obstacles on the way to cluster and machines; everything else stays what it is. */
@@ -143,5 +143,5 @@ export function knownHostsFiles(env: NodeJS.ProcessEnv = process.env): string[] 
 export function readKnownHosts(env: NodeJS.ProcessEnv = process.env): KnownHost[] {
   return knownHostsFiles(env)
     .filter((file) => existsSync(file))
-    .flatMap((file) => parseKnownHosts(readFileSync(file, 'utf8')));
+    .flatMap((file) => parseKnownHosts(readNamed(file).toString()));
 }

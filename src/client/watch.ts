@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { createLogUpdate } from 'log-update';
 import type { MigrationStatus } from '../workflows/messages.ts';
 import { pc } from './colors.ts';
@@ -13,7 +13,7 @@ import { clockTime, seconds, terminalSize } from './output.ts';
 import { changesBetween, renderStatus, wrapColumns } from './view.ts';
 
 interface WatchOptions extends GlobalOptions {
-  interval: string;
+  interval: number;
   plain?: boolean;
 }
 
@@ -32,7 +32,7 @@ export function watchCommand(): Command {
   return new Command('watch')
     .description('follow a migration on one screen; Ctrl-C stops watching, the migration goes on')
     .argument('[migration]', 'cluster or workflow id (default: the one that runs)')
-    .option('--interval <seconds>', 'seconds between looks', '1')
+    .option('--interval <seconds>', 'seconds between looks', intervalOf, 1)
     .option('--plain', 'one line per event, also on a terminal')
     .addHelpText(
       'after',
@@ -57,9 +57,16 @@ Examples:
     });
 }
 
+function intervalOf(text: string): number {
+  const seconds = Number(text);
+  // A timer of Node holds 24 days, and takes anything longer for nothing.
+  if (text.trim() !== '' && seconds > 0 && seconds <= 86_400) return seconds;
+  throw new InvalidArgumentError('it must be a number of seconds, such as 0.5 or 10.');
+}
+
 /** Follows a migration to its end; answers the exit code that says how it ended. */
 export async function watch(client: Client, handle: MigrationHandle, options: WatchOptions): Promise<number> {
-  const interval = Math.max(0.2, Number(options.interval) || 1) * 1000;
+  const interval = Math.max(0.2, options.interval) * 1000;
   const screen =
     process.stdout.isTTY && options.plain !== true ? createScreen(handle.workflowId) : createLog(handle.workflowId);
   const stop = new AbortController();

@@ -1,11 +1,12 @@
-import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { once } from 'node:events';
+import { createServer, isIP } from 'node:net';
 import type { LogLevel } from '@temporalio/worker';
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import type { GlobalOptions, TemporalSettings } from './connection.ts';
 import { connectClient, temporalSettings } from './connection.ts';
 import { CliError } from './errors.ts';
+import { readIdentity } from './identity.ts';
+import { openCluster } from './platform.ts';
 
 export interface WorkerCommandOptions extends GlobalOptions {
   kubeconfig?: string;
@@ -16,7 +17,7 @@ export interface WorkerCommandOptions extends GlobalOptions {
   logFormat: 'text' | 'json';
   backupDirectory?: string;
   backupKeyFile?: string;
-  maxActivities: string;
+  maxActivities: number;
 }
 
 export function workerCommand(): Command {
@@ -45,7 +46,9 @@ export function withWorkerOptions(command: Command): Command {
     .addOption(new Option('--ssh-identity <file>', 'private key that opens the machines').env('FERRY_SSH_IDENTITY'))
     .option('--task-queue <name>', 'task queue', 'ferry')
     .addOption(
-      new Option('--metrics-address <host:port>', 'serve Prometheus metrics there').env('FERRY_METRICS_ADDRESS'),
+      new Option('--metrics-address <host:port>', 'serve Prometheus metrics there')
+        .argParser(metricsAddressOf)
+        .env('FERRY_METRICS_ADDRESS'),
     )
     .addOption(
       new Option('--log-level <level>', 'least level that is logged')
@@ -63,12 +66,48 @@ export function withWorkerOptions(command: Command): Command {
         'FERRY_BACKUP_KEY_FILE',
       ),
     )
-    .option('--max-activities <number>', 'activities at the same time', '50');
+    .option('--max-activities <number>', 'activities at the same time', activityCount, 50);
+}
+
+function activityCount(text: string): number {
+  if (/^[1-9]\d{0,4}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('it must be a whole number, 1 or more.');
+}
+
+/** The library that listens takes no names, and ends the process over anything else. */
+function metricsAddressOf(text: string): string {
+  const [, host = '', port = ''] = /^(.+):(\d{1,5})$/.exec(text) ?? [];
+  if (isIP(host.replace(/^\[(.*)\]$/, '$1')) === 0 || Number(port) > 65535) {
+    throw new InvalidArgumentError('it must be an IP address and a port, such as 127.0.0.1:9464.');
+  }
+  return text;
+}
+
+async function refuseTaken(address: string): Promise<void> {
+  const at = address.lastIndexOf(':');
+  const server = createServer();
+  server.listen(Number(address.slice(at + 1)), address.slice(0, at).replace(/^\[(.*)\]$/, '$1'));
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    throw new CliError(
+      'failure',
+      `metrics cannot be served at ${address}: ${error instanceof Error ? error.message : String(error)}`,
+      'choose another --metrics-address',
+      error,
+    );
+  }
+  server.close();
+  await once(server, 'close');
 }
 
 /** Runs a worker until it is told to end (SIGINT, SIGTERM). */
 export async function runWorker(settings: TemporalSettings, options: WorkerCommandOptions): Promise<void> {
-  const sshIdentity = findIdentity(options.sshIdentity);
+  // All that people can have got wrong is looked at before anything runs.
+  const identity = readIdentity(options.sshIdentity);
+  const { metricsAddress } = options;
+  if (metricsAddress !== undefined) await refuseTaken(metricsAddress);
+  openCluster(options.kubeconfig);
   // The native library and the workflow bundler take a second to load: only this command needs them.
   const [
     { NativeConnection, Runtime },
@@ -86,7 +125,6 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
     format: options.logFormat,
     write: (line) => process.stderr.write(line),
   });
-  const { metricsAddress } = options;
   const runtime = Runtime.install({
     logger,
     telemetryOptions: {
@@ -110,17 +148,15 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
       connection,
       namespace: settings.namespace,
       dataConverter: settings.dataConverter,
-      sshIdentity,
-      maxActivities: Number(options.maxActivities),
+      sshIdentity: identity.file,
+      maxActivities: options.maxActivities,
       backup: {
         directory: options.backupDirectory ?? '/var/lib/ferry/backup',
         ...(options.backupKeyFile === undefined ? {} : { keyFile: options.backupKeyFile }),
       },
       ...(options.taskQueue === undefined ? {} : { taskQueue: options.taskQueue }),
       ...(options.kubeconfig === undefined ? {} : { kubeconfig: options.kubeconfig }),
-      ...(process.env['FERRY_SSH_PASSPHRASE'] === undefined
-        ? {}
-        : { sshPassphrase: process.env['FERRY_SSH_PASSPHRASE'] }),
+      ...(identity.passphrase === undefined ? {} : { sshPassphrase: identity.passphrase }),
     });
     logger.info(
       `${workerIdentity()} serves task queue ${options.taskQueue ?? 'ferry'} at ${settings.address}, namespace ${settings.namespace}`,
@@ -150,17 +186,4 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
   } finally {
     await connection.close();
   }
-}
-
-/** The private key that opens the machines: named, else the first of ssh's own defaults that exists. */
-export function findIdentity(named: string | undefined): string {
-  const candidates =
-    named === undefined ? ['id_ed25519', 'id_ecdsa', 'id_rsa'].map((name) => join(homedir(), '.ssh', name)) : [named];
-  const found = candidates.find((file) => existsSync(file));
-  if (found !== undefined) return found;
-  throw new CliError(
-    'notFound',
-    named === undefined ? 'there is no private key to reach the machines with' : `${named}: no such private key`,
-    'name it: --ssh-identity FILE or FERRY_SSH_IDENTITY',
-  );
 }
