@@ -81,7 +81,9 @@ export async function startControlPlane(): Promise<void> {
       '--node-monitor-grace-period=12s',
     ],
   ]);
-  start('scheduler', [kube('kube-scheduler'), ...as('sched')]);
+  // A pod whose volume was bound in the very moment of its first try would else wait for five minutes.
+  const lookAgain = '--pod-max-in-unschedulable-pods-duration=20s';
+  start('scheduler', [kube('kube-scheduler'), ...as('sched'), lookAgain]);
   await poll(
     'the controllers',
     60,
