@@ -2,9 +2,10 @@ import { parse } from 'yaml';
 import type { HostConnection } from '../hosts/contract.ts';
 import { componentTable } from '../plan/components.ts';
 import { readVersion } from './facts.ts';
-import { lastLines } from './helm.ts';
+import { helmBinary, lastLines, noHelm } from './helm.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
 import { askMachines, count } from './preflight-world.ts';
+import { bootId } from './systemd.ts';
 
 /** Checks that ask the machines themselves. */
 export const hostChecks: readonly Check[] = [
@@ -15,7 +16,9 @@ export const hostChecks: readonly Check[] = [
   { name: 'rsync', run: checkRsync },
   { name: 'new-machines', run: checkNewMachines },
   { name: 'runtime-units', run: checkRuntimeUnits },
+  { name: 'worker', run: checkWorker },
   { name: 'proton-cli', run: checkTool },
+  { name: 'helm', run: checkHelm },
   { name: 'namespace-file', run: checkNamespaceFile },
   { name: 'control-files', run: checkControlFiles },
   { name: 'kubeadm-config', run: checkKubeadmConfig },
@@ -194,6 +197,45 @@ async function checkRuntimeUnits(world: World): Promise<Finding> {
     ),
     next: 'install the dependency package there: install_deps.sh --hosts NAME --container-runtime …',
     proof: `kubelet and ${plan.platform.containerRuntime} on ${world.newNames.join(', ')}`,
+  };
+}
+
+/** A worker that reboots its own machine ends itself in the window; every machine has a boot id of its own. */
+async function checkWorker(world: World): Promise<Finding> {
+  const { hosts, restart } = world.plan.hostServices;
+  if (restart !== 'reboot' || hosts.length === 0) return { proof: 'no machine is rebooted' };
+  if (world.workerBootId === undefined) return { proof: 'the worker asks this itself when the migration begins' };
+  const own = await world.workerBootId();
+  if (own === undefined) {
+    return {
+      warnings: [`the worker does not know the boot id of its machine; ${hosts.join(', ')} will be rebooted`],
+      next: 'see that the worker runs on none of these machines',
+    };
+  }
+  const failures = await askMachines(world, hosts, async (connection, name) =>
+    (await bootId(connection)) === own ? `the worker runs on ${name}, which the plan reboots` : undefined,
+  );
+  return {
+    failures,
+    next: 'run the worker on a machine that is not part of the migration, or plan with hostServices.restart: start',
+    proof: `the worker runs on none of ${hosts.join(', ')}, which are rebooted`,
+  };
+}
+
+/** Components that are Helm releases are uninstalled with it, in the middle of the window. */
+async function checkHelm(world: World): Promise<Finding> {
+  const releases = world.plan.components.filter(({ kind }) => componentTable[kind].workload.type === 'helm');
+  if (releases.length === 0) return { proof: 'no component of the plan is a Helm release' };
+  const control = await world.connect(world.plan.platform.controlHost);
+  const binary = await helmBinary(control);
+  const { name } = control.host;
+  return {
+    failures:
+      binary === undefined
+        ? [`there is no Helm 3 on ${name}: ${noHelm}; ${count(releases.length, 'component')} could not be uninstalled`]
+        : [],
+    next: `put helm3 on the PATH of ${name}, as a command over ssh sees it: ssh ${name} helm3 version`,
+    proof: `${binary ?? 'none'} on ${name}`,
   };
 }
 

@@ -8,6 +8,7 @@ import { hostChecks } from './preflight-hosts.ts';
 import { transferChecks } from './preflight-transfers.ts';
 import type { Check, PreflightDeps, World } from './preflight-world.ts';
 import { openWorld, runCheck } from './preflight-world.ts';
+import { ownBootId } from './systemd.ts';
 
 /** All checks of a plan, in the order in which they are reported. */
 export function checksOf(plan: Plan): Check[] {
@@ -23,7 +24,8 @@ export function checksOf(plan: Plan): Check[] {
 /** All checks of a plan against the live world. They only read. */
 export function createPreflightActivities(deps: PreflightDeps): PreflightActivities {
   return {
-    preflight: ({ plan }) => whileBeating('checking', () => runPreflight(deps, plan)),
+    // An activity runs in the worker: only here the own machine is the worker's.
+    preflight: ({ plan }) => whileBeating('checking', () => runPreflight({ workerBootId: ownBootId, ...deps }, plan)),
   };
 }
 

@@ -24,6 +24,8 @@ interface Platform {
   /** Milliseconds that every answer of the API takes, on the platform's own clock. */
   apiDelay: number;
   apiError?: Error;
+  /** Boot id of the worker's machine; absent where somebody else checks. */
+  worker?: string | undefined;
   /** The clock of everything here: it goes on only when something takes time, so that the load of this machine changes nothing. */
   now: number;
 }
@@ -104,6 +106,8 @@ function healthyPlatform(): Platform {
       [/dev\/tcp/, { stdout: 'PORTS' }],
       [/ rsync --version/, { stdout: 'rsync  version 3.4.1  protocol version 32\n' }],
       [/ systemctl show/, { stdout: 'UNITS' }],
+      [/\/boot_id$/, { stdout: 'BOOT' }],
+      [/ helm3 version/, { stdout: 'v3.22.0+g123\n' }],
       [/ proton-cli apply --help/, { stdout: 'Flags:\n  -f, --file string\n' }],
       [/ ls -1 /, { stdout: `${charts.join('\n')}\n` }],
       [/readlink -m/, { stdout: 'STATE' }],
@@ -141,6 +145,11 @@ function apiOf(platform: Platform): KubernetesApi {
   } as unknown as KubernetesApi;
 }
 
+/** `00000000-0000-0000-0000-000000000004` of node-4. */
+function bootIdOf(name: string): string {
+  return `00000000-0000-0000-0000-${name.replaceAll(/\D/g, '').padStart(12, '0')}`;
+}
+
 function hostsOf(platform: Platform): Hosts {
   const answer = (name: string, argv: readonly string[]): RunResult => {
     const line = `${name} ${argv.join(' ')}`;
@@ -149,6 +158,7 @@ function hostsOf(platform: Platform): Hosts {
     if (result instanceof Error) throw result;
     const isSource = /^node-[123]$/.test(name);
     const words: Record<string, string> = {
+      BOOT: `${bootIdOf(name)}\n`,
       NOW: `${platform.now / 1000}\n`,
       PORTS: argv
         .slice(4)
@@ -183,7 +193,8 @@ async function check(change: (platform: Platform) => void = () => undefined): Pr
   change(platform);
   platform.plan = { ...platform.plan, digest: planDigest(platform.plan) };
   const time = { now: () => platform.now, elapsed: () => platform.now };
-  return runPreflight({ api: apiOf(platform), hosts: hostsOf(platform), time }, platform.plan);
+  const workerBootId = 'worker' in platform ? { workerBootId: () => Promise.resolve(platform.worker) } : {};
+  return runPreflight({ api: apiOf(platform), hosts: hostsOf(platform), time, ...workerBootId }, platform.plan);
 }
 
 describe('preflight of a healthy platform', () => {
@@ -226,6 +237,9 @@ const object = (path: string, change: unknown) => (platform: Platform) => {
   if (change === undefined) platform.objects.delete(path);
   else platform.objects.set(path, { ...(platform.objects.get(path) as object), ...(change as object) });
 };
+
+const rebooting = (): Plan =>
+  samplePlan((plan) => (plan.hostServices = { ...plan.hostServices, hosts: ['node-1', 'node-4'], restart: 'reboot' }));
 
 describe('preflight finds', () => {
   it.each<[string, (platform: Platform) => void, string, 'failed' | 'warning', RegExp]>([
@@ -501,6 +515,43 @@ describe('preflight finds', () => {
       /node-4 has no kubelet\.service/,
     ],
     [
+      'a worker on a machine that is rebooted',
+      (p) => {
+        p.plan = rebooting();
+        p.worker = bootIdOf('node-4');
+      },
+      'worker',
+      'failed',
+      /^the worker runs on node-4, which the plan reboots$/,
+    ],
+    [
+      'a worker that does not know where it runs',
+      (p) => {
+        p.plan = rebooting();
+        p.worker = undefined;
+      },
+      'worker',
+      'warning',
+      /the worker does not know .* node-1, node-4 will be rebooted/,
+    ],
+    [
+      'no Helm',
+      command('node-1 helm', { code: 127, stderr: 'not found' }),
+      'helm',
+      'failed',
+      /^there is no Helm 3 on node-1: neither helm3 nor helm .*; \d+ components could not be uninstalled$/,
+    ],
+    [
+      'Helm 2 only',
+      (p) => {
+        command('node-1 helm3', { code: 127 })(p);
+        command('node-1 helm version', { stdout: 'v2.17.0+ga690bad\n' })(p);
+      },
+      'helm',
+      'failed',
+      /there is no Helm 3 on node-1/,
+    ],
+    [
       'no proton-cli',
       command('node-1 proton-cli', { code: 127, stderr: 'no such file' }),
       'proton-cli',
@@ -630,6 +681,26 @@ describe('preflight finds', () => {
     expect(result?.cause).toMatch(cause);
     expect(result?.state).toBe(state);
     expect(result?.next).toBeTruthy();
+  });
+
+  it.each<[string, string, (platform: Platform) => void]>([
+    ['that starts services only', 'no machine is rebooted', (p) => (p.worker = bootIdOf('node-4'))],
+    [
+      'that reboots other machines than the own one',
+      'the worker runs on none of node-1, node-4, which are rebooted',
+      (p) => {
+        p.plan = rebooting();
+        p.worker = bootIdOf('node-9');
+      },
+    ],
+    [
+      'that somebody checks elsewhere',
+      'the worker asks this itself when the migration begins',
+      (p) => (p.plan = rebooting()),
+    ],
+  ])('nothing against the worker of a plan %s', async (_what, cause, change) => {
+    const results = await check(change);
+    expect(results.find(({ name }) => name === 'worker')).toEqual({ name: 'worker', state: 'ok', cause });
   });
 
   it('what was copied already is no obstacle', async () => {
