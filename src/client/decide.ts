@@ -43,7 +43,7 @@ export function approveCommand(): Command {
     .action(async (gate: GateName, named: string | undefined, _options, command: Command) => {
       const options = command.optsWithGlobals<DecideOptions>();
       await decide(command, named, 'approve', async (status) => {
-        await confirm(consequence(gate, status), options.yes === true || gate === 'close-downtime');
+        await confirm(consequence(gate, status), options.yes === true);
         const planDigest = options.plan === undefined ? status?.planDigest : loadPlan(options.plan).digest;
         return { gate, ...(await person(options, true)), ...(planDigest === undefined ? {} : { planDigest }) };
       });
@@ -174,7 +174,9 @@ function consequence(gate: GateName, status: MigrationStatus | undefined): strin
     case 'remove-nodes':
       return `The old nodes leave the cluster: there is no way back after this.${downtimeNote(status)}`;
     case 'close-downtime':
-      return 'Applications start on the new machines.';
+      return status?.pointOfNoReturn === true
+        ? `Applications start on the new machines; the old ones have left already.${downtimeNote(status)}`
+        : `Applications start on the new machines, and what they write stands there alone: going back afterwards loses it.${downtimeNote(status)}`;
   }
 }
 

@@ -1,0 +1,59 @@
+import type { Client } from '@temporalio/client';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { main } from '../../../src/client/main.ts';
+
+const executeUpdate = vi.fn<(name: string, options: unknown) => Promise<string>>();
+
+vi.mock('../../../src/client/connection.ts', async (original) => ({
+  ...(await original<object>()),
+  withClient: (_: unknown, work: (client: Client) => Promise<unknown>) =>
+    work({ withDeadline: (_deadline: number, send: () => unknown) => send() } as unknown as Client),
+}));
+vi.mock('../../../src/client/migrations.ts', async (original) => ({
+  ...(await original<object>()),
+  findMigration: () =>
+    Promise.resolve({
+      workflowId: 'migrate-a',
+      describe: () => Promise.resolve({ status: { name: 'RUNNING' } }),
+      executeUpdate,
+    }),
+  queryStatus: () => Promise.resolve(undefined),
+}));
+
+let said = '';
+
+beforeEach(() => {
+  said = '';
+  const keep = (text: string | Uint8Array): boolean => {
+    said += String(text);
+    return true;
+  };
+  vi.spyOn(process.stdout, 'write').mockImplementation(keep);
+  vi.spyOn(process.stderr, 'write').mockImplementation(keep);
+  executeUpdate.mockReset().mockResolvedValue('close-downtime is approved');
+});
+afterEach(() => vi.restoreAllMocks());
+
+describe.skipIf(process.stdin.isTTY)('ferry approve without a terminal', () => {
+  it.each([
+    ['open-downtime', /Applications of the cluster stop now/],
+    ['remove-nodes', /there is no way back after this/],
+    ['close-downtime', /Applications start on the new machines.*going back afterwards loses it/],
+  ])('of %s says what follows, and does nothing without --yes', async (gate, consequence) => {
+    const code = await main(['approve', gate, '--reason', 'good']);
+
+    expect(code).toBe(2);
+    expect(said).toMatch(consequence);
+    expect(said).toContain('--yes');
+    expect(executeUpdate).not.toHaveBeenCalled();
+  });
+
+  it('decides with --yes', async () => {
+    const code = await main(['approve', 'close-downtime', '--reason', 'good', '--by', 'li', '--yes']);
+
+    expect(code).toBe(0);
+    expect(executeUpdate).toHaveBeenCalledWith('approve', {
+      args: [{ gate: 'close-downtime', by: 'li', reason: 'good' }],
+    });
+  });
+});
