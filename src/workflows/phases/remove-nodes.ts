@@ -12,6 +12,10 @@ export const removeNodes: Phase = {
   skip: (plan) => (plan.nodes.remove.length > 0 ? undefined : 'the plan removes no nodes'),
 };
 
+/** The platform's tool deletes Nodes and leaves their etcd members: with three of six switched off the API is gone for good. */
+const afterwards =
+  'before an old control-plane machine is switched off, etcdctl member list must name the remaining masters only';
+
 async function remove(migration: Migration): Promise<string> {
   const proof = await apply(migration, 'remove-nodes', 'remove-nodes', async () => {
     await pausePoint(migration);
@@ -20,7 +24,7 @@ async function remove(migration: Migration): Promise<string> {
   if (migration.plan.components.length > 0) {
     await provePlaces(migration, 'remove-nodes', 'to');
   }
-  return proof;
+  return `${proof}; ${afterwards}`;
 }
 
 /** Firewall and load balancer forget the old nodes before they leave, so the way back closes with the first try, not with the last. */
