@@ -38,7 +38,7 @@ Examples:
           if (isTable && shown(result, options)) process.stdout.write(`${describeResult(result)}\n`);
         }),
       );
-      if (isTable) process.stdout.write(`${summarize(results, file)}\n`);
+      if (isTable) process.stdout.write(`${summarize(results, file, options.quiet)}\n`);
       else print(results, options.output, () => '');
       process.exitCode = checkExitCode(results);
     });
@@ -67,7 +67,7 @@ export function describeResult({ name, state, cause, next }: CheckResult): strin
   return `${paints[state](state.padEnd(8))} ${name.padEnd(22)} ${what}${help}`.trimEnd();
 }
 
-export function summarize(results: readonly CheckResult[], file: string): string {
+export function summarize(results: readonly CheckResult[], file: string, quiet = false): string {
   const count = (wanted: CheckResult['state']): number => results.filter(({ state }) => state === wanted).length;
   const [failed, warnings] = [count('failed'), count('warning')];
   const counts = `${results.length} ${results.length === 1 ? 'check' : 'checks'}: ${count('ok')} ok, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}, ${failed} failed`;
@@ -75,5 +75,6 @@ export function summarize(results: readonly CheckResult[], file: string): string
     failed > 0
       ? `Nothing was changed. Do what the failed lines say, then: ferry check ${file}`
       : `Next: ferry diff ${file}, then ferry start ${file}`;
-  return `\n${failed > 0 ? pc.red(counts) : pc.green(counts)}\n${next}`;
+  const said = failed > 0 ? pc.red(counts) : pc.green(counts);
+  return quiet ? said : `\n${said}\n${next}`;
 }

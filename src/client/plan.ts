@@ -30,6 +30,7 @@ export interface PlanOptions extends GlobalOptions, PlatformOptions {
   cluster?: string;
   author?: string;
   approver?: string[];
+  notify?: string[];
   required?: number;
   hostAddress?: Record<string, string>;
   sshUser?: string;
@@ -71,6 +72,7 @@ export function planCommand(): Command {
     .option('--cluster <name>', 'name of the cluster (default: of the kubeconfig)')
     .option('--author <name>', 'who makes the plan; may not approve it (default: FERRY_USER, the user)')
     .option('--approver <[gate=]name>', 'who may approve, at one gate or at all; repeat it', collect)
+    .option('--notify <name>', 'target on the worker that is told of gates, blocks and the end; repeat it', collect)
     .option('--required <number>', 'how many approvers each gate needs', whole)
     .option('--host-address <name=address>', 'address of a machine; repeat it', collectPairs)
     .option('--ssh-user <name>', 'user on the machines (default: root)')
@@ -116,14 +118,7 @@ Examples:
         seal(options.seal, options.quiet ?? false);
         return;
       }
-      const mapping = options.map;
-      if (mapping === undefined) {
-        throw new CliError(
-          'usage',
-          'which machine replaces which node? Nothing was done',
-          'ferry plan --map old1=new1,old2=new2,old3=new3',
-        );
-      }
+      const mapping = options.map ?? (await askMapping());
       await withPlatform(options, async (platform) => {
         const { plan, notes } = await makePlan(platform, options, mapping);
         showPlan(plan, notes, options);
@@ -292,6 +287,23 @@ function notPossible(problems: readonly string[], cause?: unknown): CliError {
   );
 }
 
+/** On a terminal people are asked; a script must say it. */
+export async function askMapping(): Promise<Plan['mapping']> {
+  const example = 'ferry plan --map old1=new1,old2=new2,old3=new3';
+  const missing = `which machine replaces which node? Nothing was done; say it: ${example}`;
+  const answer = await ask('Which machine replaces which node? [old1=new1,old2=new2,…] ', missing);
+  try {
+    return parseMapping(answer);
+  } catch (error) {
+    throw new CliError(
+      'usage',
+      `${error instanceof Error ? error.message : String(error)} Nothing was done`,
+      example,
+      error,
+    );
+  }
+}
+
 /** `old1=new1,old2=new2`. */
 export function parseMapping(text: string): Plan['mapping'] {
   return text
@@ -368,6 +380,7 @@ function overridesOf(options: PlanOptions): NonNullable<Answers['overrides']> {
     ...(options.limit === undefined ? {} : { limits: { preCopyKiBps: options.limit } }),
     ...(options.budget === undefined ? {} : { downtime: { budgetSeconds: options.budget } }),
     ...(options.verify === undefined ? {} : { verify: options.verify }),
+    ...(options.notify === undefined ? {} : { notify: options.notify }),
   };
 }
 

@@ -208,16 +208,24 @@ function placementSection(model: ReportModel): Html {
 }
 
 function probeSection(model: ReportModel): Html {
-  const rows = model.probes.map(({ component, ordinal, name, before, after, verdict }) =>
+  const rows = model.probes.map(({ component, ordinal, name, before, after, verdict, withApplications }) =>
     row(
       `${component}-${ordinal}`,
       name,
       code(before),
       code(after),
-      html`<span class="${verdict === 'same' ? 'good' : verdict === 'missing' ? 'bad' : ''}">${verdict}</span>`,
+      html`<span class="${verdict === 'same' ? 'good' : verdict === 'not compared yet' ? '' : 'bad'}"
+        >${verdict}</span
+      >`,
+      code(withApplications),
     ),
   );
-  return section('Integrity probes', ['replica', 'probe', 'before', 'after', 'verdict'], rows, 'No probes were taken.');
+  return section(
+    'Integrity probes',
+    ['replica', 'probe', 'before', 'after', 'verdict', 'with applications'],
+    rows,
+    'No probes were taken.',
+  );
 }
 
 function retrySection(model: ReportModel): Html {

@@ -83,9 +83,13 @@ export interface ReportProbe {
   component: string;
   ordinal: number;
   name: string;
+  /** At rest on the old machines. */
   before?: string;
+  /** At rest on the new machines. */
   after?: string;
-  verdict: 'same' | 'moved on' | 'not compared yet' | 'missing';
+  /** On the new machines once applications wrote there: it may have moved on, and proves nothing. */
+  withApplications?: string;
+  verdict: 'same' | 'different' | 'not compared yet' | 'missing';
 }
 
 export interface ReportRetry {
@@ -641,25 +645,45 @@ function placementOf(plan: Plan | undefined, calls: readonly Call[]): ReportPlac
   );
 }
 
+const sideSchema = z.looseObject({ side: z.enum(['from', 'to']) });
 const probesSchema = z.array(
   z.looseObject({ component: z.string(), ordinal: z.number(), name: z.string(), value: z.string() }),
 );
 
-/** The first probes, taken before anything moved, against the last. */
+/** Probes at rest before against the last at rest after. Those taken once applications were started stand beside them. */
 function probesOf(calls: readonly Call[]): ReportProbe[] {
-  const taken = calls.flatMap(({ activity, result }) => {
+  const start = calls.findIndex(({ activity }) => activity === 'startApplications');
+  const taken = calls.flatMap(({ activity, input, result }, index) => {
     const parsed = activity === 'takeProbes' ? probesSchema.safeParse(result) : undefined;
-    return parsed?.success === true ? [parsed.data as unknown as Probe[]] : [];
+    if (parsed?.success !== true) return [];
+    const side = sideSchema.safeParse(input).data?.side;
+    return [{ side, isAtRest: start === -1 || index < start, probes: parsed.data as unknown as Probe[] }];
   });
-  const [first] = taken;
-  const last = taken.length > 1 ? taken.at(-1) : undefined;
-  return (first ?? []).map(({ component, ordinal, name, value }) => {
-    const after = last?.find(
-      (probe) => probe.component === component && probe.ordinal === ordinal && probe.name === name,
-    )?.value;
+  const first = taken.find(({ side }) => side === 'from')?.probes ?? [];
+  const last = taken.findLast(({ side, isAtRest }) => side === 'to' && isAtRest)?.probes;
+  const busy = taken.findLast(({ side, isAtRest }) => side === 'to' && !isAtRest)?.probes;
+  return first.map(({ component, ordinal, name, value }) => {
+    const valueIn = (probes: readonly Probe[] | undefined): string | undefined =>
+      probes?.find((probe) => probe.component === component && probe.ordinal === ordinal && probe.name === name)?.value;
+    const after = valueIn(last);
+    const withApplications = valueIn(busy);
     const verdict =
-      last === undefined ? 'not compared yet' : after === undefined ? 'missing' : after === value ? 'same' : 'moved on';
-    return { component, ordinal, name, before: value, ...(after === undefined ? {} : { after }), verdict };
+      last === undefined
+        ? 'not compared yet'
+        : after === undefined
+          ? 'missing'
+          : after === value
+            ? 'same'
+            : 'different';
+    return {
+      component,
+      ordinal,
+      name,
+      before: value,
+      ...(after === undefined ? {} : { after }),
+      ...(withApplications === undefined ? {} : { withApplications }),
+      verdict,
+    };
   });
 }
 

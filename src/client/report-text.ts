@@ -172,13 +172,14 @@ function sections(model: ReportModel): Section[] {
     },
     {
       title: 'Integrity probes',
-      headers: ['replica', 'probe', 'before', 'after', 'verdict'],
-      rows: model.probes.map(({ component, ordinal, name, before, after, verdict }) => [
+      headers: ['replica', 'probe', 'before', 'after', 'verdict', 'with applications'],
+      rows: model.probes.map(({ component, ordinal, name, before, after, verdict, withApplications }) => [
         `${component}-${ordinal}`,
         name,
         before,
         after,
         verdict,
+        withApplications,
       ]),
       empty: 'No probes were taken.',
     },

@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { stringify } from 'yaml';
 import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
 import { findMigration } from './migrations.ts';
@@ -9,7 +10,8 @@ import type { ReportModel } from './report-model.ts';
 import { reportOf } from './report-model.ts';
 import { reportMarkdown } from './report-text.ts';
 
-const formats = ['html', 'markdown', 'json'] as const;
+/** `table` is markdown, for whoever types what every other command takes. */
+const formats = ['html', 'markdown', 'table', 'json', 'yaml'] as const;
 type ReportFormat = (typeof formats)[number];
 
 interface ReportOptions extends GlobalOptions {
@@ -58,6 +60,7 @@ Examples:
 
 export function formatOf(file: string | undefined): ReportFormat {
   if (file?.endsWith('.json') === true) return 'json';
+  if (file !== undefined && /\.ya?ml$/.test(file)) return 'yaml';
   return file !== undefined && /\.html?$/.test(file) ? 'html' : 'markdown';
 }
 
@@ -66,8 +69,11 @@ export function renderReport(model: ReportModel, format: ReportFormat): string {
     case 'html':
       return reportHtml(model);
     case 'markdown':
+    case 'table':
       return reportMarkdown(model);
     case 'json':
       return `${JSON.stringify(model, null, 2)}\n`;
+    case 'yaml':
+      return stringify(model, { lineWidth: 0 });
   }
 }

@@ -38,7 +38,7 @@ Examples:
           print(
             { ...server, ...(isEnded(server.execution) ? {} : { worker: 'does not answer' }) },
             options.output,
-            () => describeServerView(server),
+            () => describeServerView(server, options.quiet),
           );
           return;
         }
@@ -50,6 +50,7 @@ Examples:
             // What is cut in a file or a pipe is lost.
             columns: process.stdout.isTTY ? terminalSize().columns : Infinity,
             progress,
+            quiet: options.quiet ?? false,
           }).join('\n'),
         );
       });
@@ -57,13 +58,13 @@ Examples:
 }
 
 /** All that is known when no worker tells more. */
-export function describeServerView(server: ServerView): string {
+export function describeServerView(server: ServerView, quiet = false): string {
   const gate = server.awaitingGate === undefined ? '' : `, gate ${server.awaitingGate}`;
   const what = isEnded(server.execution)
     ? `The migration has ended. What happened stands in: ferry report ${server.workflowId}`
     : 'No worker answers: this is what the server last knew. Copies and applies run on, on the hosts. Start one: ferry worker';
   return [
     `${pc.bold(server.workflowId)}  ${server.execution}  ${server.phase ?? ''}${gate}`.trimEnd(),
-    pc.yellow(what),
+    ...(quiet ? [] : [pc.yellow(what)]),
   ].join('\n');
 }

@@ -20,6 +20,8 @@ export interface ViewOptions {
   columns: number;
   /** Lines that there are; without it everything is shown. */
   rows?: number;
+  /** No hints: nothing about what to type. */
+  quiet?: boolean;
   progress: ReadonlyMap<string, CopyActivity>;
 }
 
@@ -248,10 +250,13 @@ function fold(parts: readonly string[], columns: number): string[] {
   return lines;
 }
 
-function renderWaiting(status: MigrationStatus, { workflowId, columns }: ViewOptions): string[] {
+function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet }: ViewOptions): string[] {
   const lines: string[] = [];
   const say = (text: string, paint: (line: string) => string = (line) => line): void => {
     lines.push(...wrapColumns(text, columns).map(paint));
+  };
+  const hint = (text: string, paint?: (line: string) => string): void => {
+    if (quiet !== true) say(text, paint);
   };
   const important = (paint: (line: string) => string) => (line: string) => pc.bold(paint(line));
   if (status.blocked !== undefined) {
@@ -260,13 +265,13 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns }: ViewOpt
     say(`blocked in ${phase}: ${cause}`, important(pc.red));
     say(`untouched: ${untouched}`);
     say(`next: ${next}`, pc.bold);
-    say(`then: ferry resume ${workflowId}`, pc.bold);
-    if (!status.pointOfNoReturn) say(`or go back: ferry abort ${workflowId} --reason "…"`);
+    hint(`then: ferry resume ${workflowId}`, pc.bold);
+    if (!status.pointOfNoReturn) hint(`or go back: ferry abort ${workflowId} --reason "…"`);
   }
   if (status.paused !== undefined) {
     lines.push('');
     say(`paused by ${status.paused.by}: ${status.paused.reason}`, pc.yellow);
-    say(`next: ferry resume ${workflowId}`, pc.bold);
+    hint(`next: ferry resume ${workflowId}`, pc.bold);
   }
   if (status.awaitingGate !== undefined && status.blocked === undefined) {
     const gate = status.gates.find(({ name }) => name === status.awaitingGate);
@@ -276,8 +281,8 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns }: ViewOpt
       `gate ${status.awaitingGate} awaits ${gate?.required ?? 1} approval(s), ${gate?.approvals.length ?? 0} given${given === '' ? '' : ` (${given})`}`,
       important(pc.yellow),
     );
-    say(`  ferry approve ${status.awaitingGate} ${workflowId} --reason "…"`, pc.bold);
-    say(`  ferry reject ${status.awaitingGate} ${workflowId} --reason "…"`);
+    hint(`  ferry approve ${status.awaitingGate} ${workflowId} --reason "…"`, pc.bold);
+    hint(`  ferry reject ${status.awaitingGate} ${workflowId} --reason "…"`);
   }
   return lines;
 }

@@ -39,4 +39,10 @@ describe('the outcome of a check', () => {
     expect(text).toContain('1 check: 0 ok, 0 warnings, 1 failed');
     expect(text).toContain('ferry check plan.yaml');
   });
+
+  it('counts and gives no hints with --quiet', () => {
+    const text = stripVTControlCharacters(summarize([{ name: 'a', state: 'failed' }], 'plan.yaml', true));
+
+    expect(text).toBe('1 check: 0 ok, 0 warnings, 1 failed');
+  });
 });

@@ -116,7 +116,11 @@ function options(change: Partial<PlanOptions> = {}): PlanOptions {
 
 describe('makePlan', () => {
   it('makes a valid plan from the live platform, the same in YAML and JSON', async () => {
-    const { plan } = await makePlan(platform(), options({ approver: ['li'], budget: 1800 }), mapping);
+    const { plan } = await makePlan(
+      platform(),
+      options({ approver: ['li'], budget: 1800, notify: ['ops', 'oncall'] }),
+      mapping,
+    );
     const yaml = render(plan, 'yaml', () => '');
     const json = render(plan, 'json', () => '');
 
@@ -124,6 +128,7 @@ describe('makePlan', () => {
       cluster: 'site-a',
       author: 'ops',
       downtime: { budgetSeconds: 1800 },
+      notify: ['ops', 'oncall'],
       applications: { namespaces: ['anyshare'] },
       platform: { controlHost: 'node-1', packageDirectory: '/opt/proton-package' },
     });

@@ -213,10 +213,15 @@ export function finished(change: Partial<MigrationResult> = {}): MigrationHistor
       attributes(60, 'replicate', 'open-downtime'),
       decision(70, 'approve', { gate: 'open-downtime', by: 'ops', reason: 'me' }, 'signal', 'temporal-cli:ops@laptop'),
       decision(90, 'approve', { gate: 'open-downtime', by: 'li', reason: 'window' }),
-      ...call(92, 'takeProbes', [
-        { ...probe, value: '10' },
-        { ...probe, name: 'gone', value: '1' },
-      ]),
+      ...call(
+        92,
+        'takeProbes',
+        [
+          { ...probe, value: '10' },
+          { ...probe, name: 'gone', value: '1' },
+        ],
+        { input: { side: 'from' } },
+      ),
       { at: at(101), kind: 'child-completed', workflowId, result: final },
       ...call(102, 'provePlacement', { proof: 'ok', rows: [row('node-4')] }),
       ...call(
@@ -228,7 +233,11 @@ export function finished(change: Partial<MigrationResult> = {}): MigrationHistor
           lastFailure: { type: 'Transient', message: 'kubesuite said <no> | twice' },
         },
       ),
-      ...call(104, 'takeProbes', [{ ...probe, value: '10' }]),
+      // Taken anew after one that did not agree.
+      ...call(104, 'takeProbes', [{ ...probe, value: '9' }], { input: { side: 'to' } }),
+      ...call(105, 'takeProbes', [{ ...probe, value: '10' }], { input: { side: 'to' } }),
+      ...call(105, 'startApplications', { changed: true, proof: 'ok' }),
+      ...call(106, 'takeProbes', [{ ...probe, value: '57' }], { input: { side: 'to' } }),
       { at: at(107), kind: 'ended', how: 'completed', result: { ...resultOf(plan), ...change } },
     ],
     [

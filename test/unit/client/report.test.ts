@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
 import { formatOf, renderReport } from '../../../src/client/report.ts';
 import { reportHtml } from '../../../src/client/report-html.ts';
 import type { ReportModel } from '../../../src/client/report-model.ts';
@@ -78,17 +79,19 @@ describe('the report of a migration that ended', () => {
     ]);
   });
 
-  it('has placement before and after, and compares the first probes with the last', () => {
+  it('has placement before and after, and compares probes at rest, whatever applications wrote later', () => {
     expect(report.placement[0]).toMatchObject({
       before: 'node-1',
       after: 'node-4',
       path: '/sysvol/redis',
       ready: true,
     });
-    expect(report.probes.map(({ name, verdict }) => [name, verdict])).toEqual([
-      ['keys', 'same'],
-      ['gone', 'missing'],
+    expect(report.probes).toMatchObject([
+      { name: 'keys', before: '10', after: '10', withApplications: '57', verdict: 'same' },
+      { name: 'gone', before: '1', verdict: 'missing' },
     ]);
+    expect(reportMarkdown(report)).toContain('| keys | 10 | 10 | same | 57 |');
+    expect(reportHtml(report)).toContain('57');
   });
 
   it('has every retry with its cause, also those of copies', () => {
@@ -339,12 +342,22 @@ describe('the report as JSON', () => {
   });
 });
 
+describe('the report as other commands print', () => {
+  const report = reportOf(finished(), at(200));
+
+  it('is YAML of the model, and for a table Markdown', () => {
+    expect(parse(renderReport(report, 'yaml'))).toEqual(JSON.parse(renderReport(report, 'json')));
+    expect(renderReport(report, 'table')).toBe(renderReport(report, 'markdown'));
+  });
+});
+
 describe('formatOf', () => {
   it.each([
     [undefined, 'markdown'],
     ['r.html', 'html'],
     ['r.htm', 'html'],
     ['r.json', 'json'],
+    ['r.yaml', 'yaml'],
     ['r.md', 'markdown'],
   ])('%s is %s', (file, format) => {
     expect(formatOf(file)).toBe(format);

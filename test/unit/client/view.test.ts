@@ -131,6 +131,17 @@ describe('a file or a pipe', () => {
   });
 });
 
+describe('--quiet', () => {
+  it.each([gate, blocked])('leaves out what to type, and nothing else', (status) => {
+    const options = { workflowId, now: 0, columns: Infinity, progress: new Map<string, never>() };
+    const text = renderStatus(status, { ...options, quiet: true }).join('\n');
+
+    expect(text).not.toMatch(/ferry (approve|reject|resume|abort)/);
+    expect(text).toContain(status.blocked?.cause ?? 'gate open-downtime awaits');
+    expect(describeServerView({ workflowId, runId: 'r', execution: 'RUNNING' }, true)).not.toContain('ferry worker');
+  });
+});
+
 describe('wrapColumns', () => {
   it.each<[string, number, string[]]>([
     ['one two three', 7, ['one two', 'three']],
