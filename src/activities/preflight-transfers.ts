@@ -45,8 +45,12 @@ async function checkSources(world: World): Promise<Finding> {
         `${host}:${path} leads over a symbolic link to ${resolved} (${transfer.id}): name the real directory`,
       );
     } else if (state === 'empty') warnings.push(`${host}:${path} is empty (${transfer.id})`);
-    else if (!(await hasSentinels(connection, transfer))) {
-      warnings.push(`${host}:${path} does not look like data of ${transfer.id.replace(/-\d+$/, '')}`);
+    else {
+      const absent = await absentSentinels(connection, transfer);
+      if (absent === undefined) return;
+      warnings.push(
+        `${host}:${path} does not look like data of ${transfer.id.replace(/-\d+$/, '')}: no ${absent}; what is absent before the move cannot be missed after it`,
+      );
     }
   });
   return {
@@ -57,15 +61,18 @@ async function checkSources(world: World): Promise<Finding> {
   };
 }
 
-async function hasSentinels(connection: HostConnection, transfer: Transfer): Promise<boolean> {
-  if (transfer.subject.type !== 'component') return true;
+/** What every server of the kind keeps and is not there, or undefined. */
+async function absentSentinels(connection: HostConnection, transfer: Transfer): Promise<string | undefined> {
+  if (transfer.subject.type !== 'component') return undefined;
   const { sentinels } = componentTable[transfer.subject.component];
   // The patterns come from the table and are meant to be expanded by the shell, below the directory only.
   const script =
-    'cd -- "$1" || exit 1; shift; for g in "$@"; do f=; for p in $g; do if [ -e "$p" ]; then f=1; fi; done; [ -n "$f" ] || exit 3; done';
+    'cd -- "$1" || exit 1; shift; for g in "$@"; do f=; for p in $g; do if [ -e "$p" ]; then f=1; fi; done; [ -n "$f" ] || echo "$g"; done';
   const groups = sentinels.map((group) => group.join(' '));
   const result = await connection.run(['sh', '-c', script, 'sh', transfer.source.path, ...groups], { timeout: 30_000 });
-  return result.code === 0;
+  if (result.code !== 0) return 'entry that could be listed';
+  const absent = result.stdout.split('\n').filter((line) => line !== '');
+  return absent.length === 0 ? undefined : absent.map((group) => group.replaceAll(' ', ' or ')).join(', no ');
 }
 
 async function checkDestinations(world: World): Promise<Finding> {

@@ -32,6 +32,9 @@ interface Pod extends KubernetesObject {
   status?: { conditions?: { type: string; status: string }[] };
 }
 
+/** Characters of a reason: an API server may answer with a page. */
+const reasonLength = 200;
+
 /** Why a probe has no value: it is left out then, never made up. */
 class NotTaken extends Error {}
 
@@ -55,6 +58,13 @@ const serviceProbes: Partial<
  */
 export const probeAnnotation = 'ferry.migration/probe';
 
+/** What one pod was asked. */
+interface Answers {
+  values: { name: string; value: string }[];
+  /** Probes that it could not answer, with the reason; never a value, which nothing could be compared with. */
+  missing: { name: string; why: string }[];
+}
+
 /** Facts about the components' data, to be compared before and after the move. */
 export function createProbeActivities(deps: ProbeDeps): ProbeActivities {
   return { takeProbes: (input) => whileBeating({ waiting: 'probes' }, () => takeProbes(deps, input)) };
@@ -72,10 +82,33 @@ async function takeProbes(
         probes.push({ component: component.kind, ordinal: replica.ordinal, name, value });
       };
       for (const [name, value] of await sentinels(deps.hosts, input, component, replica)) probe(name, value);
-      for (const { name, value } of await askPod(deps.api, component, replica, account)) probe(name, value);
+      const { values, missing } = await askPod(deps.api, component, replica, account, 'ask-again');
+      for (const { name, value } of values) probe(name, value);
+      for (const { name, why } of missing)
+        note(`${component.kind} ${replica.ordinal}: probe ${name} not taken: ${why}`);
     }
   }
   return probes;
+}
+
+/** How many probes the components answer as they are now; one clause each for those that nothing will compare after the move. */
+export async function tryProbes(
+  api: KubernetesApi,
+  components: readonly PlannedComponent[],
+): Promise<{ answered: number; missing: string[] }> {
+  const missing: string[] = [];
+  let answered = 0;
+  for (const component of components) {
+    const account = await accountOf(api, component);
+    for (const replica of component.replicas) {
+      const answers = await askPod(api, component, replica, account, 'tell');
+      answered += answers.values.length;
+      missing.push(
+        ...answers.missing.map(({ name, why }) => `${replica.pod} does not answer the probe ${name}: ${why}`),
+      );
+    }
+  }
+  return { answered, missing };
 }
 
 /** Files without which a server would start empty. */
@@ -112,31 +145,32 @@ async function askPod(
   component: PlannedComponent,
   replica: Replica,
   account: Account | undefined,
-): Promise<{ name: string; value: string }[]> {
+  onTrouble: 'ask-again' | 'tell',
+): Promise<Answers> {
   const { namespace } = component;
   const pod = await onApi(api, 'Looking for the pods of components', 'everything; this step only looks', () =>
     api.find<Pod>(path('v1', namespace, 'pods', replica.pod)),
   );
-  if (pod === undefined) return [];
+  if (pod === undefined) return { values: [], missing: [] };
   const context: ProbeContext = { api, namespace, pod: replica.pod, ...(account && { account }) };
   const own = pod.metadata.annotations?.[probeAnnotation];
   const wanted = [
     ...(own === undefined ? [] : [{ name: 'own', take: (at: ProbeContext) => httpDigest(at, own) }]),
     ...[serviceProbes[component.kind]].filter((probe) => probe !== undefined),
   ];
-  const values: { name: string; value: string }[] = [];
+  const answers: Answers = { values: [], missing: [] };
   for (const { name, take } of wanted) {
     try {
-      values.push({ name, value: await take(context) });
+      answers.values.push({ name, value: await take(context) });
     } catch (error) {
       const ready = pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True');
       // A server that runs but does not answer just now is asked again; one that has no such interface never will have.
       const temporary = classifyApiError(error) === 'transient' && ready === true && !isProxyRefusal(error);
-      if (temporary) throw await asFailure(api, error);
-      note(`${component.kind} ${replica.ordinal}: probe ${name} not taken: ${errorText(error)}`);
+      if (temporary && onTrouble === 'ask-again') throw await asFailure(api, error);
+      answers.missing.push({ name, why: errorText(error).slice(0, reasonLength) });
     }
   }
-  return values;
+  return answers;
 }
 
 /** The API server answers 5xx also for a pod that does not speak HTTP on that port. */

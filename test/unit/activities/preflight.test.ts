@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import type { CheckResult } from '../../../src/activities/contract.ts';
-import type { KubernetesApi } from '../../../src/activities/kubernetes-api.ts';
+import { ApiError, type KubernetesApi } from '../../../src/activities/kubernetes-api.ts';
 import { runPreflight } from '../../../src/activities/preflight.ts';
 import { chartVersions, compareVersions } from '../../../src/activities/preflight-hosts.ts';
 import { formatBytes } from '../../../src/activities/preflight-transfers.ts';
@@ -23,6 +23,8 @@ interface Platform {
   commands: [string | RegExp, Partial<RunResult> | Error][];
   /** Milliseconds that every answer of the API takes, on the platform's own clock. */
   apiDelay: number;
+  /** What pods answer through the API, by path: the first that fits. */
+  pods: [RegExp, unknown][];
   apiError?: Error;
   /** Boot id of the worker's machine; absent where somebody else checks. */
   worker?: string | undefined;
@@ -94,7 +96,8 @@ function healthyPlatform(): Platform {
     records: Object.fromEntries(
       components.flatMap(({ kind, dataPath, replicas }) => {
         const { persist } = componentTable[kind];
-        const params = { hosts: replicas.map((replica) => replica.from), data_path: dataPath };
+        const hosts = replicas.map((replica) => replica.from);
+        const params = { hosts, data_path: dataPath, admin_user: 'root', admin_passwd: 'invented' };
         return persist === undefined ? [] : [[persist.key, stringify({ version: '1.2.3+4', params })]];
       }),
     ),
@@ -117,8 +120,24 @@ function healthyPlatform(): Platform {
       [/./, {}],
     ],
     apiDelay: 0,
+    pods: [
+      [/%3A2379\/proxy\/v3\/kv\/range$/, { count: '3' }],
+      [/%3A4151\/proxy\/stats\?format=json$/, { topics: [{ depth: 1 }] }],
+      [/%3A3000\/proxy\/api\/health$/, { database: 'ok' }],
+    ],
     now: beginning,
   };
+}
+
+/** A server that takes every login and says that there are five tables in two schemas. */
+function mariadbAnswers(): Buffer[] {
+  const frame = (...body: number[]): Buffer => Buffer.from([body.length, 0, 0, 0, ...body]);
+  const end = frame(0xfe, 0, 0, 0, 0);
+  return [
+    frame(10, ...Array<number>(80).fill(0)),
+    frame(0),
+    Buffer.concat([frame(2), end, frame(1, 0x35, 1, 0x32), end]),
+  ];
 }
 
 function apiOf(platform: Platform): KubernetesApi {
@@ -127,6 +146,9 @@ function apiOf(platform: Platform): KubernetesApi {
     if (platform.apiError) throw platform.apiError;
     await Promise.resolve();
     platform.now += platform.apiDelay;
+    const pod = platform.pods.find(([pattern]) => pattern.test(path))?.[1];
+    if (pod instanceof Error) throw pod;
+    if (pod !== undefined) return pod;
     if (path.endsWith('/secrets/proton-cli-config')) return secret({ ClusterConfiguration: platform.config });
     if (path.endsWith('/secrets/persist-component-manage-components')) return secret(platform.records);
     return platform.objects.get(path);
@@ -141,6 +163,14 @@ function apiOf(platform: Platform): KubernetesApi {
       const prefix = path.slice(0, -plural.length);
       const pattern = new RegExp(`^${prefix}(namespaces/[^/]+/)?${plural}/[^/]+$`);
       return Promise.resolve([...platform.objects].flatMap(([key, object]) => (pattern.test(key) ? [object] : [])));
+    },
+    connect: ({ port }: { port: number }) => {
+      const answers = port === 6379 ? ['# Keyspace\r\ndb0:keys=3,expires=1\r\nferry-end\r\n'] : mariadbAnswers();
+      return Promise.resolve({
+        write: () => undefined,
+        read: () => Promise.resolve(Buffer.from(answers.shift() ?? '')),
+        close: () => undefined,
+      });
     },
   } as unknown as KubernetesApi;
 }
@@ -627,10 +657,38 @@ describe('preflight finds', () => {
     ],
     [
       'a source without data',
-      command(/node-1 .*shift; for g .*\/sysvol\/grafana /, { code: 3 }),
+      command(/node-1 .*shift; for g .*\/sysvol\/grafana /, { stdout: 'grafana.db */grafana.db\n' }),
       'sources',
       'warning',
-      /does not look like data of grafana/,
+      /\/sysvol\/grafana does not look like data of grafana: no grafana\.db or \*\/grafana\.db; what is absent/,
+    ],
+    [
+      'a source that cannot be looked into',
+      command(/node-1 .*shift; for g .*\/sysvol\/grafana /, { code: 1 }),
+      'sources',
+      'warning',
+      /does not look like data of grafana: no entry that could be listed/,
+    ],
+    [
+      'a component that knows no probe',
+      (p) => p.pods.unshift([/%3A4151/, new ApiError(503, 'ServiceUnavailable', 'x'.repeat(999))]),
+      'probes',
+      'warning',
+      /^\S*nsq\S*-0 does not answer the probe queued: x{200}(;|$)/,
+    ],
+    [
+      'a component that does not answer just now',
+      (p) => p.pods.unshift([/etcd-0%3A2379/, Object.assign(new Error('reset'), { code: 'ECONNRESET' })]),
+      'probes',
+      'warning',
+      /etcd-0 does not answer the probe keys: reset/,
+    ],
+    [
+      'a component without a recorded account',
+      (p) => (p.records['mariadb'] = p.records['mariadb']!.replace('admin_user', 'other')),
+      'probes',
+      'warning',
+      /does not answer the probe tables: no account is recorded/,
     ],
     [
       'a foreign destination',
