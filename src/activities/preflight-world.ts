@@ -34,7 +34,7 @@ export interface World {
 }
 
 /** Milliseconds, of both kinds of clock. */
-export interface Time {
+interface Time {
   /** Since the epoch: what other machines' clocks are compared with. */
   now(): number;
   /** Since any moment: how long something took, whatever is done to the clock meanwhile. */

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { stringify } from 'yaml';
 import type { CheckResult } from '../../../src/activities/contract.ts';
 import { ApiError, type KubernetesApi } from '../../../src/activities/kubernetes-api.ts';
-import { runPreflight } from '../../../src/activities/preflight.ts';
+import { createPreflightActivities, runPreflight } from '../../../src/activities/preflight.ts';
 import { chartVersions, compareVersions } from '../../../src/activities/preflight-hosts.ts';
 import { formatBytes } from '../../../src/activities/preflight-transfers.ts';
 import type { HostConnection, Hosts, RunResult } from '../../../src/hosts/contract.ts';
@@ -759,6 +759,15 @@ describe('preflight finds', () => {
   ])('nothing against the worker of a plan %s', async (_what, cause, change) => {
     const results = await check(change);
     expect(results.find(({ name }) => name === 'worker')).toEqual({ name: 'worker', state: 'ok', cause });
+  });
+
+  it('the place of the worker itself when the worker runs the checks', async () => {
+    const platform = healthyPlatform();
+    const { preflight } = createPreflightActivities({ api: apiOf(platform), hosts: hostsOf(platform) });
+
+    const results = await preflight({ plan: rebooting() });
+
+    expect(results.find(({ name }) => name === 'worker')?.cause).toMatch(/^the worker (runs on none of|does not know)/);
   });
 
   it('what was copied already is no obstacle', async () => {
