@@ -5,10 +5,10 @@ import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, InvalidArgumentError } from 'commander';
-import { searchAttributes } from '../workflows/messages.ts';
 import { pcError } from './colors.ts';
 import { temporalSettings } from './connection.ts';
 import { CliError } from './errors.ts';
+import { neededAttributes } from './search-attributes.ts';
 import { runWorker, withWorkerOptions } from './worker.ts';
 import type { WorkerCommandOptions } from './worker.ts';
 
@@ -65,11 +65,13 @@ async function dev(options: DevOptions): Promise<void> {
     child.once('error', (error) => resolve(error.message));
     child.once('exit', (code, signal) => resolve(`exit ${signal ?? code ?? ''}: ${said.trim()}`));
   });
+  const stop = new AbortController();
   const isOver = Promise.race([ended, sleep(100).then(() => undefined)]);
   try {
     const address = `${options.ip}:${options.port}`;
     const early =
-      (await isOver) ?? (await Promise.race([answers(options.ip, options.port).then(() => undefined), ended]));
+      (await isOver) ??
+      (await Promise.race([answers(options.ip, options.port, stop.signal).then(() => undefined), ended]));
     if (early !== undefined) throw new CliError('failure', `the Temporal server did not start: ${early}`);
     process.stderr.write(
       `${pcError.green('Temporal')} ${address}   ${pcError.green('Web UI')} http://${options.ip}:${options.uiPort}   history in ${database}\n` +
@@ -79,6 +81,8 @@ async function dev(options: DevOptions): Promise<void> {
     if (options.worker) await Promise.race([runWorker(settings, options), lost(ended)]);
     else await Promise.race([interrupted(), lost(ended)]);
   } finally {
+    // Whoever asks a server that has ended would ask for ever, and keep the process.
+    stop.abort();
     child.kill('SIGTERM');
     // Without a hold on the process: a timer that is left over would keep it for its ten seconds.
     await Promise.race([ended, sleep(10_000, undefined, { ref: false })]);
@@ -88,12 +92,11 @@ async function dev(options: DevOptions): Promise<void> {
 
 /** Arguments of the development server; the search attributes have to be there before the first migration. */
 export function serverArguments(options: Pick<DevOptions, 'ip' | 'port' | 'uiPort'>, database: string): string[] {
-  const types = { KEYWORD: 'Keyword', DATETIME: 'Datetime' } as const;
   return [
     ...['server', 'start-dev', '--ip', options.ip, '--port', String(options.port), '--ui-port', String(options.uiPort)],
     ...['--db-filename', database, '--log-level', 'error'],
     ...['--dynamic-config-value', 'frontend.enablePrincipalPropagation=true'],
-    ...Object.values(searchAttributes).flatMap((key) => ['--search-attribute', `${key.name}=${types[key.type]}`]),
+    ...neededAttributes.flatMap(({ name, type }) => ['--search-attribute', `${name}=${type}`]),
   ];
 }
 
@@ -127,8 +130,8 @@ async function refuseTaken(host: string, number: number): Promise<void> {
   );
 }
 
-async function answers(host: string, number: number): Promise<void> {
-  while (!(await connects(host, number))) await sleep(100);
+async function answers(host: string, number: number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted && !(await connects(host, number))) await sleep(100);
 }
 
 function connects(host: string, number: number): Promise<boolean> {

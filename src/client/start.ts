@@ -9,6 +9,7 @@ import { CliError } from './errors.ts';
 import type { OutputFormat } from './output.ts';
 import { outputOption, print } from './output.ts';
 import { loadPlan } from './plan-file.ts';
+import { refuseMissingAttributes } from './search-attributes.ts';
 
 interface StartOptions extends GlobalOptions {
   output: OutputFormat;
@@ -35,6 +36,7 @@ Examples:
       const options = command.optsWithGlobals<StartOptions>();
       const plan = loadPlan(file);
       await withClient(command, async (client) => {
+        await refuseMissingAttributes(client);
         const workflowId = `migrate-${plan.cluster}`;
         try {
           const handle = await client.workflow.start<typeof migrateNodes>('migrateNodes', {

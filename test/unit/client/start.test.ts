@@ -1,0 +1,82 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Client } from '@temporalio/client';
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { main } from '../../../src/client/main.ts';
+import { neededAttributes } from '../../../src/client/search-attributes.ts';
+import { samplePlan } from '../plan/samples.ts';
+
+const listSearchAttributes = vi.fn<() => Promise<{ customAttributes: Record<string, number> }>>();
+const start = vi.fn<() => Promise<{ firstExecutionRunId: string }>>();
+
+vi.mock('../../../src/client/connection.ts', async (original) => ({
+  ...(await original<object>()),
+  withClient: (_: unknown, work: (client: Client) => Promise<unknown>) =>
+    work({
+      options: { namespace: 'moves' },
+      connection: { operatorService: { listSearchAttributes } },
+      workflow: { start },
+    } as unknown as Client),
+}));
+
+const directory = mkdtempSync(join(tmpdir(), 'ferry-start-'));
+const file = join(directory, 'plan.json');
+writeFileSync(file, JSON.stringify(samplePlan()));
+let said = '';
+
+beforeEach(() => {
+  said = '';
+  const keep = (text: string | Uint8Array): boolean => {
+    said += String(text);
+    return true;
+  };
+  vi.spyOn(process.stdout, 'write').mockImplementation(keep);
+  vi.spyOn(process.stderr, 'write').mockImplementation(keep);
+  start.mockReset().mockResolvedValue({ firstExecutionRunId: 'r1' });
+  listSearchAttributes.mockReset();
+});
+afterEach(() => vi.restoreAllMocks());
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+const grpcError = (code: number): Error => Object.assign(new Error('no'), { code, details: 'no', metadata: {} });
+
+describe('ferry start', () => {
+  it('refuses a server without the search attributes, and says how to make them', async () => {
+    listSearchAttributes.mockResolvedValue({ customAttributes: { FerryCluster: 2, FerryPhase: 2 } });
+
+    const code = await main(['start', file]);
+
+    expect(code).toBe(1);
+    expect(start).not.toHaveBeenCalled();
+    expect(said.split('\n').filter((line) => line.startsWith('  temporal '))).toEqual([
+      '  temporal operator search-attribute create --namespace moves --name FerryAwaitingGate --type Keyword',
+      '  temporal operator search-attribute create --namespace moves --name FerryDowntimeStart --type Datetime',
+    ]);
+  });
+
+  it('starts where all of them are there', async () => {
+    const all = neededAttributes.map(({ name }) => [name, 2]);
+    listSearchAttributes.mockResolvedValue({ customAttributes: Object.fromEntries(all) as Record<string, number> });
+
+    expect(await main(['start', file])).toBe(0);
+    expect(start).toHaveBeenCalledOnce();
+  });
+
+  it.each([
+    ['may not be asked', 7],
+    ['has nothing to ask', 12],
+  ])('starts on a server that %s', async (_, code) => {
+    listSearchAttributes.mockRejectedValue(grpcError(code));
+
+    expect(await main(['start', file])).toBe(0);
+    expect(start).toHaveBeenCalledOnce();
+  });
+
+  it('does not start on a server that does not answer', async () => {
+    listSearchAttributes.mockRejectedValue(grpcError(14));
+
+    expect(await main(['start', file])).toBe(6);
+    expect(start).not.toHaveBeenCalled();
+  });
+});
