@@ -1,0 +1,29 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+
+const bin = join(import.meta.dirname, '..', '..', '..', 'src', 'client', 'bin.ts');
+const directory = mkdtempSync(join(tmpdir(), 'ferry-dev-'));
+
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+describe('ferry dev', () => {
+  it('ends when the server ends before it answers', () => {
+    // It goes on for longer than ferry waits before it asks for the first time.
+    const script = '#!/bin/sh\nsleep 0.6\necho the database is locked >&2\nexit 1\n';
+    writeFileSync(join(directory, 'temporal'), script, { mode: 0o755 });
+    const args = ['dev', '--no-worker', '--port', '17239', '--database', join(directory, 'temporal.db')];
+
+    const { status, signal, stderr } = spawnSync(process.execPath, [bin, ...args], {
+      encoding: 'utf8',
+      env: { ...process.env, PATH: `${directory}:/usr/bin:/bin` },
+      timeout: 20_000,
+    });
+
+    expect(signal).toBeNull();
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/the Temporal server did not start: .*the database is locked/);
+  }, 30_000);
+});
