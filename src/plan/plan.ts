@@ -171,7 +171,7 @@ export const planSchema = z.strictObject({
     .prefault({}),
   backup: z
     .strictObject({
-      /** Directory (0700) on the control host that receives the Secrets (0600). */
+      /** Directory on the control host that receives the Secrets (0600, in a directory of their own, 0700); one that exists keeps its mode. */
       directory: absolutePath.default(defaultBackupDirectory),
       /** File with a 32-byte AES-256-GCM key on the worker; absent: stored as they are, mode 0600. */
       keyFile: absolutePath.optional(),
