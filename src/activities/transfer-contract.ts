@@ -19,6 +19,8 @@ export interface CopyChoice {
   /** rsync knows `--info` (3.1 or later). */
   info: boolean;
   cipher: string;
+  /** Bytes per second that the wire carried when it was tried; absent where there is none or it gave no answer. */
+  linkBytesPerSecond?: number;
   /** Streams that share the first copy of a large tree. */
   streams: number;
   digest: 'sha256' | 'blake2b';

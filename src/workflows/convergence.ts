@@ -14,6 +14,8 @@ export interface PassFigures {
   sinceLast?: number;
   /** KiB/s that the pass was limited to; 0 = unlimited. */
   limitKiBps: number;
+  /** Bytes per second that the wire carried when it was tried without a limit; absent where it was not tried. */
+  linkBytesPerSecond?: number;
 }
 
 export interface Projection {
@@ -44,12 +46,16 @@ export interface Target {
 const assumedThroughput = 50 * 1024 * 1024;
 /** A pass that moved less than this says nothing about throughput. */
 const telling = 8 * 1024 * 1024;
+/** Files come slower than the zeros that the wire was tried with: disks, small files, checksums. */
+const shareOfLink = 0.5;
 /** The next delta must shrink at least so much for another pass to be worth it. */
 const worthwhileGain = 0.1;
 
 /**
  * What the final delta would take, from the figures of real passes. The delta that waits after a pass is what got dirty since that pass
- * began. Throughput comes from the passes that moved enough to tell; a limit does not count for the final delta, which has none.
+ * began. The final delta has no limit: its throughput comes from the passes without one that moved enough to tell. While all of them
+ * were limited it is taken from what the wire carried when it was tried, and where that is unknown the limited figure stands, which
+ * makes the projection too long rather than too short.
  */
 export function project(passes: readonly PassFigures[]): Projection {
   const last = passes.at(-1);
@@ -104,8 +110,10 @@ export function restBetweenPasses(passes: readonly PassFigures[], shortest: numb
   return Math.max(last.seconds, Math.min(calm, shortest * 16));
 }
 
-/** Figures of summaries as they stand in history. */
-export function figuresOf(summaries: readonly (PassSummary & { scanSeconds?: number })[]): PassFigures[] {
+/** Figures of summaries as they stand in history; those of older workers lack the limit. */
+export function figuresOf(
+  summaries: readonly (PassSummary & { scanSeconds?: number; limitKiBps?: number })[],
+): PassFigures[] {
   return summaries.map((summary, index) => {
     const before = summaries[index - 1];
     const sinceLast =
@@ -116,7 +124,7 @@ export function figuresOf(summaries: readonly (PassSummary & { scanSeconds?: num
       literalBytes: summary.literalBytes,
       touchedBytes: summary.literalBytes + summary.matchedBytes,
       totalBytes: summary.totalBytes,
-      limitKiBps: 0,
+      limitKiBps: summary.limitKiBps ?? 0,
       ...(sinceLast !== undefined && sinceLast > 0 && { sinceLast }),
     };
   });
@@ -130,11 +138,17 @@ function dirtyRates(passes: readonly PassFigures[]): number[] {
 }
 
 function throughputOf(passes: readonly PassFigures[]): number {
-  const rates = passes
-    .filter((pass) => pass.literalBytes >= telling)
-    .map((pass) => pass.literalBytes / Math.max(pass.seconds - pass.scanSeconds, pass.seconds * 0.1, 0.001));
-  if (rates.length === 0) return assumedThroughput;
-  return Math.max(1, Math.max(...rates.slice(-4)));
+  const all = passes.filter((pass) => pass.literalBytes >= telling);
+  const link = passes.at(-1)?.linkBytesPerSecond ?? 0;
+  const unlimited = all.filter((pass) => pass.limitKiBps === 0);
+  if (link > 0 && unlimited.length === 0) return Math.max(1, link * shareOfLink, ...all.slice(-4).map(rateOf));
+  // Without a trial of the wire every pass counts, as it did before there were trials: running copies decide as they did.
+  const rates = (link > 0 ? unlimited : all).slice(-4).map(rateOf);
+  return rates.length === 0 ? assumedThroughput : Math.max(1, ...rates);
+}
+
+function rateOf(pass: PassFigures): number {
+  return pass.literalBytes / Math.max(pass.seconds - pass.scanSeconds, pass.seconds * 0.1, 0.001);
 }
 
 /** The last two deltas are each clearly smaller than the one before. */

@@ -64,6 +64,8 @@ interface Copy {
   status: CopyStatus;
   passesSoFar: number;
   content: ReplicateInput['content'];
+  /** What the wire carried when it was tried; undefined where it was not. */
+  linkBytesPerSecond: number | undefined;
   isPaused: boolean;
   isFinishing: boolean;
   /** Grows with every signal that a pass at work must learn of. */
@@ -85,6 +87,7 @@ export async function replicateDirectory(request: ReplicateRequest, carried?: Ca
       [{ request: input, mode: input.mode }],
     );
     if (contentAll === true) copy.content = 'all';
+    copy.linkBytesPerSecond = choice.linkBytesPerSecond;
     const outcome = await (input.mode === 'live' ? copyLive : copyFinal)(copy, choice, bytes);
     await finish(copy, outcome.digest);
     copy.status.state = 'done';
@@ -108,6 +111,7 @@ function startCopy(input: ReplicateInput, carried?: Carried): Copy {
     },
     passesSoFar: carried?.passesSoFar ?? 0,
     content: input.content,
+    linkBytesPerSecond: undefined,
     isPaused: false,
     isFinishing: false,
     interruptions: 0,
@@ -214,7 +218,7 @@ async function onePass(
       ]),
     );
     if (report === undefined) continue;
-    const summary = summarize(pass, input.mode, report);
+    const summary = summarize(pass, input.mode, limit.kiBps, report);
     copy.status.passes = [...copy.status.passes, summary].slice(-passesKept);
     copy.status.projection = project(figures(copy));
     return summary;
@@ -290,16 +294,26 @@ function limitOf(copy: Copy): { kiBps: number; changesInMs?: number } {
 }
 
 function figures(copy: Copy): PassFigures[] {
-  return figuresOf(copy.status.passes).map((pass) => ({ ...pass, limitKiBps: copy.status.limitKiBps }));
+  const link = copy.linkBytesPerSecond;
+  return figuresOf(copy.status.passes).map((pass) => ({
+    ...pass,
+    ...(link !== undefined && { linkBytesPerSecond: link }),
+  }));
 }
 
-function summarize(pass: number, mode: 'live' | 'final', report: PassReport): PassSummary & { scanSeconds: number } {
+function summarize(
+  pass: number,
+  mode: 'live' | 'final',
+  limitKiBps: number,
+  report: PassReport,
+): PassSummary & { scanSeconds: number; limitKiBps: number } {
   return {
     pass,
     mode,
     startedAt: report.startedAt,
     seconds: report.seconds,
     scanSeconds: report.scanSeconds,
+    limitKiBps,
     files: report.files,
     filesTransferred: report.filesTransferred,
     deleted: report.deleted,

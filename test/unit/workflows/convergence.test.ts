@@ -42,6 +42,7 @@ const figures: fc.Arbitrary<PassFigures> = fc.record({
   totalBytes: fc.integer({ min: 0, max: 2 ** 45 }),
   sinceLast: fc.double({ min: 0.001, max: 1e6, noNaN: true }),
   limitKiBps: fc.nat(1_000_000),
+  linkBytesPerSecond: fc.nat(2 ** 34),
 });
 const target = { finalSeconds: 60, maxPasses: 10 };
 
@@ -93,6 +94,35 @@ describe('the projection', () => {
     const passes = [pass({ literalBytes: 10_000 * MiB, seconds: 102 }), pass({ literalBytes: 1000, sinceLast: 102 })];
 
     expect(project(passes).throughput).toBeCloseTo(100 * MiB, -3);
+  });
+
+  it.each<[string, Partial<PassFigures>[], number]>([
+    ['a pass without a limit, though a limited one came later', [{}, { limitKiBps: 1024, seconds: 102 }], 10],
+    ['half of what the wire carried, while all were limited', [{ limitKiBps: 1024, seconds: 102 }], 40],
+    [
+      'what a limited pass reached, when that is more',
+      [{ limitKiBps: 90_000, seconds: 4, literalBytes: 180 * MiB }],
+      90,
+    ],
+    ['half of what the wire carried, when no pass told anything', [{ literalBytes: 0 }], 40],
+  ])('of a final delta without a limit takes %s', (_name, changes, expected) => {
+    const passes = changes.map((change) => pass({ linkBytesPerSecond: 80 * MiB, ...change }));
+
+    expect(project(passes).throughput / MiB).toBeCloseTo(expected, 1);
+  });
+
+  it('rests on the limited passes where the wire was never tried', () => {
+    const passes = [pass({ limitKiBps: 1024, seconds: 102 })];
+
+    expect(project(passes).throughput).toBeCloseTo(MiB, -3);
+  });
+
+  it('of a limited copy fits where the final delta would, because that has no limit', () => {
+    const limited = simulate(4, MiB, 2 * MiB, 10_000 * MiB).map((one) => ({ ...one, limitKiBps: 2048 }));
+    const tried = limited.map((one) => ({ ...one, linkBytesPerSecond: 200 * MiB }));
+
+    expect(decide(limited, target).next).not.toBe('ready');
+    expect(decide(tried, target).next).toBe('ready');
   });
 });
 
@@ -216,6 +246,31 @@ describe('figures from history', () => {
 
     expect(first).not.toHaveProperty('sinceLast');
     expect(second).toMatchObject({ sinceLast: 60, touchedBytes: 30, scanSeconds: 0 });
+  });
+
+  it('know the limit that each pass had, and that older workers did not write it down', () => {
+    const limited = { ...summary('2026-01-01T00:00:00Z'), limitKiBps: 5000 };
+    const known = figuresOf([limited, summary('2026-01-01T00:01:00Z')]);
+
+    expect(known.map(({ limitKiBps }) => limitKiBps)).toEqual([5000, 0]);
+  });
+
+  it('make a copy that does not converge say that a higher limit would help, and only where there is one', () => {
+    const copy = (limitKiBps: number): string => {
+      const summaries = [0, 1, 2, 3].map((minute) => ({
+        ...summary(`2026-01-01T00:0${minute}:00Z`, {
+          seconds: 60,
+          totalBytes: 100_000 * MiB,
+          literalBytes: 4000 * MiB,
+        }),
+        scanSeconds: 1,
+        limitKiBps,
+      }));
+      return decide(figuresOf(summaries), { finalSeconds: 10, maxPasses: 10 }).why;
+    };
+
+    expect(copy(70_000)).toContain('a higher bandwidth limit (signal tune)');
+    expect(copy(0)).not.toContain('limit (signal tune)');
   });
 
   it('do not believe a clock that went backwards', () => {
