@@ -36,7 +36,7 @@ export interface Wishes {
   mode: 'live' | 'final';
   sameHost: boolean;
   limitKiBps: number;
-  /** Bytes per second on the wire that the last unlimited pass reached, 0 = unknown. */
+  /** Bytes per second that the wire carried when it was tried, 0 = unknown. */
   linkBytesPerSecond: number;
 }
 
@@ -81,15 +81,16 @@ const blockSize = 16 * 1024;
 /** Above it the list of block digests grows too long for memory. */
 const largestForSmallBlocks = 16 * 1024 ** 3;
 const large = 64 * 1024 ** 2;
-/** Compression pays where the wire is slower than zstd at its fastest on one core. */
-const slowLink = 60 * 1024 ** 2;
+/** Compression pays where the wire is slower than zstd at its fastest on one core: a gigabit and less (docs/benchmarks.md). */
+const slowLink = 128 * 1024 ** 2;
 
 /** How to copy, from what both ends can do. Throws CopyRefused where something would be lost. */
 export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFacts, wishes: Wishes): CopyChoice {
   const reasons: string[] = [];
   const digest = chooseDigest(source, destination);
   const cipher = chooseCipher(source, destination);
-  const common = { cipher, digest, reasons };
+  const link = wishes.linkBytesPerSecond;
+  const common = { cipher, digest, reasons, ...(link > 0 && { linkBytesPerSecond: Math.round(link) }) };
   const missing = [source.rsync === undefined && 'the source', destination.rsync === undefined && 'the destination'];
   if (source.rsync === undefined || destination.rsync === undefined) {
     const beyond = tree.beyondTar ?? 0;

@@ -10,6 +10,19 @@ import type { TransferNames } from './transfer-names.ts';
 /** Name under which the source's ssh knows the destination; nothing of the plan stands in an argument. */
 export const remoteTarget = 'ferry:data/';
 
+/** Size of the trial of the wire: long enough to see a gigabit, too short to be in anybody's way. It lasts two seconds at most. */
+const trialBytes = 16 * 1024 ** 2;
+
+/** Script that tries the road of the data, encryption included, with zeros that nobody keeps. Argument: directory of the transfer. */
+export const trialScript = `head -c ${trialBytes + 1024 ** 2} /dev/zero 2>/dev/null | ssh -F "$1/ssh_config" ferry ferry-trial`;
+
+/** Bytes per second that the gate saw in a trial; 0 when its answer says nothing. */
+export function parseTrial(text: string): number {
+  const [, bytes = '0', nanoseconds = '0'] = /^ferry-trial +(\d+) (\d+)$/m.exec(text) ?? [];
+  const seconds = Number(nanoseconds) / 1e9;
+  return Number(bytes) >= 64 * 1024 && seconds > 0.001 ? Number(bytes) / seconds : 0;
+}
+
 /** How the source reaches the destination: a key of this transfer alone, pinned host keys, a fast cipher. */
 export async function grantAccess(
   source: HostConnection,
@@ -168,6 +181,13 @@ lock() {
 asked=$SSH_ORIGINAL_COMMAND
 case "$asked" in
   ferry-check) echo ferry-ready; exit 0 ;;
+  ferry-trial)
+    echo ferry-ready
+    timeout 1 head -c 262144 >/dev/null
+    t=$(date +%s%N)
+    n=$(timeout 2 head -c ${trialBytes} | wc -c)
+    echo "ferry-trial $n $(($(date +%s%N) - t))"
+    exit 0 ;;
   ferry-tar) lock; find . -xdev -mindepth 1 -delete || refuse 'the destination cannot be emptied'; exec ${unpackCommand} ;;
   *[!-A-Za-z0-9\ .,=/@_:]*) refuse 'odd characters' ;;
   'rsync --server '*) ;;

@@ -13,6 +13,7 @@ state=$1 source=$2 target=$3 since=$4 lock=$5 flush=$6
 shift 6
 export LC_ALL=C RSYNC_RSH="ssh -F $state/ssh_config"
 cd / || exit 99
+echo "$*" >"$state/options"
 rm -f "$state"/out.* "$state"/err.* "$state"/list "$state"/sizes "$state"/sizes.sum "$state"/codes "$state"/steps "$state"/moment
 step() { echo "$1 $(date +%s.%N)" >>"$state/steps"; }
 read -r up rest </proc/uptime
@@ -61,9 +62,13 @@ step ended
 exit "$code"
 `;
 
-/** What an observer asks every few seconds. Arguments: unit, job directory, state directory, source. */
+/**
+ * What an observer asks every few seconds. Arguments: unit, job directory, state directory, source, tenths of a second that the answer
+ * may wait for the end of the job.
+ */
 export const watchScript = String.raw`
-unit=$1 job=$2 state=$3 source=$4 current=
+unit=$1 job=$2 state=$3 source=$4 wait=$5 current=
+while [ "$wait" -gt 0 ] && [ ! -f "$job/exit" ]; do sleep 0.1; wait=$((wait - 1)); done
 systemctl show -p ActiveState "$unit"
 [ -f "$job/exit" ] && echo "exit=$(cat "$job/exit")"
 [ -f "$job/token" ] && echo "token=$(cat "$job/token")"

@@ -23,6 +23,8 @@ import { doubtfulSince, lookAtDestination, momentNow } from './transfer-probe.ts
 /** Milliseconds between two looks; shorter ones at first, because most passes of a small directory end at once. */
 const firstInterval = 200;
 const watchInterval = 2000;
+/** So long the machine itself waits for the end and answers at once; later nobody minds two seconds, and a session less is in use. */
+const promptFor = 20_000;
 /** The machine may be away for this long before the attempt is given up; the copy itself goes on. */
 const patienceWithSource = 60_000;
 /** Source silent for this long: ask the destination before calling it a stall. */
@@ -106,18 +108,14 @@ async function startPass(
 ): Promise<void> {
   const { source } = ends;
   if (await evictWriter(ends.destination, names)) await sleep(200);
-  if (!ends.sameHost) {
-    const access = { destinationPath: ends.destinationPath, cipher: input.choice.cipher };
-    await renewAccess(source, ends.destination, input.request, names, access);
-  }
-  // What an earlier pass left must not be read as the result of one that did not even start.
-  const clean =
-    'umask 077; mkdir -p -- "$1" && cd -- "$1" && rm -f codes steps moment list sizes sizes.sum out.* err.*';
-  await runScript(source, 'making room for the pass', clean, [names.directory]);
   const isTar = input.choice.tool === 'tar';
-  await source.writeFile(`${names.directory}/pass`, isTar ? tarPassScript : passScript, 0o700);
+  // Each of these is a way to a machine and back: a pass that finds little to do lasts no longer than they take.
+  const [since] = await Promise.all([
+    isTar ? 'none' : sinceOf(ends, input, marker),
+    placeScript(source, names, isTar ? tarPassScript : passScript),
+    openRoad(ends, input, names),
+  ]);
   const target = ends.sameHost ? `${ends.destinationPath}/` : remoteTarget;
-  const since = isTar ? 'none' : await sinceOf(ends, input, marker);
   // A file with several names that is written in place passes its content on to all of them, also to one that was replaced meanwhile.
   const choice = { ...input.choice, inplace: input.choice.inplace && !(await hasLinks(ends, since)) };
   const gentle = input.mode === 'live' ? ['nice', '-n', '10', 'ionice', '-c', '2', '-n', '7'] : [];
@@ -139,6 +137,20 @@ async function startPass(
   });
 }
 
+/** What an earlier pass left must not be read as the result of one that did not even start. */
+async function placeScript(source: HostConnection, names: TransferNames, program: string): Promise<void> {
+  const clean =
+    'umask 077; mkdir -p -- "$1" && cd -- "$1" && rm -f codes steps moment options list sizes sizes.sum out.* err.*';
+  await runScript(source, 'making room for the pass', clean, [names.directory]);
+  await source.writeFile(`${names.directory}/pass`, program, 0o700);
+}
+
+async function openRoad(ends: PassEnds, input: PassInput, names: TransferNames): Promise<void> {
+  if (ends.sameHost) return;
+  const access = { destinationPath: ends.destinationPath, cipher: input.choice.cipher };
+  await renewAccess(ends.source, ends.destination, input.request, names, access);
+}
+
 async function hasLinks(ends: PassEnds, since: string): Promise<boolean> {
   if (since === 'none') return false;
   const script = 'find "$1" -type f -links +1 -printf linked -quit';
@@ -155,10 +167,12 @@ async function hasLinks(ends: PassEnds, since: string): Promise<boolean> {
 }
 
 async function sinceOf(ends: PassEnds, input: PassInput, marker: Marker): Promise<string> {
-  const { firstEntry } = await lookAtDestination(ends.destination, ends.destinationPath);
+  const [{ firstEntry }, now] = await Promise.all([
+    lookAtDestination(ends.destination, ends.destinationPath),
+    momentNow(ends.source),
+  ]);
   if (firstEntry === undefined) return 'none';
-  if (input.content === 'all') return 'all';
-  return doubtfulSince(marker.base, await momentNow(ends.source));
+  return input.content === 'all' ? 'all' : doubtfulSince(marker.base, now);
 }
 
 interface Seen {
@@ -174,9 +188,15 @@ interface Seen {
   file: string | undefined;
 }
 
-async function watch(ends: PassEnds, names: TransferNames): Promise<Seen> {
-  const args = [unitOf(names.job), jobDirectory(names.job), names.directory, ends.sourcePath];
-  const fields = parseFields(await runScript(ends.source, 'watching the pass', watchScript, args, { timeout: 30_000 }));
+async function watch(
+  ends: PassEnds,
+  names: TransferNames,
+  patience: { milliseconds?: number; signal?: AbortSignal | undefined } = {},
+): Promise<Seen> {
+  const tenths = Math.round((patience.milliseconds ?? 0) / 100);
+  const args = [unitOf(names.job), jobDirectory(names.job), names.directory, ends.sourcePath, `${tenths}`];
+  const options = { timeout: 30_000, ...(patience.signal && { signal: patience.signal }) };
+  const fields = parseFields(await runScript(ends.source, 'watching the pass', watchScript, args, options));
   const parts = ['doubtful', 'rest'].map((name) => parseProgress(fields.get(name) ?? ''));
   const exit = fields.get('exit');
   const state = fields.get('ActiveState');
@@ -208,20 +228,25 @@ async function observe(
   names: TransferNames,
   scope: TransferScope,
 ): Promise<void> {
-  let answeredAt = Date.now();
-  let movedAt = Date.now();
+  const begin = Date.now();
+  let answeredAt = begin;
+  let movedAt = begin;
   let last: Seen | undefined;
   let bytes = 0;
   let writerWork = 0;
   let interval = firstInterval;
   for (;;) {
     scope.signal?.throwIfAborted();
+    const isPrompt = Date.now() - begin < promptFor;
+    let rest = isPrompt ? 0 : interval;
     try {
-      const seen = await watch(ends, names);
+      const seen = await watch(ends, names, { milliseconds: isPrompt ? interval : 0, signal: scope.signal });
       answeredAt = Date.now();
       bytes = Math.max(bytes, seen.bytes);
       scope.heartbeat(progressOf(input, names, seen, bytes));
       if (!seen.active) return;
+      // It has ended, and systemd is about to notice.
+      if (seen.exit !== undefined) rest = 50;
       if (last === undefined || seen.bytes !== last.bytes || seen.work - last.work >= workThatCounts) {
         movedAt = Date.now();
         last = seen;
@@ -232,6 +257,7 @@ async function observe(
       }
     } catch (error) {
       if (!(error instanceof Error) || error.name !== 'HostUnreachable') throw error;
+      rest = interval;
       scope.heartbeat({ pass: input.pass, waiting: error.message });
       if (Date.now() - answeredAt > patienceWithSource) throw error;
     }
@@ -245,7 +271,7 @@ async function observe(
       });
     }
     interval = Math.min(watchInterval, interval * 1.5);
-    await sleep(interval, undefined, { ...(scope.signal && { signal: scope.signal }) });
+    if (rest > 0) await sleep(rest, undefined, { ...(scope.signal && { signal: scope.signal }) });
   }
 }
 
@@ -273,6 +299,7 @@ function progressOf(input: PassInput, names: TransferNames, seen: Seen, bytes: n
 const resultScript = String.raw`
 cd -- "$1" 2>/dev/null || return 0
 echo "moment=$(cat moment 2>/dev/null)"
+[ -f options ] && echo "options=$(cat options)"
 echo "codes=$(tr '\n' ';' <codes 2>/dev/null)"
 echo "steps=$(tr '\n' ';' <steps 2>/dev/null)"
 [ -f sizes ] && echo "doubtful=$(wc -l <sizes)"
@@ -407,7 +434,7 @@ function reportOf(input: PassInput, text: string, fields: Map<string, string>, v
     wireBytes,
     doubtful,
     vanished,
-    explanation: explain(input, doubtful),
+    explanation: explain(input, doubtful, fields.get('options')),
   };
 }
 
@@ -423,12 +450,20 @@ function scanSeconds(steps: { name: string; at: number }[], stages: RsyncStats[]
   return Math.min(seconds, before + (isQuiet ? lastSeconds : 0));
 }
 
-function explain(input: PassInput, doubtful: number): string {
+/** `options` are those that the pass really ran with; a pass of an older worker left none. */
+export function explain(
+  input: Pick<PassInput, 'limitKiBps' | 'content' | 'choice'>,
+  doubtful: number,
+  options: string | undefined,
+): string {
+  const { inplace } = input.choice;
+  const isInplace = inplace && (options === undefined || options.split(' ').includes('--inplace'));
   const parts = [
     input.limitKiBps > 0 ? `limited to ${size(input.limitKiBps * 1024)}/s` : 'no limit',
     ...(input.content === 'all' ? ['content of every file compared'] : []),
     ...(doubtful > 0 ? [`content of ${doubtful} files compared that changed since the last pass`] : []),
-    ...(input.choice.inplace ? ['written in place'] : []),
+    ...(isInplace ? ['written in place'] : []),
+    ...(inplace && !isInplace ? ['not written in place: files at the destination have several names'] : []),
     ...input.choice.reasons,
   ];
   return parts.join('; ');

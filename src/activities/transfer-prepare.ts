@@ -5,7 +5,7 @@ import { needsHuman, permanent } from './failures.ts';
 import { parseFields, runScript, tryScript } from './host-script.ts';
 import { placesBelow } from './mounts.ts';
 import { chooseCopy } from './rsync-options.ts';
-import { evictWriter, grantAccess } from './transfer-access.ts';
+import { evictWriter, grantAccess, parseTrial, trialScript } from './transfer-access.ts';
 import type { Prepared } from './transfer-contract.ts';
 import { guardDestination, size } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
@@ -73,8 +73,13 @@ export async function prepare(
   await claim(destination, request, from, to, marker, room.firstEntry === undefined);
   await evictWriter(destination, names);
   if (!sameHost) await guardShared(source, destination, request, from.path, to.path);
-  const nanoseconds = await keepsNanoseconds(destination, to.path, randomBytes(4).toString('hex'));
-  const choice = chooseCopy(from, { ...to, nanoseconds }, tree, wishes);
+  const target = { ...to, nanoseconds: await keepsNanoseconds(destination, to.path, randomBytes(4).toString('hex')) };
+  let choice = chooseCopy(from, target, tree, wishes);
+  if (!sameHost) {
+    await grantAccess(source, destination, request, names, { destinationPath: to.path, cipher: choice.cipher });
+    const linkBytesPerSecond = await tryOut(source, request, names.directory);
+    choice = chooseCopy(from, target, tree, { ...wishes, linkBytesPerSecond });
+  }
   const odd = placesBelow(from.mounts, from.path)
     .map((place) => place.type)
     .filter((type) => !trustedForMappings.has(type));
@@ -82,10 +87,6 @@ export async function prepare(
     choice.reasons.push(
       `every content compared: on ${odd.join(', ')} a mapped write leaves no trace in the file's times`,
     );
-  }
-  if (!sameHost) {
-    await grantAccess(source, destination, request, names, { destinationPath: to.path, cipher: choice.cipher });
-    await tryOut(source, request, names.directory);
   }
   return {
     choice,
@@ -184,10 +185,10 @@ async function guardShared(
   }
 }
 
-/** The road that the data takes is tried before anything depends on it. */
-async function tryOut(source: HostConnection, request: ReplicateInput, directory: string): Promise<void> {
-  const result = await tryScript(source, 'ssh -F "$1/ssh_config" ferry ferry-check', [directory], { timeout: 60_000 });
-  if (result.code === 0 && result.stdout.includes('ferry-ready')) return;
+/** The road that the data takes is tried before anything depends on it. Answers the bytes per second that it carries, 0 when unknown. */
+async function tryOut(source: HostConnection, request: ReplicateInput, directory: string): Promise<number> {
+  const result = await tryScript(source, trialScript, [directory], { timeout: 60_000 });
+  if (result.code === 0 && result.stdout.includes('ferry-ready')) return parseTrial(result.stdout);
   const said = result.stderr.trim().split('\n').slice(-3).join('; ');
   throw needsHuman({
     what: `${request.transfer.source.host} cannot reach ${request.transfer.destination.host} for ${request.transfer.id}`,

@@ -8,6 +8,8 @@ import {
   parseRsyncVersion,
   rsyncOptions,
 } from '../../../src/activities/rsync-options.ts';
+import { parseTrial } from '../../../src/activities/transfer-access.ts';
+import { explain } from '../../../src/activities/transfer-pass.ts';
 
 const MiB = 1024 ** 2;
 
@@ -170,7 +172,9 @@ describe('what both machines can do', () => {
 describe('compression', () => {
   it.each<[string, Partial<Wishes>, string[], string]>([
     ['an unknown wire', {}, ['zstd', 'zlib'], 'none'],
-    ['a fast wire', { linkBytesPerSecond: 100 * MiB }, ['zstd', 'zlib'], 'none'],
+    ['a fast wire', { linkBytesPerSecond: 200 * MiB }, ['zstd', 'zlib'], 'none'],
+    ['a gigabit', { linkBytesPerSecond: 112 * MiB }, ['zstd', 'zlib'], 'zstd'],
+    ['a gigabit with zlib alone', { linkBytesPerSecond: 112 * MiB }, ['zlib'], 'none'],
     ['a slow wire', { linkBytesPerSecond: 20 * MiB }, ['zstd', 'zlib'], 'zstd'],
     ['a slow wire without zstd', { linkBytesPerSecond: 20 * MiB }, ['lz4', 'zlib'], 'lz4'],
     ['a slow wire with zlib alone', { linkBytesPerSecond: 20 * MiB }, ['zlib'], 'none'],
@@ -181,6 +185,42 @@ describe('compression', () => {
     const both = end('3.4.1', { rsync: rsync('3.4.1', { compress }) });
 
     expect(choose(both, both, tree, { ...wishes, ...change }).compress).toBe(expected);
+  });
+});
+
+describe('the trial of the wire', () => {
+  it.each([
+    ['ferry-ready\nferry-trial 16777216 160000000\n', 104_857_600],
+    ['ferry-ready\nferry-trial  8388608 2000000000\n', 4_194_304],
+    ['ferry-ready\nferry-trial 0 1000000000\n', 0],
+    ['ferry-ready\nferry-trial 16777216 0\n', 0],
+    ['ferry-ready\n', 0],
+  ])('%j carries %d bytes per second', (answer, expected) => {
+    expect(parseTrial(answer)).toBe(expected);
+  });
+
+  it('is kept with the choice, where there was one', () => {
+    const both = end('3.4.1');
+
+    expect(choose(both, both, tree, { ...wishes, linkBytesPerSecond: 1234.5 }).linkBytesPerSecond).toBe(1235);
+    expect(choose(both)).not.toHaveProperty('linkBytesPerSecond');
+  });
+});
+
+describe('what a pass says about itself', () => {
+  const choice = choose(end('3.4.1'));
+  const said = (options: string | undefined, change: Partial<typeof choice> = {}): string =>
+    explain({ limitKiBps: 0, content: 'changed', choice: { ...choice, ...change } }, 0, options);
+
+  it('is that it wrote in place only where it did', () => {
+    expect(said('-aHAX -S --inplace')).toContain('; written in place');
+    expect(said('-aHAX -S --partial')).toContain('not written in place: files at the destination have several names');
+    expect(said('-aHAX -S --partial')).not.toContain('; written in place');
+    expect(said('-aHAX -S --partial', { inplace: false })).not.toContain('in place');
+  });
+
+  it('is the choice where an older worker began the pass', () => {
+    expect(said(undefined)).toContain('; written in place');
   });
 });
 
