@@ -355,7 +355,19 @@ async function deleteVolumes(api: KubernetesApi, volumes: VolumeRecord, deadline
   return deleteAll(api, `Deleting PVs of ${volumes.component}`, resources, deadline, () => Promise.resolve(''));
 }
 
-/** Deletes what is there of the named objects, without waiting in between, then polls until the API says NotFound for each. */
+/** False for a volume whose policy would delete what lies on it. */
+function keepsData(live: KubernetesObject): boolean {
+  if (live.kind !== 'PersistentVolume') return true;
+  return (live as PersistentVolume).spec.persistentVolumeReclaimPolicy === 'Retain';
+}
+
+/** How often an object that comes back is deleted again: a controller on its way out may write once more, one that stays will not give up. */
+const deletionsAgain = 5;
+
+/**
+ * Deletes what is there of the named objects, without waiting in between, then polls until the API says NotFound for each. One that comes
+ * back without an owner is deleted again, a volume only if that keeps its data.
+ */
 async function deleteAll(
   api: KubernetesApi,
   doing: string,
@@ -372,6 +384,7 @@ async function deleteAll(
       if (live.metadata.deletionTimestamp === undefined) await deleteObject(api, resource);
     }
   });
+  const again = new Map<string, number>();
   await poll(
     () =>
       onApi(api, doing, dataStays, async () => {
@@ -380,10 +393,17 @@ async function deleteAll(
           const live = await api.find<KubernetesObject>(resource);
           if (live === undefined) continue;
           const owner = live.metadata.ownerReferences?.find(({ controller }) => controller === true);
-          const state =
-            live.metadata.deletionTimestamp === undefined
-              ? `there again${owner === undefined ? '' : `, made by ${owner.kind} ${owner.name}`}`
-              : `finalizer ${finalizers(live)}`;
+          const isBack = live.metadata.deletionTimestamp === undefined;
+          const times = again.get(resource) ?? 0;
+          if (isBack && owner === undefined && times < deletionsAgain && keepsData(live)) {
+            again.set(resource, times + 1);
+            await deleteObject(api, resource);
+            left.push(`${label} (there again, deleted again)`);
+            continue;
+          }
+          const state = isBack
+            ? `there again${owner === undefined ? '' : `, made by ${owner.kind} ${owner.name}`}`
+            : `finalizer ${finalizers(live)}`;
           left.push(`${label} (${state})`);
         }
         if (left.length === 0) return { done: true, value: undefined };

@@ -182,6 +182,26 @@ describe('uninstalling a component of a Helm release', () => {
     expect(await volumes()).toEqual([]);
   });
 
+  it('deletes again what a controller on its way out makes once more', async () => {
+    await createVolumes(api, component);
+    const { recordVolumes, uninstallComponent } = activities();
+    const [record] = await recordVolumes({ components: [component] });
+    const claims = path('v1', name, 'persistentvolumeclaims');
+    // Another claim holds the activity until the first one has come back.
+    await finalizers(`${claims}/data-kafka-1`, ['lab/hold']);
+
+    const uninstalling = uninstallComponent({ migration: 'demo', component, volumes: record! });
+    await until('the claim to go', 10, async () => (await api.find(`${claims}/data-kafka-0`)) === undefined);
+    const spec = { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1Gi' } } };
+    await create(api, claims, { metadata: { name: 'data-kafka-0' }, spec });
+    await until('it to go again', 10, async () => (await api.find(`${claims}/data-kafka-0`)) === undefined);
+    await finalizers(`${claims}/data-kafka-1`, []);
+
+    expect(await uninstalling).toMatchObject({ changed: true });
+    expect(await names('persistentvolumeclaims')).toEqual([]);
+    expect(await volumes()).toEqual([]);
+  });
+
   it('names the pod that has a claim mounted', async () => {
     await createVolumes(api, component);
     const { recordVolumes, uninstallComponent } = activities({ gone: 3000 });
