@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, openSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ensureImages, ensureParts, partFolder } from './build/parts.ts';
 import { enabledUnits, nodesReady, prepareNode, routePods } from './cluster/nodes.ts';
@@ -149,6 +149,18 @@ async function awaitNodes(old: readonly LabHost[]): Promise<void> {
   say('images imported');
 }
 
+/** Instances of inotify that all labs of this computer share; a machine with kubelet takes about a dozen. */
+const inotifyInstances = 1024;
+
+/**
+ * Two labs at once run into the kernel's usual limit of 128, and kubelet then does not start. It is the one setting of the computer itself
+ * that the lab changes, and it stays: other labs may live on it.
+ */
+function raiseInotifyLimit(): void {
+  const file = '/proc/sys/fs/inotify/max_user_instances';
+  if (Number(readFileSync(file, 'utf8')) < inotifyInstances) writeFileSync(file, String(inotifyInstances));
+}
+
 /** Brings a lab up and comes back when everything in it is ready. */
 export async function up(options: UpOptions): Promise<void> {
   if (readPid(files.keeper) !== undefined)
@@ -156,6 +168,7 @@ export async function up(options: UpOptions): Promise<void> {
   if (process.getuid?.() !== 0) throw new Error('the lab makes machines and needs root');
   await ensureParts(options.light ? ['temporal', 'rootfs'] : undefined);
   const images = options.light ? undefined : await ensureImages();
+  raiseInotifyLimit();
   mkdirSync(labState, { recursive: true, mode: 0o700 });
   writeHostsFile();
   await makeKeys();
