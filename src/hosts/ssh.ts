@@ -389,7 +389,11 @@ class HostPool {
       },
     };
     await new Promise<void>((resolve, reject) => {
-      client.once('ready', () => resolve());
+      client.once('ready', () => {
+        // A command is a few small packets each way: held back for an answer that is itself held back, each would take 40 ms longer.
+        client.setNoDelay(true);
+        resolve();
+      });
       client.on('error', (error) => {
         link.lost ??= error;
         reject(mismatch ?? this.explain(error));
