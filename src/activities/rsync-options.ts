@@ -81,11 +81,8 @@ const blockSize = 16 * 1024;
 /** Above it the list of block digests grows too long for memory. */
 const largestForSmallBlocks = 16 * 1024 ** 3;
 const large = 64 * 1024 ** 2;
-/** Compression pays where the wire is slower than zstd at its fastest on one core: a gigabit and less. */
+/** Compression pays where the wire is slower than zstd at its fastest on one core: a gigabit and less (docs/benchmarks.md). */
 const slowLink = 128 * 1024 ** 2;
-/** A machine with fewer cores has none to spare for it, unless the wire is much slower. */
-const coresForCompression = 4;
-const slowLinkOfSmallMachines = 60 * 1024 ** 2;
 
 /** How to copy, from what both ends can do. Throws CopyRefused where something would be lost. */
 export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFacts, wishes: Wishes): CopyChoice {
@@ -141,13 +138,7 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
     inplace,
     sparse: true,
     blockSize: small ? blockSize : 0,
-    compress: chooseCompression(
-      source.rsync,
-      destination.rsync,
-      Math.min(source.cores, destination.cores),
-      wishes,
-      reasons,
-    ),
+    compress: chooseCompression(source.rsync, destination.rsync, wishes, reasons),
     info: both('3.1.0'),
     streams: 1,
   };
@@ -173,7 +164,6 @@ function refuseLosses(source: RsyncFacts, destination: RsyncFacts, tree: TreeFac
 function chooseCompression(
   source: RsyncFacts,
   destination: RsyncFacts,
-  cores: number,
   wishes: Wishes,
   reasons: string[],
 ): CopyChoice['compress'] {
@@ -181,7 +171,7 @@ function chooseCompression(
   const limit = wishes.limitKiBps * 1024;
   const known = [limit, wishes.linkBytesPerSecond].filter((rate) => rate > 0);
   const rate = known.length === 0 ? Infinity : Math.min(...known);
-  if (rate >= (cores >= coresForCompression ? slowLink : slowLinkOfSmallMachines)) return 'none';
+  if (rate >= slowLink) return 'none';
   const method = (['zstd', 'lz4'] as const).find(
     (name) => source.compress.includes(name) && destination.compress.includes(name),
   );

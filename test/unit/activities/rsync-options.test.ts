@@ -170,13 +170,6 @@ describe('what both machines can do', () => {
 });
 
 describe('compression', () => {
-  it('leaves the cores of a small machine alone on a gigabit', () => {
-    const wire = { ...wishes, linkBytesPerSecond: 112 * MiB };
-
-    expect(choose(end('3.4.1'), end('3.4.1', { cores: 2 }), tree, wire).compress).toBe('none');
-    expect(choose(end('3.4.1'), end('3.4.1', { cores: 4 }), tree, wire).compress).toBe('zstd');
-  });
-
   it.each<[string, Partial<Wishes>, string[], string]>([
     ['an unknown wire', {}, ['zstd', 'zlib'], 'none'],
     ['a fast wire', { linkBytesPerSecond: 200 * MiB }, ['zstd', 'zlib'], 'none'],
