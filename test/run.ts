@@ -25,7 +25,9 @@ const stages: Stage[] = [
   // Files side by side: each test that breaks a machine has one of its own, and most of the time they wait.
   { name: 'hosts', args: ['--project', 'hosts', '--fileParallelism', '--maxWorkers=3'], lab: ['--light'] },
   { name: 'cluster', args: ['--project', 'cluster'], lab: [], env: { LAB_PROFILE: 'small' } },
-  { name: 'e2e', args: ['--project', 'e2e'], lab: [], env: { LAB_PROFILE: 'full' } },
+  // A lab each: neither leaves new machines that are new.
+  { name: 'e2e-rollback', args: ['--project', 'e2e', '1-rollback'], lab: [], env: { LAB_PROFILE: 'full' } },
+  { name: 'e2e-migration', args: ['--project', 'e2e', '2-migration'], lab: [], env: { LAB_PROFILE: 'full' } },
 ];
 
 interface Count {

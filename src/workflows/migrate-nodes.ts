@@ -134,10 +134,10 @@ async function goForward(migration: Migration, stages: readonly Stage[]): Promis
 
 async function clearBreadcrumbs(migration: Migration, phase: PhaseName): Promise<void> {
   const { plan } = migration;
-  const componentNamespaces = plan.components.map((component) => component.namespace);
   await act(migration, phase, 'clearBreadcrumbs', 'take the marks of the migration out of the cluster', {
     migration: plan.cluster,
-    namespaces: [...new Set([...plan.applications.namespaces, ...componentNamespaces])],
+    // Marks are made where applications are stopped and nowhere else; the worker has no rights to look for them elsewhere.
+    namespaces: plan.applications.namespaces,
   });
 }
 
