@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Client } from '@temporalio/client';
 import { workerKubeconfig } from '../worker-account.ts';
 import type { Plan } from '../../src/plan/plan.ts';
-import type { MigrationResult } from '../../src/workflows/messages.ts';
+import type { MigrationResult, MigrationStatus } from '../../src/workflows/messages.ts';
 import {
   command,
   killWorker,
@@ -81,7 +81,10 @@ it('brings the old cluster back, its data never written, when the removal of its
     reason: 'rehearsal',
     planDigest: plan.digest,
   });
-  await until(client, workflowId, 'the uninstall', (status) => status.phase === 'uninstall', 600);
+  // From then on nothing writes on the old machines any more.
+  const isGone = ({ phases }: MigrationStatus): boolean =>
+    phases.some(({ name, state }) => name === 'uninstall' && state === 'done');
+  await until(client, workflowId, 'the end of the uninstall', isGone, 900);
   await signal(workflowId, 'pause', { by: 'li', reason: 'photograph of the old data' });
   await until(client, workflowId, 'the pause', (status) => status.state === 'paused', 600);
 
