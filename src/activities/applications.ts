@@ -1,7 +1,7 @@
 import type { ApplicationRecord, Evidence, KubernetesActivities, WorkloadRecord } from './contract.ts';
 import type { Deadlines } from './deadlines.ts';
 import { needsHuman } from './failures.ts';
-import { ApiError, type KubernetesApi, type KubernetesObject, onApi, path } from './kubernetes-api.ts';
+import { ifThere, type KubernetesApi, type KubernetesObject, onApi, path } from './kubernetes-api.ts';
 import { poll } from './polling.ts';
 
 type WorkloadKind = WorkloadRecord['kind'];
@@ -493,14 +493,8 @@ function isSettled({ kind, object }: LiveWorkload): boolean {
 }
 
 /** False when the object was deleted after it was listed, as Jobs that end are: then there is nothing left to be changed. */
-async function patchIfThere(api: KubernetesApi, resource: string, patch: object): Promise<boolean> {
-  try {
-    await api.request('PATCH', resource, { body: patch });
-    return true;
-  } catch (error) {
-    if (error instanceof ApiError && error.code === 404) return false;
-    throw error;
-  }
+function patchIfThere(api: KubernetesApi, resource: string, patch: object): Promise<boolean> {
+  return ifThere(() => api.request('PATCH', resource, { body: patch }));
 }
 
 async function suspendJob(api: KubernetesApi, job: Job, migration: string): Promise<boolean> {

@@ -239,6 +239,17 @@ export function classifyApiError(error: unknown): ApiErrorClass {
   return networkCode(error) === undefined ? 'unknown' : 'transient';
 }
 
+/** Writes to an object that may be gone by now; false when it is, which for many writes is as good as done. */
+export async function ifThere(write: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await write();
+    return true;
+  } catch (error) {
+    if (classifyApiError(error) === 'absent') return false;
+    throw error;
+  }
+}
+
 /** Wraps an error of the API into a classified failure; classified ones and unknown ones pass unchanged. */
 export function apiFailure(
   error: unknown,

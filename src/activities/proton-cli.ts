@@ -11,7 +11,7 @@ import type { Deadlines } from './deadlines.ts';
 import { failureOf, needsHuman, onHost, transient } from './failures.ts';
 import { lastLines } from './helm.ts';
 import { hostState } from './host-state.ts';
-import { classifyApiError, type KubernetesApi, onApi, path } from './kubernetes-api.ts';
+import { ifThere, type KubernetesApi, onApi, path } from './kubernetes-api.ts';
 import { configSecretName, decode, requireSecret, type Secret, sha256 } from './platform-secrets.ts';
 import { activityScope, pause, poll, whileBeating } from './polling.ts';
 
@@ -188,15 +188,11 @@ async function dropPrepared(
       const name = preparedName(stage);
       const secret = await api.find<Secret>(path('v1', namespace, 'secrets', name));
       if (secret?.metadata.labels?.[ownLabel] !== migration) continue;
-      await api.request('DELETE', path('v1', namespace, 'secrets', name)).catch(ignoreAbsent);
+      await ifThere(() => api.request('DELETE', path('v1', namespace, 'secrets', name)));
       dropped.push(name);
     }
     return { changed: dropped.length > 0, proof: `no prepared configuration is left in ${namespace}` };
   });
-}
-
-function ignoreAbsent(error: unknown): void {
-  if (classifyApiError(error) !== 'absent') throw error;
 }
 
 async function applyConfig(

@@ -5,7 +5,7 @@ import type { Evidence, KubernetesActivities, VolumeRecord } from './contract.ts
 import type { Deadlines } from './deadlines.ts';
 import { needsHuman, onHost } from './failures.ts';
 import { findHelm, localRunner } from './helm.ts';
-import { ApiError, type KubernetesApi, type KubernetesObject, onApi, path } from './kubernetes-api.ts';
+import { ifThere, type KubernetesApi, type KubernetesObject, onApi, path } from './kubernetes-api.ts';
 import { poll } from './polling.ts';
 
 interface PersistentVolume extends KubernetesObject {
@@ -247,13 +247,11 @@ function blocked(what: string, waiting: string, deadline: Countdown): Error {
 
 /** Background propagation, as kubectl does; does not wait. An object that is gone is no error. */
 async function deleteObject(api: KubernetesApi, resource: string): Promise<void> {
-  try {
-    await api.request('DELETE', resource, {
+  await ifThere(() =>
+    api.request('DELETE', resource, {
       body: { apiVersion: 'v1', kind: 'DeleteOptions', propagationPolicy: 'Background' },
-    });
-  } catch (error) {
-    if (!(error instanceof ApiError) || error.code !== 404) throw error;
-  }
+    }),
+  );
 }
 
 async function deleteStatefulSets(

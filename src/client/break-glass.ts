@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import { defaultBackupDirectory } from '../plan/plan.ts';
 import type { Assessment, Findings } from './break-glass-assess.ts';
 import { assess } from './break-glass-assess.ts';
 import { look, readBackupFiles } from './break-glass-look.ts';
@@ -38,7 +39,7 @@ export function breakGlassCommand(): Command {
     .option('--ssh-port <port>', 'port of sshd on the machines', port, 22)
     .option('--config-namespace <name>', 'namespace of proton-cli-config', 'proton')
     .option('--resource-namespace <name>', 'namespace of the components', 'resource')
-    .option('--backup-directory <path>', 'where the backup lies on the control host', '/var/lib/ferry/backup')
+    .option('--backup-directory <path>', 'where the backup lies on the control host', defaultBackupDirectory)
     .option('--backup-key-file <file>', 'key of an encrypted backup')
     .option('--fetch <directory>', 'instead: bring the backup here, decrypted and checked, files of mode 0600')
     .addOption(outputOption())

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer, isIP } from 'node:net';
 import type { LogLevel } from '@temporalio/worker';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { defaultBackupDirectory } from '../plan/plan.ts';
 import type { GlobalOptions, TemporalSettings } from './connection.ts';
 import { connectClient, temporalSettings } from './connection.ts';
 import { CliError } from './errors.ts';
@@ -60,7 +61,7 @@ export function withWorkerOptions(command: Command): Command {
         .choices(['text', 'json'])
         .default(process.stderr.isTTY ? 'text' : 'json', 'text on a terminal, else json'),
     )
-    .option('--backup-directory <path>', 'where Secrets are saved on the control host', '/var/lib/ferry/backup')
+    .option('--backup-directory <path>', 'where Secrets are saved on the control host', defaultBackupDirectory)
     .addOption(
       new Option('--backup-key-file <file>', 'file with a 32-byte key that encrypts what is saved').env(
         'FERRY_BACKUP_KEY_FILE',
@@ -151,7 +152,7 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
       sshIdentity: identity.file,
       maxActivities: options.maxActivities,
       backup: {
-        directory: options.backupDirectory ?? '/var/lib/ferry/backup',
+        directory: options.backupDirectory ?? defaultBackupDirectory,
         ...(options.backupKeyFile === undefined ? {} : { keyFile: options.backupKeyFile }),
       },
       ...(options.taskQueue === undefined ? {} : { taskQueue: options.taskQueue }),
