@@ -1,3 +1,4 @@
+import type { ConfigEditStage } from '../plan/config-edit.ts';
 import type { ComponentKind, GateName, Host, Plan, PlannedComponent } from '../plan/plan.ts';
 
 /*
@@ -145,7 +146,7 @@ export type PlanReference = Pick<Plan, 'cluster' | 'platform' | 'mapping' | 'nod
  * add-nodes: old + new nodes, nothing else changed. reinstall: components on `components[].replicas[].to`, old nodes still listed.
  * reinstall-back: components on `from`, all nodes listed (undo). remove-nodes: only what stays. remove-new-nodes: undo of add-nodes.
  */
-export type ConfigStage = 'add-nodes' | 'reinstall' | 'reinstall-back' | 'remove-nodes' | 'remove-new-nodes';
+export type ConfigStage = ConfigEditStage;
 
 export interface ApplyInput {
   migration: string;

@@ -1,6 +1,13 @@
 import type { HostAddress, HostConnection, Hosts, Jobs } from '../hosts/contract.ts';
 import { componentRows } from '../plan/components.ts';
-import { configKey, configNodes, editConfig, readConfigTexts, YamlEditError } from '../plan/config-edit.ts';
+import {
+  configKey,
+  configNodes,
+  configStages,
+  editConfig,
+  readConfigTexts,
+  YamlEditError,
+} from '../plan/config-edit.ts';
 import type { PlannedComponent } from '../plan/plan.ts';
 import { redacted, redactedYamlDiff, redactText, redactYaml } from '../plan/redact.ts';
 import { classifyApply, errorPart, hasSuccessMarker } from './apply-failures.ts';
@@ -29,13 +36,6 @@ export const ownLabel = 'ferry.migration/id';
 const digestAnnotation = 'ferry.migration/digest';
 /** Digest of the recorded configuration that the document was made from. */
 const baseAnnotation = 'ferry.migration/base';
-const stages: Record<ConfigStage, true> = {
-  'add-nodes': true,
-  reinstall: true,
-  'reinstall-back': true,
-  'remove-nodes': true,
-  'remove-new-nodes': true,
-};
 
 /** Editing and applying the platform's configuration with its own tool. */
 export function createProtonCliActivities(deps: ProtonCliDeps): ProtonCliActivities {
@@ -184,7 +184,7 @@ async function dropPrepared(
   const namespace = plan.platform.configNamespace;
   return onApi(api, 'Removing the prepared configurations', 'the configuration in use', async () => {
     const dropped: string[] = [];
-    for (const stage of Object.keys(stages) as ConfigStage[]) {
+    for (const stage of configStages) {
       const name = preparedName(stage);
       const secret = await api.find<Secret>(path('v1', namespace, 'secrets', name));
       if (secret?.metadata.labels?.[ownLabel] !== migration) continue;

@@ -11,7 +11,8 @@ export { YamlEditError } from './yaml-source.ts';
 /** Name of the data key of the Secret `proton-cli-config`. */
 export const configKey = 'ClusterConfiguration';
 
-export type ConfigEditStage = 'add-nodes' | 'reinstall' | 'reinstall-back' | 'remove-nodes' | 'remove-new-nodes';
+export const configStages = ['add-nodes', 'reinstall', 'reinstall-back', 'remove-nodes', 'remove-new-nodes'] as const;
+export type ConfigEditStage = (typeof configStages)[number];
 
 /** The part of a plan that edits need. */
 export type ConfigEditPlan = Pick<Plan, 'mapping' | 'nodes' | 'containerRegistry'>;

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
-import type { ConfigStage } from '../../src/activities/contract.ts';
+import { configStages } from '../../src/plan/config-edit.ts';
 import type { CustomResourceWorkload } from '../../src/plan/components.ts';
 import { componentRows } from '../../src/plan/components.ts';
 
@@ -31,13 +31,6 @@ const customResources = componentRows
 const componentNamespaces = [
   ...new Set(componentRows.map(({ namespace }) => (namespace === 'resource' ? places.records : namespace))),
 ];
-const stages: Record<ConfigStage, true> = {
-  'add-nodes': true,
-  reinstall: true,
-  'reinstall-back': true,
-  'remove-nodes': true,
-  'remove-new-nodes': true,
-};
 
 type Verb = Access['verb'];
 const anywhere = (verb: Verb, group: string, resource: string, name?: string): Access[] => [
@@ -86,7 +79,7 @@ const componentObjects = (verb: Verb): Access[] => [
   ...anywhere(verb, '', 'persistentvolumes', 'any-volume'),
 ];
 
-const prepared = Object.keys(stages).map((stage) => `ferry-config-${stage}`);
+const prepared = configStages.map((stage) => `ferry-config-${stage}`);
 const records = ['persist-component-manage-components', 'persist-component-manage-plugins'];
 /** Open to everybody who is authenticated; no rule of ours. */
 const open: Access[] = [];
