@@ -4,9 +4,11 @@ import type { Plan } from '../plan/plan.ts';
 import { defaultBackupDirectory } from '../plan/plan.ts';
 import type { MigrationActivities, PreflightActivities } from './contract.ts';
 import { type Deadlines, defaultDeadlines } from './deadlines.ts';
+import { createEtcdActivities } from './etcd.ts';
 import { createImageActivities } from './images.ts';
 import { createKubernetesApi } from './kubernetes-api.ts';
 import { createKubernetesActivities } from './kubernetes.ts';
+import { createMasterActivities } from './masters.ts';
 import { createNotifyActivities, environmentTargets, type TargetLookup } from './notify.ts';
 import { createProbeActivities } from './probes.ts';
 import { createProtonCliActivities } from './proton-cli.ts';
@@ -30,10 +32,13 @@ export function createMigrationActivities(deps: ActivityDeps): Omit<MigrationAct
   const api = createKubernetesApi(deps.kubeConfig);
   const deadlines = { ...defaultDeadlines, ...deps.deadlines };
   const { hosts, jobs } = deps;
+  const backup = deps.backup ?? { directory: defaultBackupDirectory };
   return {
     ...createKubernetesActivities({ api, hosts, deadlines }),
     ...createImageActivities({ api, hosts }),
-    ...createSecretActivities({ api, hosts, backup: deps.backup ?? { directory: defaultBackupDirectory } }),
+    ...createSecretActivities({ api, hosts, backup }),
+    ...createEtcdActivities({ hosts, backup, deadlines }),
+    ...createMasterActivities({ api, hosts, deadlines }),
     ...createProtonCliActivities({ api, hosts, jobs, deadlines }),
     ...createSystemdActivities({ hosts, deadlines }),
     ...createProbeActivities({ api, hosts }),

@@ -223,10 +223,82 @@ export interface NotifyActivities {
   }): Promise<{ delivered: string[]; failed: { target: string; why: string }[] }>;
 }
 
+/** A member of the platform's own etcd as the members themselves know it. */
+export interface EtcdMember {
+  /** Hexadecimal, as etcdctl takes and prints it. */
+  id: string;
+  /** Name of its node; empty for a member that was added and has never started. */
+  name: string;
+  learner: boolean;
+  leader: boolean;
+  /** Answers, has a leader, reports no error. */
+  healthy: boolean;
+  /** Raft entries it has applied, as it says itself; absent when it does not answer. */
+  applied?: number;
+}
+
+export interface Master {
+  name: string;
+  address: string;
+}
+
+/**
+ * The control plane where it runs on the nodes themselves (kubeadm's stacked topology). `via`: masters that may be asked, in this order;
+ * the first that answers is used, so that no call hangs on one that is away.
+ */
+export interface MasterActivities {
+  /** Read only. Members as the first of `via` that answers sees them. */
+  listMembers(input: { via: Host[] }): Promise<{ members: EtcdMember[]; askedOf: string }>;
+  /**
+   * Polls until the members are exactly these nodes: all started, voting, healthy, with one leader, none behind by more than a few entries;
+   * and the API server of each says ready. Names who is missing or too many when the deadline passes.
+   * `away`: masters whose services are stopped just now; they must be members, but need not answer. Changes nothing.
+   */
+  awaitMembers(input: { via: Host[]; masters: Host[]; away?: string[] }): Promise<Evidence & { members: EtcdMember[] }>;
+  /** A snapshot below the backup directory of `via`'s first that answers, 0600, checked by etcd's own tool; the old ones of this migration are kept. */
+  snapshotEtcd(input: {
+    migration: string;
+    via: Host[];
+    backup: Partial<Plan['backup']>;
+  }): Promise<Evidence & { host: string; file: string; bytes: number; digest: string; revision: number; keys: number }>;
+  /** Takes the taints off a joined master that the named old one does not have: the platform's tool leaves one that keeps components away. */
+  matchTaints(input: { node: string; like: string }): Promise<Evidence>;
+  /** Sees that the load balancers on these hosts lead to exactly these API servers, through the platform's own manager; proved by haproxy's running state where it can be asked. */
+  setBalancers(input: { on: Host[]; masters: Master[] }): Promise<Evidence>;
+  /** Cordons and evicts as the platform's tool does; names what cannot be evicted. A Node that is gone is drained. */
+  drainNode(input: { node: string }): Promise<Evidence>;
+  /**
+   * One master's member leaves etcd: refuses unless all remaining are healthy voters; moves leadership away if it leads; kubelet stopped and
+   * disabled and the etcd container stopped first, or it starts again as a cluster of its own; removed by id; the rest proved healthy and
+   * caught up. A machine that does not answer is left as it is and its member removed all the same (`reached: false`).
+   */
+  leaveEtcd(input: {
+    migration: string;
+    master: Host;
+    remaining: Host[];
+  }): Promise<Evidence & { reached: boolean; movedLeadership: boolean; members: EtcdMember[] }>;
+  /**
+   * A machine is no node any more: kubelet stopped and disabled, static pods and containers ended, nothing mounted below /var/lib/kubelet
+   * (or it refuses: a reset would delete through a mounted volume), `kubeadm reset`, and the proof that neither API server nor etcd listen.
+   * A machine that does not answer is left (`reached: false`).
+   */
+  resetNode(input: { migration: string; host: Host }): Promise<Evidence & { reached: boolean }>;
+  /** Deletes one Node by name and proves that it stays away; CronJobs of the platform that are bound to it go with it. */
+  deleteNode(input: { node: string; configNamespace: string }): Promise<Evidence>;
+  /**
+   * What a control host needs, from the old one (or from what the backup phase kept when it does not answer) onto the new: namespace file,
+   * /tmp/kubeadm-config.yaml with its own name and address, kubeconfig; the package directory must be there already. Proved by `proton-cli version`.
+   */
+  moveControl(input: { migration: string; from: Host; to: Host; platform: Plan['platform'] }): Promise<Evidence>;
+  /** Lines of /etc/hosts that still name a removed node, per host; read only, for the report. */
+  listLeftovers(input: { hosts: Host[]; removed: Master[] }): Promise<{ host: string; lines: string[] }[]>;
+}
+
 export interface MigrationActivities
   extends
     PreflightActivities,
     KubernetesActivities,
+    MasterActivities,
     ImageActivities,
     SecretActivities,
     ProtonCliActivities,

@@ -41,6 +41,8 @@ export const hostSchema = z.strictObject({
     .default('root'),
   hostKeys: z.array(z.string().regex(/^(ssh-|ecdsa-)[-a-z0-9@.]+ [A-Za-z0-9+/=]+$/)).min(1),
   role: z.enum(['old', 'new', 'other']).default('other'),
+  /** Where its console is, for people: shown when it does not come back. Never used by the program. */
+  bmc: z.string().min(1).max(200).optional(),
 });
 export type Host = z.infer<typeof hostSchema>;
 
@@ -143,6 +145,19 @@ export const planSchema = z.strictObject({
     add: z.array(z.strictObject({ name: dnsLabel, ip4: z.ipv4(), controlPlane: z.boolean() })),
     remove: z.array(dnsLabel),
   }),
+  /**
+   * Present when API server and etcd run as static pods on the platform's own masters (kubeadm's stacked topology): then masters join and
+   * leave one at a time, and etcd members with them. Absent: the control plane runs elsewhere and nodes come and go by the tool alone.
+   */
+  controlPlane: z
+    .strictObject({
+      etcd: z.literal('stacked'),
+      /** Masters when the plan was made, in the order of `cs.master`. */
+      masters: z.array(dnsLabel).min(1),
+      /** Whether the migration may pass through moments in which the loss of one more member stops the API. */
+      withoutSpare: z.enum(['refuse', 'accept']).default('refuse'),
+    })
+    .optional(),
   components: z.array(componentSchema),
   transfers: z.array(transferSchema),
   hostServices: z
