@@ -1,12 +1,7 @@
 import { PassThrough, Writable } from 'node:stream';
 import { type ApplicationFailure } from '@temporalio/common';
-import {
-  HttpMethod,
-  IsomorphicFetchHttpLibrary,
-  KubeConfig,
-  PortForward,
-  RequestContext,
-} from '@kubernetes/client-node';
+import { KubeConfig, PortForward } from '@kubernetes/client-node';
+import { createRoads, type RoadSettings, roadSettings, type ServerReport } from './api-roads.ts';
 import { errorText, isClassified, needsHuman, networkCode, permanent, transient } from './failures.ts';
 
 /** Parts of an object's metadata that are looked at. */
@@ -41,12 +36,14 @@ export class ApiError extends Error {
   }
 }
 
+type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+
 export interface RequestOptions {
   body?: unknown;
   /** Default `application/json`; merge patches for PATCH. */
   contentType?: string;
   query?: Record<string, string>;
-  /** Milliseconds; default 10 000. */
+  /** Milliseconds for all servers together; default 10 000. */
   timeout?: number;
 }
 
@@ -60,17 +57,20 @@ export interface PodSocket {
 
 /**
  * The Kubernetes API with a time limit on every call. Objects come and go as plain JSON, so that fields this program does not
- * know are never lost on the way. Answers other than success throw `ApiError`; network trouble throws what the client threw.
+ * know are never lost on the way. Answers other than success throw `ApiError`; network trouble throws what the network said.
+ * A server that is away is passed over for another of the same cluster (see mayRepeat for what is asked twice).
  */
 export interface KubernetesApi {
-  request<T>(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, options?: RequestOptions): Promise<T>;
+  request<T>(method: Method, path: string, options?: RequestOptions): Promise<T>;
   /** The object, or undefined when it does not exist. */
   find<T>(path: string): Promise<T | undefined>;
   /** All items, page by page; a page that fails fails the list. */
   list<T>(path: string, query?: Record<string, string>): Promise<T[]>;
   /** Opens a connection to a port of a pod; `timeout` (milliseconds, default 15 000) covers all of it. */
   connect(target: { namespace: string; pod: string; port: number }, timeout?: number): Promise<PodSocket>;
-  /** Address of the API server, for messages. */
+  /** Every API server that is known, asked now. */
+  survey(): Promise<ServerReport[]>;
+  /** Address of the API server in use, for messages. */
   readonly server: string;
 }
 
@@ -93,36 +93,61 @@ export function loadKubeConfig(file?: string): KubeConfig {
   return config;
 }
 
-export function createKubernetesApi(config: KubeConfig): KubernetesApi {
-  const server = config.getCurrentCluster()?.server;
-  if (server === undefined) throw new Error('the kubeconfig names no current cluster');
-  const http = new IsomorphicFetchHttpLibrary();
+/**
+ * Whether a request may be sent to a second server when the first took it and nobody knows what became of it: the connection broke, or the
+ * server answered 5xx, which an API server also does when etcd took a write and was too slow to say so.
+ *
+ * - GET changes nothing.
+ * - PUT and PATCH that carry the object's resourceVersion, and DELETE with a precondition, take effect once at most: if the first did, the
+ *   second is answered 409 (or 404), which callers take as "look again".
+ * - Everything else is given back as it failed. A POST would create twice or answer "exists already" for what this very call has made; a
+ *   patch or delete without precondition could hit what somebody else has made of the object, or the object that came after it.
+ *   The activity's retry looks first and then acts, so nothing is lost but a moment.
+ *
+ * What never left this machine (refused, no route, no connection in time, a certificate that does not fit) has no such limits.
+ */
+export function mayRepeat(method: Method, body: unknown): boolean {
+  const { metadata, preconditions } = (body ?? {}) as {
+    metadata?: { resourceVersion?: unknown };
+    preconditions?: { uid?: unknown; resourceVersion?: unknown };
+  };
+  switch (method) {
+    case 'GET':
+      return true;
+    case 'PUT':
+    case 'PATCH':
+      return isText(metadata?.resourceVersion);
+    case 'DELETE':
+      return isText(preconditions?.uid) || isText(preconditions?.resourceVersion);
+    case 'POST':
+      return false;
+  }
+}
 
-  async function request<T>(
-    method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE',
-    resource: string,
-    options: RequestOptions = {},
-  ): Promise<T> {
+function isText(value: unknown): boolean {
+  return typeof value === 'string' && value !== '';
+}
+
+export function createKubernetesApi(config: KubeConfig, settings: RoadSettings = roadSettings()): KubernetesApi {
+  const roads = createRoads(config, settings);
+
+  async function request<T>(method: Method, resource: string, options: RequestOptions = {}): Promise<T> {
     const query = new URLSearchParams(options.query).toString();
-    const context = new RequestContext(
-      `${(server as string).replace(/\/$/, '')}${resource}${query === '' ? '' : `?${query}`}`,
-      HttpMethod[method],
+    const fallback = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
+    const { status, contentType, text } = await roads.call(
+      {
+        method,
+        resource: `${resource}${query === '' ? '' : `?${query}`}`,
+        headers: {
+          accept: 'application/json',
+          ...(options.body !== undefined && { 'content-type': options.contentType ?? fallback }),
+        },
+        ...(options.body !== undefined && { body: JSON.stringify(options.body) }),
+      },
+      { timeout: options.timeout ?? 10_000, mayRepeat: mayRepeat(method, options.body) },
     );
-    context.setSignal(AbortSignal.timeout(options.timeout ?? 10_000));
-    context.setHeaderParam('Accept', 'application/json');
-    if (options.body !== undefined) {
-      const fallback = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
-      context.setHeaderParam('Content-Type', options.contentType ?? fallback);
-      context.setBody(JSON.stringify(options.body));
-    }
-    await config.applySecurityAuthentication(context);
-    const response = await http.send(context).toPromise();
-    const text = await response.body.text();
-    if (response.httpStatusCode >= 200 && response.httpStatusCode < 300) {
-      const type = response.headers['content-type'] ?? '';
-      return (type.startsWith('application/json') ? JSON.parse(text) : text) as T;
-    }
-    throw statusError(response.httpStatusCode, text);
+    if (status < 200 || status >= 300) throw statusError(status, text);
+    return (contentType.startsWith('application/json') ? JSON.parse(text) : text) as T;
   }
 
   async function find<T>(resource: string): Promise<T | undefined> {
@@ -167,19 +192,11 @@ export function createKubernetesApi(config: KubeConfig): KubernetesApi {
       },
     });
     const complaints = new Writable({ write: (_chunk, _encoding, done) => done() });
-    const opening = new PortForward(config).portForward(
-      target.namespace,
-      target.pod,
-      [target.port],
-      output,
-      complaints,
-      input,
+    const { namespace, pod, port } = target;
+    // Nothing is written to the pod before it is open, so that it may be opened twice.
+    const socket = await roads.along(timeout, (along, left) =>
+      openSocket(new PortForward(along).portForward(namespace, pod, [port], output, complaints, input), left),
     );
-    // The client's own type of the socket comes from a package without resolvable types.
-    const socket = (await within(opening, end)) as unknown as {
-      close(): void;
-      on(event: 'close', listener: () => void): void;
-    };
     socket.on('close', () => {
       closed = true;
       wake();
@@ -200,7 +217,36 @@ export function createKubernetesApi(config: KubeConfig): KubernetesApi {
     return { read, write: (bytes) => void input.write(bytes), close: () => socket.close() };
   }
 
-  return { request, find, list, connect, server };
+  return {
+    request,
+    find,
+    list,
+    connect,
+    survey: () => roads.survey(),
+    get server() {
+      return roads.server;
+    },
+  };
+}
+
+/** The client's own type of the socket comes from a package without resolvable types. */
+interface WebSocketLike {
+  close(): void;
+  on(event: 'close', listener: () => void): void;
+}
+
+async function openSocket(opening: Promise<unknown>, timeout: number): Promise<WebSocketLike> {
+  try {
+    return (await within(opening, Date.now() + timeout)) as WebSocketLike;
+  } catch (error) {
+    // One that opens after all is nobody's.
+    opening.then(
+      (socket) => (socket as WebSocketLike).close(),
+      () => undefined,
+    );
+    // A websocket fails with an event that holds the error.
+    throw error instanceof Error ? error : ((error as { error?: unknown }).error ?? error);
+  }
 }
 
 async function within<T>(promise: Promise<T>, end: number): Promise<T> {
