@@ -258,6 +258,7 @@ async function observeHost(
       ...(packageVersion === undefined ? {} : { packageVersion }),
       units: await existingUnits(connection),
       packageDirectories: await packageDirectories(connection),
+      staticControlPlane: await hasStaticControlPlane(connection),
     };
   } catch (error) {
     return { ...host, units: [], packageDirectories: [], unreachable: errorText(error) };
@@ -286,6 +287,13 @@ async function existingUnits(connection: HostConnection): Promise<string[]> {
     const id = /^Id=(?<id>.*)$/m.exec(block)?.groups?.['id'];
     return id !== undefined && /^LoadState=loaded$/m.test(block) ? [id] : [];
   });
+}
+
+/** Where kubeadm puts what kubelet starts by itself; a machine with both manifests is a member of etcd. */
+async function hasStaticControlPlane(connection: HostConnection): Promise<boolean> {
+  const script = 'for f in "$@"; do test -f "$f" || exit 1; done';
+  const manifests = ['etcd.yaml', 'kube-apiserver.yaml'].map((name) => `/etc/kubernetes/manifests/${name}`);
+  return (await connection.run(['sh', '-c', script, 'sh', ...manifests], { timeout: 30_000 })).code === 0;
 }
 
 async function packageDirectories(connection: HostConnection): Promise<string[]> {
@@ -319,6 +327,15 @@ async function measure(
     const to = successors.get(from);
     if (storage === undefined || to === undefined) continue;
     wanted.push({ source: { host: from, path: storage }, destination: { host: to, path: storage } });
+  }
+  const control = facts.config.masters[0] ?? '';
+  const controlSuccessor = successors.get(control);
+  const [packageDirectory] = facts.hosts.find(({ name }) => name === control)?.packageDirectories ?? [];
+  if (controlSuccessor !== undefined && packageDirectory !== undefined) {
+    wanted.push({
+      source: { host: control, path: packageDirectory },
+      destination: { host: controlSuccessor, path: packageDirectory },
+    });
   }
   // One directory after the other per machine: its disks serve applications; machines work side by side.
   const sources = Map.groupBy(wanted, ({ source }) => source.host);

@@ -2,6 +2,7 @@ import { componentTable } from './components.ts';
 import { planDigest } from './digest.ts';
 import type { ComponentFact, Facts } from './facts.ts';
 import { planSchema } from './plan.ts';
+import { controlSuccessor, packageService } from './quorum.ts';
 import type { ComponentKind, Host, Plan, PlanInput, PlannedComponent, Transfer } from './plan.ts';
 
 /** What a person decides; everything else is observed. */
@@ -70,6 +71,16 @@ export function derivePlan(facts: Facts, answers: Answers): Derived {
     throw new PlanNotPossible([...new Set(problems)], questions);
   }
   const registry = registryTransfers(facts, containerRegistry, removed, successors);
+  const controlPlane = controlPlaneOf(facts, notes);
+  const platform = { controlHost, packageDirectory: packageDirectory ?? '' };
+  const carried =
+    controlPlane === undefined
+      ? []
+      : packageTransfers(
+          facts,
+          platform,
+          controlSuccessor({ nodes: { add, remove: removed }, mapping: answers.mapping, platform }),
+        );
   const input: PlanInput = {
     apiVersion: 'ferry.migration/v1',
     kind: 'MigrationPlan',
@@ -89,8 +100,9 @@ export function derivePlan(facts: Facts, answers: Answers): Derived {
     hosts,
     mapping: answers.mapping,
     nodes: { add, remove: removed },
+    ...(controlPlane === undefined ? {} : { controlPlane }),
     components,
-    transfers: [...components.flatMap((component) => transfersOf(facts, component)), ...registry],
+    transfers: [...components.flatMap((component) => transfersOf(facts, component)), ...registry, ...carried],
     hostServices: registryServices(registry),
     containerRegistry,
     applications: { namespaces: answers.namespaces ?? facts.applicationNamespaces },
@@ -320,6 +332,37 @@ function registryTransfers(
         destination: { host: successors.get(from) ?? from, path },
       }),
     );
+}
+
+/** Where the masters themselves are members of etcd, their exchange is part of the migration. */
+function controlPlaneOf(facts: Facts, notes: string[]): PlanInput['controlPlane'] {
+  const { masters } = facts.config;
+  const stacked = masters.filter((name) => facts.hosts.find((host) => host.name === name)?.staticControlPlane === true);
+  if (stacked.length === 0) return undefined;
+  const unclear = masters.filter((name) => !stacked.includes(name));
+  if (unclear.length > 0) {
+    notes.push(
+      `${unclear.join(', ')}: master without static pods of etcd and API server, or not asked; check finds out`,
+    );
+  }
+  return { etcd: 'stacked', masters };
+}
+
+/** The package that proton-cli works in travels to the master that takes over from the control host. */
+function packageTransfers(
+  facts: Facts,
+  { controlHost, packageDirectory }: Pick<Plan['platform'], 'controlHost' | 'packageDirectory'>,
+  successor: string | undefined,
+): Transfer[] {
+  if (successor === undefined) return [];
+  return [
+    observed(facts, {
+      id: `host-${controlHost}-${packageService}`,
+      subject: { type: 'host-service', service: packageService },
+      source: { host: controlHost, path: packageDirectory },
+      destination: { host: successor, path: packageDirectory },
+    }),
+  ];
 }
 
 /** Only the registry's own units stop for its copy: stopping kubelet or containerd there would take masters away. */

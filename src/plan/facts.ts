@@ -59,6 +59,8 @@ export interface HostFact extends Host {
   units: string[];
   /** Directories that look like an extracted dependency package. */
   packageDirectories: string[];
+  /** etcd and API server run here as static pods of kubelet. */
+  staticControlPlane?: boolean;
   /** Why it could not be asked. */
   unreachable?: string;
 }

@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import { acceptsReplicas, componentNamespace, componentTable } from './components.ts';
 import { componentSchema, gateNames, planSchema, transferSchema, hostSchema } from './plan.ts';
 import type { End, Host, Plan, PlannedComponent, Transfer } from './plan.ts';
+import { controlSuccessor, packageService, spareOf } from './quorum.ts';
 
 /*
  * What a plan must fulfil across its fields. The rules look at every part that is readable by itself, so that one wrong type does
@@ -39,6 +40,7 @@ interface Parts {
   containerRegistry: Plan['containerRegistry'] | undefined;
   author: string | undefined;
   backup: Plan['backup'] | undefined;
+  controlPlane: Plan['controlPlane'];
 }
 
 /** Every violation of a rule across fields in a plan as it was read, valid or not. */
@@ -55,6 +57,7 @@ export function checkRules(raw: Record<string, unknown>, context: RuleContext = 
     ...gateRules(parts),
     ...applicationRules(parts),
     ...registryRules(parts, context),
+    ...controlPlaneRules(parts),
   ];
 }
 
@@ -98,6 +101,7 @@ function partsOf(raw: Record<string, unknown>): Parts {
     containerRegistry: one('containerRegistry', shape.containerRegistry),
     author: one('author', shape.author),
     backup: one('backup', shape.backup),
+    controlPlane: one('controlPlane', shape.controlPlane),
   };
 }
 
@@ -380,6 +384,8 @@ function transferRules(parts: Parts): RuleError[] {
 function hostTransferRules(parts: Parts, transfer: Transfer, at: (string | number)[]): RuleError[] {
   if (transfer.subject.type !== 'host-service') return [];
   const { service } = transfer.subject;
+  // Nothing writes into the package, and nothing has to stop for it.
+  if (service === packageService) return packageRules(parts, transfer, at);
   const errors: RuleError[] = [];
   if (transfer.source.host !== transfer.destination.host) {
     const isRegistry = registryService.test(service);
@@ -400,6 +406,80 @@ function hostTransferRules(parts: Parts, transfer: Transfer, at: (string | numbe
     errors.push({
       path: ['hostServices', 'hosts'],
       message: `does not list ${transfer.source.host}, whose ${service} directory moves (${transfer.id})`,
+    });
+  }
+  return errors;
+}
+
+function packageRules(parts: Parts, transfer: Transfer, at: (string | number)[]): RuleError[] {
+  const { platform, mapping, add, remove } = parts;
+  if (platform === undefined) return [];
+  const successor = controlSuccessor({
+    nodes: { add: add.map(({ value }) => value), remove: remove.map(({ value }) => value) },
+    mapping: mapping.map(({ value }) => value),
+    platform,
+  });
+  const expected: Pick<Transfer, 'source' | 'destination'> = {
+    source: { host: platform.controlHost, path: platform.packageDirectory },
+    destination: { host: successor ?? '', path: platform.packageDirectory },
+  };
+  return (['source', 'destination'] as const)
+    .filter((side) => !sameEnd(transfer[side], expected[side]))
+    .map((side) => ({
+      path: [...at, side],
+      message:
+        successor === undefined
+          ? `no master takes over from ${platform.controlHost}: its package does not move`
+          : `must be ${expected[side].host}:${expected[side].path}, where proton-cli works ${side === 'source' ? 'now' : 'afterwards'}`,
+    }));
+}
+
+/** Units whose stop ends the static pods of a master, etcd among them. */
+const masterUnits = new Set(['kubelet', 'containerd', 'docker', 'docker.socket']);
+
+function controlPlaneRules(parts: Parts): RuleError[] {
+  const { controlPlane, platform, add, remove, hostServices, complete } = parts;
+  if (controlPlane === undefined) return [];
+  const { masters } = controlPlane;
+  const items = masters.map((value, index) => ({ index, value }));
+  const errors = [
+    ...duplicates(
+      items,
+      (name) => name,
+      ({ index }) => ['controlPlane', 'masters', index],
+      (name, first) => `${name} stands already in masters[${first}]`,
+    ),
+    ...items.flatMap(({ index, value }) => unknownHost(parts, value, ['controlPlane', 'masters', index])),
+  ];
+  const joining = add.filter(({ value }) => value.controlPlane).map(({ value }) => value.name);
+  for (const { index, value } of items) {
+    if (joining.includes(value)) {
+      errors.push({ path: ['controlPlane', 'masters', index], message: `${value} is only added by this plan` });
+    }
+  }
+  if (platform !== undefined && !masters.includes(platform.controlHost)) {
+    errors.push({
+      path: ['platform', 'controlHost'],
+      message: `${platform.controlHost} is none of the masters ${masters.join(', ')}; proton-cli runs on one of them`,
+    });
+  }
+  const leaving = new Set(remove.map(({ value }) => value));
+  const staying = [...masters, ...joining].filter((name) => !leaving.has(name));
+  if (complete.nodes && staying.length === 0) {
+    errors.push({ path: ['nodes', 'remove'], message: 'no master would be left' });
+  }
+  if (
+    hostServices === undefined ||
+    !hostServices.units.some((unit) => masterUnits.has(unit.replace(/\.service$/, '')))
+  ) {
+    return errors;
+  }
+  const all = [...masters, ...joining];
+  const stopped = hostServices.hosts.filter((name) => all.includes(name));
+  if (stopped.length > spareOf(all.length)) {
+    errors.push({
+      path: ['hostServices', 'units'],
+      message: `stops kubelet or the container runtime on ${stopped.join(', ')} at once: of ${all.length} members of etcd only ${spareOf(all.length)} may be away; name only the units whose directories move`,
     });
   }
   return errors;

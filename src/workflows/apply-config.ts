@@ -1,14 +1,13 @@
-import type { ConfigStage } from '../activities/contract.ts';
+import type { ConfigStage, PlanReference } from '../activities/contract.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { PhaseName } from './messages.ts';
 import type { Migration } from './migration.ts';
-import { callActivity, hostNamed } from './migration.ts';
+import { controlOf } from './masters.ts';
+import { callActivity } from './migration.ts';
 import { act, step } from './parking.ts';
 
 /** The part of the plan that configuration edits need. */
-export function planReference(
-  plan: Plan,
-): Pick<Plan, 'cluster' | 'platform' | 'mapping' | 'nodes' | 'containerRegistry'> {
+export function planReference(plan: Plan): PlanReference {
   const { cluster, platform, mapping, nodes, containerRegistry } = plan;
   return { cluster, platform, mapping, nodes, containerRegistry };
 }
@@ -20,13 +19,13 @@ interface Prepared {
 }
 
 /** Edits the configuration for a stage and shows the redacted diff in history; changes nothing in the cluster. */
-async function prepare(migration: Migration, stage: ConfigStage): Promise<Prepared> {
+async function prepare(migration: Migration, stage: ConfigStage, reference: PlanReference): Promise<Prepared> {
   const { plan } = migration;
   const live = await callActivity(migration, 'listNodes', `nodes before ${stage}`);
   const prepared = await callActivity(migration, 'prepareConfig', `edit the configuration: ${stage}`, {
     migration: plan.cluster,
     stage,
-    plan: planReference(plan),
+    plan: reference,
     components: plan.components,
   });
   return { digest: prepared.digest, nodes: prepared.nodes, nodesBefore: live.map((node) => node.name) };
@@ -35,19 +34,22 @@ async function prepare(migration: Migration, stage: ConfigStage): Promise<Prepar
 /**
  * Edits the configuration for a stage, applies it, and waits until exactly its nodes are healthy; answers what was proved. Edit and apply are
  * one step: what is done again after a `resume` starts from the configuration as it is then. `onceSure` is called when everything that can be
- * known before an apply is known, and nothing was touched yet.
+ * known before an apply is known, and nothing was touched yet. `reference`: what of the plan this apply is about, where it is not all of it.
  */
 export async function apply(
   migration: Migration,
   phase: PhaseName,
   stage: ConfigStage,
-  onceSure?: () => Promise<void>,
+  {
+    onceSure,
+    reference = planReference(migration.plan),
+  }: { onceSure?: () => Promise<void>; reference?: PlanReference } = {},
 ): Promise<string> {
   const { plan } = migration;
   const { proof, nodes } = await step(migration, phase, async () => {
-    const { digest, nodesBefore, ...prepared } = await prepare(migration, stage);
-    const control = hostNamed(plan, plan.platform.controlHost);
-    const input = { migration: plan.cluster, stage, control, plan: planReference(plan), digest, nodesBefore };
+    const { digest, nodesBefore, ...prepared } = await prepare(migration, stage, reference);
+    const control = controlOf(migration);
+    const input = { migration: plan.cluster, stage, control, plan: reference, digest, nodesBefore };
     if (onceSure !== undefined) {
       await callActivity(migration, 'checkApply', `whether an apply may start: ${stage}`, input);
       await onceSure();

@@ -1,6 +1,7 @@
 import { withBar } from './bar.ts';
+import { controlOf } from './masters.ts';
 import type { Migration, Phase } from './migration.ts';
-import { hostNamed, now, publish } from './migration.ts';
+import { now, publish } from './migration.ts';
 import { currentPhase } from './gates.ts';
 import { act, pausePoint } from './parking.ts';
 import { phaseOf } from './state.ts';
@@ -13,7 +14,7 @@ async function settleApply(migration: Migration): Promise<void> {
   }
   await act(migration, currentPhase(state), 'settleApply', 'no apply runs any more', {
     migration: plan.cluster,
-    control: hostNamed(plan, plan.platform.controlHost),
+    control: controlOf(migration),
   });
 }
 

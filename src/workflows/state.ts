@@ -55,6 +55,12 @@ export interface MigrationState {
   probes?: Probe[];
   /** Stages whose apply was begun. */
   applied: ConfigStage[];
+  /** Masters whose join was begun, in order; absent: none. */
+  joined?: string[];
+  /** Nodes that left the cluster outside of apply; absent: none. */
+  departed?: string[];
+  /** Where proton-cli works once the first control host has handed over. */
+  controlHost?: string;
   uninstallBegun: ComponentKind[];
   uninstalled: ComponentKind[];
   hostsStopBegun: string[];

@@ -13,16 +13,17 @@ import { createProgram } from '../../src/client/main.ts';
 import { jsonSchema, schemaNames } from '../../src/client/schema.ts';
 import { metrics } from '../../src/metrics.ts';
 import { componentKinds } from '../../src/plan/plan.ts';
+import { exchangeOf, quorumSequence } from '../../src/plan/quorum.ts';
 import { decisionKinds } from '../../src/workflows/gates.ts';
 import { searchAttributes, taskQueue } from '../../src/workflows/messages.ts';
 import type { ActivityName } from '../../src/workflows/policies.ts';
 import { policies } from '../../src/workflows/policies.ts';
-import { planOf } from '../workflow/plans.ts';
+import { planOf, stackedPlanOf } from '../workflow/plans.ts';
 import { declarationsOf, literalRows, schemaComments } from './source.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 export const referenceFile = join(root, 'docs', 'reference.md');
-export const generatedFiles = [referenceFile, join(root, 'docs', 'lab.md')];
+export const generatedFiles = [referenceFile, join(root, 'docs', 'lab.md'), join(root, 'docs', 'quorum.md')];
 const helpWidth = 110;
 
 interface Schema {
@@ -185,6 +186,19 @@ const parts: Record<string, () => string> = {
       Object.entries(metrics).map(([name, text]) => [code(name), text]),
     ),
   policies: policyTable,
+  quorum: () =>
+    table(
+      ['step', 'members', 'votes', 'quorum', 'spare'],
+      quorumSequence(exchangeOf(stackedPlanOf('any')) ?? { masters: [], joining: [], leaving: [] }).map(
+        ({ step, members, quorum, spare }) => [
+          step,
+          members.join(' '),
+          String(members.length),
+          String(quorum),
+          String(spare),
+        ],
+      ),
+    ),
   'lab-help': () => {
     const help = execFileSync(process.execPath, [join(root, 'lab', 'cli.ts'), 'help'], { encoding: 'utf8' });
     return `\`\`\`text\n${help.trimEnd()}\n\`\`\``;

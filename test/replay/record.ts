@@ -12,7 +12,7 @@ import type { replicateDirectory } from '../../src/workflows/replicate-directory
 import { finishHoldSignal } from '../../src/workflows/replicate-messages.ts';
 import type { Handle, Harness } from '../workflow/harness.ts';
 import { approve, approveAll, startHarness, untilBlocked, untilGate } from '../workflow/harness.ts';
-import { planOf } from '../workflow/plans.ts';
+import { planOf, stackedPlanOf } from '../workflow/plans.ts';
 import { createWorld } from '../workflow/world.ts';
 import { copyRequest, createCopyModel } from './copy-model.ts';
 import { historiesFolder, writeHistory } from './histories.ts';
@@ -38,6 +38,13 @@ const scenarios: Record<string, Scenario> = {
     await handle.signal(rejectSignal, { gate: 'remove-nodes', by: 'li', reason: 'redis is slow' });
     await handle.result();
     return { 'rolled-back': handle };
+  },
+  masters: async (harness) => {
+    const { plan } = createWorld(stackedPlanOf('masters'));
+    const handle = await harness.start(plan);
+    await approveAll(handle);
+    await handle.result();
+    return { masters: handle };
   },
   blocked: async (harness) => {
     const world = createWorld(planOf('blocked'));

@@ -39,13 +39,23 @@ beforeAll(async () => {
 
 describe('saved histories', () => {
   it('are of every kind that a change of the code could break, and small', () => {
-    expect(names).toEqual(['blocked', 'copy-final', 'copy-live', 'migrated', 'parked-1', 'parked-2', 'rolled-back']);
+    expect(names).toEqual([
+      'blocked',
+      'copy-final',
+      'copy-live',
+      'masters',
+      'migrated',
+      'parked-1',
+      'parked-2',
+      'rolled-back',
+    ]);
     for (const name of names) expect(statSync(join(historiesFolder, `${name}.json`)).size).toBeLessThan(1_000_000);
   });
 
   it.each([
     ['migrated', 'EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED'],
     ['rolled-back', '"signalName":"reject"'],
+    ['masters', '"name":"leaveEtcd"'],
     ['parked-1', 'EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW'],
     ['parked-2', '"continuedExecutionRunId":"'],
     ['blocked', 'EVENT_TYPE_ACTIVITY_TASK_FAILED'],

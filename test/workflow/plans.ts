@@ -89,3 +89,28 @@ export function planOf(
   }
   return result.plan;
 }
+
+/** Three masters that are members of etcd, and three new ones; components on the first two. */
+export function stackedPlanOf(cluster: string, change: Partial<PlanInput> = {}): Plan {
+  const plain = planOf(cluster);
+  const pairs = [1, 2, 3].map((number) => ({ from: `old${number}`, to: `new${number}` }));
+  return planOf(cluster, {
+    hosts: pairs.flatMap(({ from, to }) => [host(from, 'old'), host(to, 'new')]),
+    mapping: pairs,
+    nodes: {
+      add: pairs.map(({ to }, index) => ({ name: to, ip4: `10.0.0.${21 + index}`, controlPlane: true })),
+      remove: pairs.map(({ from }) => from),
+    },
+    controlPlane: { etcd: 'stacked', masters: pairs.map(({ from }) => from) },
+    transfers: [
+      ...plain.transfers,
+      {
+        id: 'host-old1-package',
+        subject: { type: 'host-service', service: 'package' },
+        source: { host: 'old1', path: '/opt/proton-package' },
+        destination: { host: 'new1', path: '/opt/proton-package' },
+      },
+    ],
+    ...change,
+  });
+}

@@ -1,5 +1,6 @@
 import { activityInfo, ApplicationFailure, Context } from '@temporalio/activity';
 import type {
+  ApplyInput,
   ConfigStage,
   Evidence,
   FailureDetail,
@@ -8,9 +9,12 @@ import type {
   Probe,
   VolumeRecord,
 } from '../../src/activities/contract.ts';
+import { toolCanRemove } from '../../src/workflows/departure.ts';
 import type { ComponentKind, Plan } from '../../src/plan/plan.ts';
+import { packageService } from '../../src/plan/quorum.ts';
 import type { ReplicateRequest } from '../../src/plan/replicate.ts';
 import type { CopyOutcome } from '../../src/workflows/copies.ts';
+import { masterActivities, Masters } from './masters-in-a-model.ts';
 
 export interface ModelCopyActivities {
   copyOnce(request: ReplicateRequest): Promise<CopyOutcome>;
@@ -29,6 +33,8 @@ export interface Snapshot {
   applications: 'running' | 'stopped';
   services: Record<string, 'up' | 'down'>;
   breadcrumbs: boolean;
+  /** Of etcd, where masters are its members. */
+  members?: string[];
 }
 
 interface Hold {
@@ -65,6 +71,10 @@ export class World {
   private readonly failures = new Map<Name, (() => Error)[]>();
   private readonly holds = new Map<Name, Hold[]>();
   readonly seconds = new Map<Name, number>();
+  /** Only where the control plane is on the nodes. */
+  readonly masters: Masters | undefined;
+  /** Machines whose kubelet is disabled for good. */
+  readonly leftNodes = new Set<string>();
 
   constructor(plan: Plan) {
     this.plan = plan;
@@ -78,13 +88,19 @@ export class World {
       services: Object.fromEntries(plan.hosts.map((host) => [host.name, 'up'])),
       breadcrumbs: false,
     };
+    this.masters = plan.controlPlane && new Masters(this, plan.controlPlane.masters, plan.platform.controlHost);
     for (const transfer of plan.transfers) {
       this.source.set(transfer.id, 1);
     }
   }
 
   snapshot(): Snapshot {
-    return structuredClone({ ...this.state, nodes: this.state.nodes.toSorted() });
+    const members = this.masters?.members.toSorted();
+    return structuredClone({
+      ...this.state,
+      nodes: this.state.nodes.toSorted(),
+      ...(members === undefined ? {} : { members }),
+    });
   }
 
   /** The next calls of an activity fail with this. */
@@ -182,8 +198,7 @@ function permanent(cause: string): ApplicationFailure {
   });
 }
 
-function nodesAfter(world: World, stage: ConfigStage): string[] {
-  const { nodes } = world.plan;
+function nodesAfter(world: World, stage: ConfigStage, nodes: Plan['nodes']): string[] {
   const added = nodes.add.map((node) => node.name);
   switch (stage) {
     case 'add-nodes':
@@ -219,13 +234,23 @@ function install(world: World, side: Side): void {
   }
 }
 
-function applyStage(world: World, stage: ConfigStage): Evidence {
-  const { state, plan } = world;
+function applyStage(world: World, { stage, control, plan: reference }: ApplyInput): Evidence {
+  const { state, plan, masters } = world;
+  const listed = nodesAfter(world, stage, reference.nodes);
   const down = plan.hosts.filter((host) => state.services[host.name] === 'down').map((host) => host.name);
   if (down.length > 0) {
     world.violate(`apply ${stage} while services are down on ${down.join(', ')}`);
   }
-  const removed = state.configNodes.filter((name) => !nodesAfter(world, stage).includes(name));
+  const removed = state.configNodes.filter((name) => !listed.includes(name));
+  const deleted = state.nodes.filter((name) => !listed.includes(name));
+  if (
+    !toolCanRemove(
+      deleted,
+      state.nodes.map((name) => ({ name, controlPlane: true })),
+    )
+  ) {
+    throw permanent('ip of master node not found');
+  }
   for (const { kind, replicas } of plan.components) {
     const side = state.installed[kind];
     if ((side === 'from' || side === 'to') && replicas.some((replica) => removed.includes(replica[side]))) {
@@ -236,12 +261,22 @@ function applyStage(world: World, stage: ConfigStage): Evidence {
   if (stage === 'reinstall' || stage === 'reinstall-back') {
     install(world, stage === 'reinstall' ? 'to' : 'from');
   }
-  state.configNodes = nodesAfter(world, stage);
+  if (masters !== undefined) {
+    if (!masters.control.has(control.name))
+      world.violate(`apply ${stage} on ${control.name}, which lacks what it needs`);
+    for (const name of deleted) world.violate(`${stage} deletes the Node of the master ${name}`);
+    const joining = reference.nodes.add.filter((node) => node.controlPlane && !state.nodes.includes(node.name));
+    if (stage === 'add-nodes' && joining.length > 1) world.violate('more than one master joins in one apply');
+    if (stage === 'add-nodes') for (const { name } of joining) masters.join(name);
+    masters.balancers = [...masters.members];
+  }
+  state.configNodes = listed;
   state.nodes = [...state.configNodes];
   return evidence(before !== JSON.stringify(state), `applied ${stage}`);
 }
 
 const activities: MigrationActivities & ModelCopyActivities = {
+  ...masterActivities(here),
   preflight: (input) => here().act('preflight', input, () => [{ name: 'world', state: 'ok' as const }]),
   listImages: (input) => here().act('listImages', input, () => [{ image: 'app:1', host: 'old1' }]),
   prewarmHost: (input) =>
@@ -354,14 +389,14 @@ const activities: MigrationActivities & ModelCopyActivities = {
       stage: input.stage,
       digest: `sha256:${input.stage}`,
       diff: '',
-      nodes: nodesAfter(here(), input.stage),
+      nodes: nodesAfter(here(), input.stage, input.plan.nodes),
     })),
   applyConfig: (input) =>
     here().act('applyConfig', input, () => {
       if (input.digest !== `sha256:${input.stage}`) {
         here().violate(`apply ${input.stage} with ${input.digest}`);
       }
-      return { ...applyStage(here(), input.stage), seconds: 1, attempt: activityInfo().attempt };
+      return { ...applyStage(here(), input), seconds: 1, attempt: activityInfo().attempt };
     }),
   checkApply: (input) => here().act('checkApply', input, () => evidence(false, 'an apply may start')),
   settleApply: (input) =>
@@ -433,7 +468,8 @@ function copy(world: World, request: ReplicateRequest): CopyOutcome {
   if (mode === 'final' && subject.type === 'component' && world.isWriting(subject.component)) {
     world.violate(`last delta of ${transfer.id} while its component still writes`);
   }
-  if (mode === 'final' && subject.type === 'host-service' && world.state.services[transfer.source.host] === 'up') {
+  const writes = subject.type === 'host-service' && subject.service !== packageService;
+  if (mode === 'final' && writes && world.state.services[transfer.source.host] === 'up') {
     world.violate(`last delta of ${transfer.id} while its services run`);
   }
   world.copied.set(transfer.id, world.source.get(transfer.id) ?? 0);

@@ -1,5 +1,8 @@
-import { apply } from '../apply-config.ts';
+import { apply, planReference } from '../apply-config.ts';
+import { depart, toolCanRemove } from '../departure.ts';
+import { isStacked, mastersNow, proveMembers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
+import { act } from '../parking.ts';
 
 /** The new nodes join; nothing else in the configuration changes. */
 export const addNodes: Phase = {
@@ -10,13 +13,47 @@ export const addNodes: Phase = {
   skip: (plan) => (plan.nodes.add.length > 0 ? undefined : 'the plan adds no nodes'),
 };
 
-function join(migration: Migration): Promise<string> {
-  return apply(migration, 'add-nodes', 'add-nodes');
+async function join(migration: Migration): Promise<string> {
+  if (!isStacked(migration.plan)) {
+    return apply(migration, 'add-nodes', 'add-nodes');
+  }
+  await proveMembers(migration, 'add-nodes', 'before the first joins');
+  const masters = migration.plan.nodes.add.filter((node) => node.controlPlane);
+  for (const { name } of masters) {
+    await joinMaster(migration, name);
+  }
+  return masters.length === migration.plan.nodes.add.length
+    ? `${masters.length} masters joined, each by itself: ${mastersNow(migration).join(', ')}`
+    : apply(migration, 'add-nodes', 'add-nodes');
+}
+
+/** One new master by an apply of its own: the next one joins when this one is a sound member of etcd and its API server is ready. */
+async function joinMaster(migration: Migration, name: string): Promise<void> {
+  const { plan, state } = migration;
+  state.joined = [...new Set([...(state.joined ?? []), name])];
+  const reference = planReference(plan);
+  const add = plan.nodes.add.filter((node) => node.controlPlane && state.joined?.includes(node.name));
+  await apply(migration, 'add-nodes', 'add-nodes', { reference: { ...reference, nodes: { ...reference.nodes, add } } });
+  await act(migration, 'add-nodes', 'matchTaints', `${name} takes the pods that an old master takes`, {
+    node: name,
+    like: plan.platform.controlHost,
+  });
+  await proveMembers(migration, 'add-nodes', `with ${name}`);
 }
 
 async function leave(migration: Migration): Promise<string> {
-  if (!migration.state.applied.includes('add-nodes')) {
+  const { plan, state } = migration;
+  if (!state.applied.includes('add-nodes')) {
     return 'no node had been added';
+  }
+  const live = await act(migration, 'add-nodes', 'listNodes', 'which new nodes have joined');
+  const names = live.map((node) => node.name);
+  const leaving = plan.nodes.add
+    .map((node) => node.name)
+    .filter((name) => names.includes(name) || state.joined?.includes(name))
+    .toReversed();
+  if (isStacked(plan) || !toolCanRemove(leaving, live)) {
+    await depart(migration, 'add-nodes', leaving);
   }
   return apply(migration, 'add-nodes', 'remove-new-nodes');
 }

@@ -1,5 +1,6 @@
 import { condition } from '@temporalio/workflow';
 import type { Transfer } from '../../plan/plan.ts';
+import { packageService } from '../../plan/quorum.ts';
 import { copyDirectory, slotsPerPair } from '../copies.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { allOrFirstFailure } from '../slots.ts';
@@ -31,11 +32,14 @@ function isVerified(migration: Migration, transfer: Transfer): boolean {
   return migration.state.transfers.some((status) => status.id === transfer.id && status.state === 'verified');
 }
 
-/** A component's directory rests when its pods are proved gone, a host service's when its machines' services are stopped. */
+/** A component's directory rests when its pods are proved gone, a host service's when its machines' services are stopped; nothing writes into the package. */
 function isAtRest(migration: Migration, transfer: Transfer): boolean {
   const { plan, state } = migration;
   if (transfer.subject.type === 'component') {
     return state.uninstalled.includes(transfer.subject.component);
+  }
+  if (transfer.subject.service === packageService) {
+    return true;
   }
   return plan.hostServices.hosts
     .filter((name) => name === transfer.source.host || name === transfer.destination.host)

@@ -1,6 +1,7 @@
 import { condition } from '@temporalio/workflow';
 import type { Plan } from '../../plan/plan.ts';
 import type { PhaseName } from '../messages.ts';
+import { proveMembers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { hostNamed, publish } from '../migration.ts';
 import { act } from '../parking.ts';
@@ -49,6 +50,7 @@ async function start(migration: Migration): Promise<string> {
   const workers = plan.hostServices.hosts.filter((name) => !isControlPlane(plan, name));
   for (const name of plan.hostServices.hosts.filter((host) => isControlPlane(plan, host))) {
     await startHost(migration, name);
+    await proveMembers(migration, 'start-host-services', `with ${name} back`, migration.state.hostsStopped);
   }
   await forEachBounded(workers, plan.limits.parallelReboots, (name) => startHost(migration, name));
   return proveHealthy(migration, 'start-host-services');
@@ -61,6 +63,8 @@ async function startHost(migration: Migration, name: string): Promise<void> {
     const bootId =
       migration.state.bootIds[name] ??
       (await act(migration, 'start-host-services', 'readBootId', `boot id of ${name}`, { host }));
+    // Never a second member away because of a reboot.
+    await proveMembers(migration, 'start-host-services', `before ${name} reboots`, migration.state.hostsStopped);
     migration.state.bootIds = { ...migration.state.bootIds, [name]: bootId };
     await act(migration, 'start-host-services', 'rebootHost', `reboot ${name}`, { host, bootId });
   }

@@ -1,3 +1,4 @@
+import { isStacked } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { hostNamed } from '../migration.ts';
 import { act } from '../parking.ts';
@@ -15,8 +16,10 @@ export const prewarm: Phase = {
 async function loadImages(migration: Migration): Promise<string> {
   const { plan } = migration;
   const componentNamespaces = plan.components.map((component) => component.namespace);
+  // A joining master starts API server and etcd from images as well.
+  const system = isStacked(plan) ? ['kube-system'] : [];
   const listed = await act(migration, 'prewarm', 'listImages', 'images in use', {
-    namespaces: [...new Set([...componentNamespaces, ...plan.applications.namespaces])],
+    namespaces: [...new Set([...componentNamespaces, ...plan.applications.namespaces, ...system])],
     references: plan.images.references,
   });
   const images = listed.map(({ image, host }) => ({ image, from: hostNamed(plan, host) }));

@@ -1,6 +1,7 @@
 import { apply } from '../apply-config.ts';
+import { controlOf } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
-import { callActivity, hostNamed } from '../migration.ts';
+import { callActivity } from '../migration.ts';
 import { act, step } from '../parking.ts';
 import { provePlaces } from '../placement.ts';
 import { usersFirst, volumesOf } from './uninstall.ts';
@@ -33,7 +34,7 @@ async function uninstallFromNew(migration: Migration): Promise<string> {
       callActivity(migration, 'uninstallComponent', `uninstall ${component.kind} from the new nodes`, {
         migration: plan.cluster,
         component,
-        control: hostNamed(plan, plan.platform.controlHost),
+        control: controlOf(migration),
         volumes: volumesOf(volumes, component.kind),
       }),
     );

@@ -1,7 +1,9 @@
 import { apply } from '../apply-config.ts';
+import { depart } from '../departure.ts';
+import { isStacked, mastersNow, prepareControl, proveMembers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
-import { publish } from '../migration.ts';
-import { pausePoint } from '../parking.ts';
+import { hostNamed, publish } from '../migration.ts';
+import { act, pausePoint } from '../parking.ts';
 import { provePlaces } from '../placement.ts';
 
 /** The old nodes leave the cluster. From the moment this is applied there is no way back to them. */
@@ -17,14 +19,49 @@ const afterwards =
   'before an old control-plane machine is switched off, etcdctl member list must name the remaining masters only';
 
 async function remove(migration: Migration): Promise<string> {
-  const proof = await apply(migration, 'remove-nodes', 'remove-nodes', async () => {
-    await pausePoint(migration);
-    passPointOfNoReturn(migration);
-  });
+  const proof = isStacked(migration.plan) ? await removeMasters(migration) : await removeByTool(migration);
   if (migration.plan.components.length > 0) {
     await provePlaces(migration, 'remove-nodes', 'to');
   }
-  return `${proof}; ${afterwards}`;
+  return proof;
+}
+
+async function removeByTool(migration: Migration): Promise<string> {
+  const onceSure = async (): Promise<void> => {
+    await pausePoint(migration);
+    passPointOfNoReturn(migration);
+  };
+  return `${await apply(migration, 'remove-nodes', 'remove-nodes', { onceSure })}; ${afterwards}`;
+}
+
+/** One node at a time leaves first, etcd and all; the apply at the end only makes the configuration agree and finds no node to delete. */
+async function removeMasters(migration: Migration): Promise<string> {
+  const { plan } = migration;
+  if (!migration.state.pointOfNoReturn) {
+    await proveMembers(migration, 'remove-nodes', 'before the first leaves');
+    const next = await prepareControl(migration, 'remove-nodes');
+    await pausePoint(migration);
+    passPointOfNoReturn(migration);
+    // Not before: the way back goes through the old one.
+    if (next !== undefined) {
+      migration.state.controlHost = next;
+    }
+  }
+  const left = await depart(migration, 'remove-nodes', plan.nodes.remove);
+  const applied = await apply(migration, 'remove-nodes', 'remove-nodes');
+  const members = await proveMembers(migration, 'remove-nodes', 'at the end');
+  const leftovers = await act(migration, 'remove-nodes', 'listLeftovers', 'what still names a removed node', {
+    hosts: plan.hosts.filter((host) => migration.state.nodes.includes(host.name)),
+    removed: plan.nodes.remove.map((name) => ({ name, address: hostNamed(plan, name).address })),
+  });
+  const named = leftovers.filter(({ lines }) => lines.length > 0).map(({ host, lines }) => `${host} (${lines.length})`);
+  return [
+    ...left,
+    applied,
+    ...(members === undefined ? [] : [members]),
+    `masters: ${mastersNow(migration).join(', ')}`,
+    ...(named.length === 0 ? [] : [`lines of /etc/hosts still name removed nodes on ${named.join(', ')}`]),
+  ].join('; ');
 }
 
 /** Firewall and load balancer forget the old nodes before they leave, so the way back closes with the first try, not with the last. */

@@ -4,7 +4,8 @@ import { condition } from '@temporalio/workflow';
 import { apply } from '../apply-config.ts';
 import type { PhaseName } from '../messages.ts';
 import type { Migration, Phase } from '../migration.ts';
-import { callActivity, hostNamed, publish } from '../migration.ts';
+import { controlOf } from '../masters.ts';
+import { callActivity, publish } from '../migration.ts';
 import { act, needsHuman, step } from '../parking.ts';
 import { uninstallsAtOnce } from '../policies.ts';
 import { allOrFirstFailure, createSlots } from '../slots.ts';
@@ -55,7 +56,7 @@ async function removeComponent(migration: Migration, component: PlannedComponent
     callActivity(migration, 'uninstallComponent', `uninstall ${component.kind}`, {
       migration: migration.plan.cluster,
       component,
-      control: hostNamed(migration.plan, migration.plan.platform.controlHost),
+      control: controlOf(migration),
       volumes: volumesOf(migration.state.volumes ?? [], component.kind),
     }),
   );

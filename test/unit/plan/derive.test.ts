@@ -264,6 +264,45 @@ describe('what stands against a plan', () => {
   });
 });
 
+describe('where masters are members of etcd', () => {
+  const stacked = (names: readonly string[]): Facts => {
+    const facts = sampleFacts();
+    for (const host of facts.hosts) host.staticControlPlane = names.includes(host.name);
+    return facts;
+  };
+
+  it('the exchange of masters is part of the plan, and the package goes to the next control host', () => {
+    const { plan, notes } = derivePlan(stacked(['node-1', 'node-2', 'node-3']), answers);
+
+    expect(plan.controlPlane).toEqual({
+      etcd: 'stacked',
+      masters: ['node-1', 'node-2', 'node-3'],
+      withoutSpare: 'refuse',
+    });
+    expect(plan.transfers.at(-1)).toEqual({
+      id: 'host-node-1-package',
+      subject: { type: 'host-service', service: 'package' },
+      source: { host: 'node-1', path: '/opt/proton-package' },
+      destination: { host: 'node-4', path: '/opt/proton-package' },
+    });
+    expect(notes).toEqual([]);
+    expect(parsePlanData(plan, { registryHosts: ['node-1', 'node-2'] })).toEqual({ ok: true, plan });
+  });
+
+  it('the package stays when the control host stays', () => {
+    const { plan } = derivePlan(stacked(['node-1', 'node-2', 'node-3']), { ...answers, removeOldNodes: false });
+
+    expect(plan.transfers.filter(({ id }) => id.endsWith('-package'))).toEqual([]);
+  });
+
+  it('a master that does not look like the others is noted', () => {
+    const { plan, notes } = derivePlan(stacked(['node-1', 'node-2']), answers);
+
+    expect(plan.controlPlane?.masters).toEqual(['node-1', 'node-2', 'node-3']);
+    expect(notes).toEqual([expect.stringContaining('node-3: master without static pods')]);
+  });
+});
+
 describe('expected times', () => {
   it('of the first copy follow the fullest host and the limit', () => {
     const { plan } = derivePlan(sampleFacts(), answers);

@@ -1,0 +1,66 @@
+import type { Host, Plan } from '../plan/plan.ts';
+import { controlSuccessor, exchangeOf } from '../plan/quorum.ts';
+import type { PhaseName } from './messages.ts';
+import type { Migration } from './migration.ts';
+import { hostNamed } from './migration.ts';
+import { act } from './parking.ts';
+
+/*
+ * The masters of a control plane that runs on the platform's own nodes, as the migration changes them: who is one now, who may be asked,
+ * and where proton-cli runs.
+ */
+
+/** True when masters are members of etcd, so that each comes and goes by itself. */
+export function isStacked(plan: Plan): boolean {
+  return plan.controlPlane !== undefined;
+}
+
+/** Masters now: those of the start and those that joined, without those that left. */
+export function mastersNow({ plan, state }: Migration): string[] {
+  const exchange = exchangeOf(plan);
+  if (exchange === undefined) {
+    return [];
+  }
+  const joined = exchange.joining.filter((name) => state.joined?.includes(name));
+  return [...exchange.masters, ...joined].filter((name) => !state.departed?.includes(name));
+}
+
+/** The master where proton-cli and helm run. */
+export function controlOf({ plan, state }: Migration): Host {
+  return hostNamed(plan, state.controlHost ?? plan.platform.controlHost);
+}
+
+/** All members of etcd healthy and caught up but those that are known to be away, their API servers ready; nothing to prove where the control plane is elsewhere. */
+export async function proveMembers(
+  migration: Migration,
+  phase: PhaseName,
+  when: string,
+  away: readonly string[] = [],
+): Promise<string | undefined> {
+  const masters = mastersNow(migration).map((name) => hostNamed(migration.plan, name));
+  if (masters.length === 0) {
+    return undefined;
+  }
+  const { proof } = await act(migration, phase, 'awaitMembers', `${masters.length} members of etcd ${when}`, {
+    via: [...masters.filter(({ name }) => !away.includes(name)), ...masters.filter(({ name }) => away.includes(name))],
+    masters,
+    ...(away.length === 0 ? {} : { away: [...away] }),
+  });
+  return proof;
+}
+
+/** The next control host gets what it needs while the old one still has it; answers its name, or undefined when the control host stays. */
+export async function prepareControl(migration: Migration, phase: PhaseName): Promise<string | undefined> {
+  const { plan } = migration;
+  const next = controlSuccessor(plan);
+  if (next === undefined) {
+    return undefined;
+  }
+  await act(migration, phase, 'moveControl', `proton-cli can work on ${next}`, {
+    migration: plan.cluster,
+    from: controlOf(migration),
+    to: hostNamed(plan, next),
+    platform: plan.platform,
+  });
+  return next;
+}

@@ -1,0 +1,176 @@
+import { ApplicationFailure } from '@temporalio/activity';
+import type { EtcdMember, Evidence, MasterActivities } from '../../src/activities/contract.ts';
+import { quorumOf } from '../../src/plan/quorum.ts';
+import type { World } from './world.ts';
+
+/** Masters of the model: who is a member of etcd, what its machines went through, and who is dead. */
+export class Masters {
+  members: string[];
+  leader: string;
+  /** Who stands behind the load balancers; undefined: as the last apply left it. */
+  balancers: string[];
+  readonly dead = new Set<string>();
+  readonly drained = new Set<string>();
+  readonly reset = new Set<string>();
+  readonly tainted = new Set<string>();
+  /** Hosts on which proton-cli can work. */
+  readonly control: Set<string>;
+  private readonly world: World;
+
+  constructor(world: World, masters: readonly string[], controlHost: string) {
+    this.world = world;
+    this.members = [...masters];
+    this.leader = masters[0] ?? '';
+    this.balancers = [...masters];
+    this.control = new Set([controlHost]);
+  }
+
+  get healthy(): string[] {
+    return this.members.filter((name) => !this.dead.has(name));
+  }
+
+  hasQuorum(): boolean {
+    return this.healthy.length >= quorumOf(this.members.length);
+  }
+
+  /** A master joins by an apply. */
+  join(name: string): void {
+    if (!this.hasQuorum() || this.healthy.length < this.members.length) {
+      this.world.violate(
+        `${name} joins while ${this.members.filter((member) => this.dead.has(member)).join()} is dead`,
+      );
+    }
+    this.members = [...this.members, name];
+    this.tainted.add(name);
+    this.reset.delete(name);
+    this.drained.delete(name);
+  }
+
+  describe(): EtcdMember[] {
+    return this.members.map((name) => ({
+      id: name,
+      name,
+      learner: false,
+      leader: name === this.leader,
+      healthy: !this.dead.has(name),
+      ...(this.dead.has(name) ? {} : { applied: 1000 }),
+    }));
+  }
+
+  leave(name: string): void {
+    if (this.balancers.includes(name)) this.world.violate(`${name} leaves etcd behind the load balancers`);
+    if (!this.drained.has(name)) this.world.violate(`${name} leaves etcd with pods on it`);
+    if (!this.hasQuorum()) throw failure(`etcd has no quorum to remove ${name}`);
+    this.members = this.members.filter((member) => member !== name);
+    if (this.leader === name) this.leader = this.healthy[0] ?? '';
+    if (!this.hasQuorum()) this.world.violate(`no quorum after ${name} left`);
+  }
+}
+
+function failure(cause: string, type = 'NeedsHuman'): ApplicationFailure {
+  return ApplicationFailure.nonRetryable(cause, type, { cause, untouched: 'everything', next: 'look' });
+}
+
+function evidence(changed: boolean, proof: string): Evidence {
+  return { changed, proof };
+}
+
+/** The activities of masters on the model; `here` answers the world of the running workflow. */
+export function masterActivities(here: () => World): MasterActivities {
+  const masters = (): Masters => {
+    const found = here().masters;
+    if (found === undefined) throw failure('the control plane of this platform is elsewhere');
+    return found;
+  };
+  return {
+    listMembers: (input) =>
+      here().act('listMembers', input, () => ({ members: masters().describe(), askedOf: input.via[0]?.name ?? '' })),
+    awaitMembers: (input) =>
+      here().act('awaitMembers', input, () => {
+        const away = new Set(input.away);
+        const wanted = input.masters.map(({ name }) => name).toSorted();
+        const found = masters().members.toSorted();
+        const silent = found.filter((name) => masters().dead.has(name) && !away.has(name));
+        if (wanted.join() !== found.join()) throw failure(`members are ${found.join()}, expected ${wanted.join()}`);
+        if (silent.length > 0) throw failure(`${silent.join()} does not answer`);
+        return { ...evidence(false, `${found.length} members healthy`), members: masters().describe() };
+      }),
+    snapshotEtcd: (input) =>
+      here().act('snapshotEtcd', input, () => ({
+        ...evidence(true, 'snapshot taken'),
+        host: input.via[0]?.name ?? '',
+        file: '/var/lib/ferry/backup/snapshot.db',
+        bytes: 1000,
+        digest: 'sha256:1',
+        revision: 1,
+        keys: 1,
+      })),
+    matchTaints: (input) =>
+      here().act('matchTaints', input, () => evidence(masters().tainted.delete(input.node), `${input.node} has none`)),
+    setBalancers: (input) =>
+      here().act('setBalancers', input, () => {
+        masters().balancers = input.masters.map(({ name }) => name);
+        return evidence(true, `load balancers lead to ${masters().balancers.join()}`);
+      }),
+    drainNode: (input) =>
+      here().act('drainNode', input, () => {
+        const { installed } = here().state;
+        for (const { kind, replicas } of here().plan.components) {
+          const side = installed[kind];
+          if ((side === 'from' || side === 'to') && replicas.some((replica) => replica[side] === input.node)) {
+            here().violate(`${input.node} drained under ${kind}`);
+          }
+        }
+        here().masters?.drained.add(input.node);
+        return evidence(true, `${input.node} drained`);
+      }),
+    leaveEtcd: (input) =>
+      here().act('leaveEtcd', input, () => {
+        const { master, remaining } = input;
+        const others = masters().members.filter((name) => name !== master.name);
+        if (
+          remaining
+            .map(({ name }) => name)
+            .toSorted()
+            .join() !== others.toSorted().join()
+        ) {
+          here().violate(`${master.name} leaves etcd; told of ${remaining.length} others, there are ${others.join()}`);
+        }
+        const silent = others.filter((name) => masters().dead.has(name));
+        if (silent.length > 0) throw failure(`${silent.join()} does not answer`);
+        const isMember = masters().members.includes(master.name);
+        const movedLeadership = masters().leader === master.name;
+        if (isMember) masters().leave(master.name);
+        return {
+          ...evidence(isMember, `${master.name} is no member`),
+          reached: !masters().dead.has(master.name),
+          movedLeadership,
+          members: masters().describe(),
+        };
+      }),
+    resetNode: (input) =>
+      here().act('resetNode', input, () => {
+        const { name } = input.host;
+        if (here().masters?.members.includes(name) === true) here().violate(`${name} reset as a member of etcd`);
+        here().masters?.reset.add(name);
+        here().leftNodes.add(name);
+        here().masters?.control.delete(name);
+        return { ...evidence(true, `${name} is reset`), reached: here().masters?.dead.has(name) !== true };
+      }),
+    deleteNode: (input) =>
+      here().act('deleteNode', input, () => {
+        if (!here().leftNodes.has(input.node)) here().violate(`${input.node} deleted while its kubelet runs`);
+        const before = here().state.nodes.length;
+        here().state.nodes = here().state.nodes.filter((name) => name !== input.node);
+        return evidence(here().state.nodes.length !== before, `Node ${input.node} is gone`);
+      }),
+    moveControl: (input) =>
+      here().act('moveControl', input, () => {
+        if (!here().copied.has(`host-${input.from.name}-package`)) throw failure('the package is not there');
+        masters().control.add(input.to.name);
+        return evidence(true, `proton-cli works on ${input.to.name}`);
+      }),
+    listLeftovers: (input) =>
+      here().act('listLeftovers', input, () => input.hosts.map(({ name }) => ({ host: name, lines: [] }))),
+  };
+}

@@ -1,0 +1,137 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { GateName } from '../../src/plan/plan.ts';
+import { exchangeOf, quorumSequence } from '../../src/plan/quorum.ts';
+import { abortSignal, resumeSignal } from '../../src/workflows/messages.ts';
+import type { Harness } from './harness.ts';
+import { approve, approveAll, startHarness, untilBlocked, untilGate } from './harness.ts';
+import { stackedPlanOf } from './plans.ts';
+import type { World } from './world.ts';
+import { createWorld } from './world.ts';
+
+let harness: Harness;
+beforeAll(async () => {
+  harness = await startHarness('development');
+});
+afterAll(() => harness.stop());
+
+type Activity = Parameters<World['hold']>[0];
+
+function callsOf(world: World, names: readonly string[]): string[] {
+  return world.inputs
+    .filter(({ name }) => names.includes(name))
+    .map(({ name, input }) => {
+      const { node, master, host } = input as { node?: string; master?: { name: string }; host?: { name: string } };
+      return `${name} ${node ?? master?.name ?? host?.name ?? ''}`.trim();
+    });
+}
+
+describe.concurrent('an exchange of masters', () => {
+  it('lets one join or leave at a time, with the members that the plan foretells', async () => {
+    const plan = stackedPlanOf('stacked');
+    const world = createWorld(plan);
+    const seen: string[] = [];
+    const handle = await harness.start(plan);
+    await approveAll(handle);
+    const { outcome, status } = await handle.result();
+    for (const { name, input } of world.inputs) {
+      if (name !== 'awaitMembers') continue;
+      const members = (input as { masters: { name: string }[] }).masters.map((master) => master.name).join();
+      if (seen.at(-1) !== members) seen.push(members);
+    }
+
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(world.snapshot()).toMatchObject({
+      nodes: ['new1', 'new2', 'new3'],
+      configNodes: ['new1', 'new2', 'new3'],
+      members: ['new1', 'new2', 'new3'],
+    });
+    expect(seen).toEqual(quorumSequence(exchangeOf(plan)!).map(({ members }) => members.join()));
+    expect(callsOf(world, ['drainNode', 'leaveEtcd', 'resetNode', 'deleteNode'])).toEqual(
+      ['old1', 'old2', 'old3'].flatMap((name) => [
+        `drainNode ${name}`,
+        `leaveEtcd ${name}`,
+        `resetNode ${name}`,
+        `deleteNode ${name}`,
+      ]),
+    );
+    expect(world.masters?.tainted.size).toBe(0);
+    expect(status.phases.find(({ name }) => name === 'remove-nodes')?.detail).toContain('masters: new1, new2, new3');
+  });
+
+  it('takes a member that died before its turn out first', async () => {
+    const world = createWorld(stackedPlanOf('stacked-dead'));
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await untilGate(handle, 'remove-nodes');
+    world.masters?.dead.add('old3');
+    await approve(handle, 'remove-nodes');
+    const blocked = await untilBlocked(handle);
+    expect(blocked.blocked?.cause).toContain('old3');
+    expect(blocked.pointOfNoReturn).toBe(false);
+    world.masters?.dead.delete('old3');
+    const hold = world.hold('listMembers', 'before');
+    await handle.signal(resumeSignal, { by: 'li' });
+    await hold.reached;
+    world.masters?.dead.add('old3');
+    hold.release();
+    await approve(handle, 'close-downtime');
+    const { outcome, status } = await handle.result();
+
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(callsOf(world, ['leaveEtcd']).at(0)).toBe('leaveEtcd old3');
+    expect(world.snapshot().members).toEqual(['new1', 'new2', 'new3']);
+    expect(status.phases.find(({ name }) => name === 'remove-nodes')?.detail).toContain('old3 left without answering');
+  });
+
+  it('stands still while a remaining member is down, and goes on after it is back', async () => {
+    const world = createWorld(stackedPlanOf('stacked-wait'));
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    const hold = world.hold('leaveEtcd', 'before', 1);
+    await approve(handle, 'remove-nodes');
+    await hold.reached;
+    world.masters?.dead.add('new2');
+    hold.release();
+    const { blocked, pointOfNoReturn } = await untilBlocked(handle);
+    const members = world.snapshot().members;
+    world.masters?.dead.delete('new2');
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approve(handle, 'close-downtime');
+    const { outcome } = await handle.result();
+
+    expect(blocked).toMatchObject({ phase: 'remove-nodes' });
+    expect(blocked?.cause).toContain('new2');
+    expect(pointOfNoReturn).toBe(true);
+    expect(members).toEqual(['new1', 'new2', 'new3', 'old2', 'old3']);
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+  });
+});
+
+describe.concurrent('going back takes new masters out the same way', () => {
+  const rows: { activity: Activity; passes: number; when: 'before' | 'after'; gates: GateName[] }[] = [
+    { activity: 'applyConfig', passes: 0, when: 'before', gates: ['open-downtime'] },
+    { activity: 'applyConfig', passes: 0, when: 'after', gates: ['open-downtime'] },
+    { activity: 'matchTaints', passes: 1, when: 'before', gates: ['open-downtime'] },
+    { activity: 'applyConfig', passes: 2, when: 'after', gates: ['open-downtime'] },
+    { activity: 'applyConfig', passes: 3, when: 'after', gates: ['open-downtime'] },
+    { activity: 'moveControl', passes: 0, when: 'after', gates: ['open-downtime', 'remove-nodes'] },
+  ];
+
+  it.each(rows)('$when $activity number $passes', async ({ activity, passes, when, gates }) => {
+    const world = createWorld(stackedPlanOf(`back-${activity.toLowerCase()}-${passes}-${when}`));
+    const initial = world.snapshot();
+    const hold = world.hold(activity, when, passes);
+    const handle = await harness.start(world.plan);
+    await approveAll(handle, gates);
+    await hold.reached;
+    await handle.signal(abortSignal, { by: 'li', reason: 'not tonight' });
+    const { outcome } = await handle.result();
+
+    expect(outcome).toBe('rolled-back');
+    expect(world.violations).toEqual([]);
+    expect(world.snapshot()).toEqual(initial);
+  });
+});
