@@ -3,15 +3,19 @@ import type { HostConnection, Hosts } from '../hosts/contract.ts';
 import type { Host } from '../plan/plan.ts';
 import type { Evidence, SystemdActivities } from './contract.ts';
 import type { Deadlines } from './deadlines.ts';
-import { isClassified, needsHuman, onHost } from './failures.ts';
-import { lastLines } from './helm.ts';
+import { HostUnreachable } from '../hosts/errors.ts';
+import { errorText, isClassified, needsHuman, onHost, transient } from './failures.ts';
+import { type CommandRunner, lastLines, localRunner } from './helm.ts';
 import type { StoppedUnits } from './host-state.ts';
 import { hostState, stoppedUnitsSchema } from './host-state.ts';
 import { pause, poll, whileBeating } from './polling.ts';
+import { consoleOf, lookFromOutside } from './reachability.ts';
 
 export interface SystemdDeps {
   hosts: Hosts;
   deadlines: Deadlines;
+  /** Where ping runs; default: the worker. */
+  local?: CommandRunner;
 }
 
 interface ServiceInput {
@@ -32,7 +36,7 @@ const runtime = 'containerd';
 const containerGrace = 10_000;
 
 /** Host services and reboots. */
-export function createSystemdActivities({ hosts, deadlines }: SystemdDeps): SystemdActivities {
+export function createSystemdActivities({ hosts, deadlines, local = localRunner }: SystemdDeps): SystemdActivities {
   return {
     stopHostServices: (input) =>
       onHost(input.host.name, 'data directories; services not stopped yet run on', () =>
@@ -48,7 +52,7 @@ export function createSystemdActivities({ hosts, deadlines }: SystemdDeps): Syst
         ),
       ),
     readBootId: ({ host }) => onHost(host.name, 'everything', async () => bootId(await hosts.connect(host))),
-    rebootHost: (input) => rebootHost(hosts, deadlines, input),
+    rebootHost: (input) => rebootHost({ hosts, deadlines, local }, input),
   };
 }
 
@@ -254,15 +258,19 @@ export async function bootId(connection: HostConnection): Promise<string> {
 }
 
 async function rebootHost(
-  hosts: Hosts,
-  deadlines: Deadlines,
+  { hosts, deadlines, local }: Required<SystemdDeps>,
   input: { host: Host; bootId: string },
 ): Promise<Evidence> {
   const { host } = input;
   // A repeated call may come while an earlier one's reboot is under way.
-  const now = await onHost(host.name, 'data directories; no other reboot was begun', async () =>
-    bootId(await hosts.connect(host)),
-  );
+  const now = await onHost(host.name, 'data directories; no other reboot was begun', async () => {
+    try {
+      return await bootId(await hosts.connect(host));
+    } catch (error) {
+      if (error instanceof HostUnreachable) throw await unreachable(host, local, error);
+      throw error;
+    }
+  });
   if (now !== input.bootId) return { changed: false, proof: `${host.name} already came back with boot id ${now}` };
   if (now === (await ownBootId())) {
     throw needsHuman({
@@ -279,27 +287,79 @@ async function rebootHost(
     // The connection may die before the answer arrives; the boot id tells what happened.
     if (isClassified(error)) throw error;
   }
-  const next = await poll(
-    async () => {
-      try {
-        const id = await bootId(await hosts.connect(host));
-        // An answer with the old id comes from the boot that is just going down.
-        if (id !== input.bootId) return { done: true, value: id };
-        return { done: false, waiting: `${host.name} is still in its old boot` };
-      } catch {
-        return { done: false, waiting: `${host.name} does not answer yet` };
-      }
+  const sightings: Sightings = { began: Date.now(), oldBoot: undefined, lastError: undefined };
+  try {
+    const next = await poll(
+      async () => {
+        try {
+          const id = await bootId(await hosts.connect(host));
+          // An answer with the old id comes from the boot that is just going down.
+          if (id !== input.bootId) return { done: true, value: id };
+          sightings.oldBoot = Date.now();
+          return { done: false, waiting: `${host.name} is still in its old boot` };
+        } catch (error) {
+          sightings.lastError = errorText(error);
+          return { done: false, waiting: `${host.name} does not answer yet` };
+        }
+      },
+      { deadline: deadlines.reboot, interval: 2000 },
+      (waiting) => new NotBack(waiting),
+    );
+    return { changed: true, proof: `${host.name} came back with boot id ${next} instead of ${input.bootId}` };
+  } catch (error) {
+    if (error instanceof NotBack) throw await notBack(host, error.message, sightings, deadlines.reboot, local);
+    throw error;
+  }
+}
+
+class NotBack extends Error {}
+
+/** What the looks after a reboot saw. */
+interface Sightings {
+  began: number;
+  /** When it last answered in its old boot. */
+  oldBoot: number | undefined;
+  lastError: string | undefined;
+}
+
+async function notBack(
+  host: Host,
+  waiting: string,
+  { began, oldBoot, lastError }: Sightings,
+  deadline: number,
+  local: CommandRunner,
+): Promise<Error> {
+  const { facts, alive } = await whileBeating({ waiting }, () => lookFromOutside(host, local));
+  const after = (time: number): string => `${Math.round((time - began) / 1000)} s`;
+  const seen =
+    oldBoot === undefined
+      ? 'it was not seen again after the reboot was ordered'
+      : `it was last seen ${after(oldBoot)} after the order, in its old boot`;
+  return needsHuman({
+    what: `${host.name} does not come back from its reboot`,
+    cause: [
+      `after ${deadline / 1000} s: ${waiting}`,
+      seen,
+      ...facts,
+      ...(lastError === undefined ? [] : [`the last try over ssh said: ${lastError}`]),
+    ].join('; '),
+    untouched: 'data directories; all other machines, none of which is rebooted meanwhile',
+    next: `${alive ? 'it has power: look at' : 'power it on at'} ${consoleOf(host)}; when it is up: ferry resume, which does not reboot it again; if it cannot come back: ferry abort`,
+  });
+}
+
+/** Asked for a reboot, or once more after one, of a machine that does not answer now. */
+async function unreachable(host: Host, local: CommandRunner, error: HostUnreachable): Promise<Error> {
+  const { facts } = await lookFromOutside(host, local);
+  return transient(
+    {
+      what: `${host.name} does not answer`,
+      cause: [errorText(error), ...facts].join('; '),
+      untouched: 'data directories; no other reboot was begun',
+      next: `it is tried again by itself; if it stays so, see ${consoleOf(host)}, power it on, then: ferry resume (or ferry abort)`,
     },
-    { deadline: deadlines.reboot, interval: 2000 },
-    (waiting) =>
-      needsHuman({
-        what: `${host.name} does not come back from its reboot`,
-        cause: `after ${deadlines.reboot / 1000} s: ${waiting}`,
-        untouched: 'data directories; all other machines',
-        next: `look at the console of ${host.name}; when it is up: ferry resume, which does not reboot it again`,
-      }),
+    error,
   );
-  return { changed: true, proof: `${host.name} came back with boot id ${next} instead of ${input.bootId}` };
 }
 
 /** Of the machine this process runs on; undefined where there is no such thing. */
