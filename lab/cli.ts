@@ -4,14 +4,15 @@ import { parseArgs } from 'node:util';
 import { ensureImages, ensureParts } from './build/parts.ts';
 import { faults } from './faults.ts';
 import { endLab, hostNamed, sshArguments } from './machines/machines.ts';
-import { allHosts, files, labName, labState } from './paths.ts';
+import { allHosts, controlPlanes, files, isControlPlane, labName, labState } from './paths.ts';
 import { enter, readPid, say } from './process.ts';
 import { labEnvironment, up } from './up.ts';
 
 const help = `lab: real machines, a real Kubernetes and a real Temporal server on one machine
 
   npm run -s lab -- build                  what the lab needs, into the cache
-  npm run -s lab -- up [--light] [--hosts old1,new1] [--while PID] [--no-temporal] [--no-platform] [--ui-port N]
+  npm run -s lab -- up [--control-plane beside|stacked] [--light] [--hosts old1,new1] [--while PID] [--no-temporal]
+                       [--no-platform] [--ui-port N]
   npm run -s lab -- down
   npm run -s lab -- status
   npm run -s lab -- ssh HOST [COMMAND…]
@@ -37,6 +38,7 @@ async function upCommand(args: string[]): Promise<number> {
     args,
     options: {
       light: { type: 'boolean', default: false },
+      'control-plane': { type: 'string', default: 'beside' },
       hosts: { type: 'string' },
       while: { type: 'string' },
       'no-temporal': { type: 'boolean', default: false },
@@ -44,11 +46,15 @@ async function upCommand(args: string[]): Promise<number> {
       'ui-port': { type: 'string' },
     },
   });
+  const controlPlane = values['control-plane'];
+  if (!isControlPlane(controlPlane))
+    throw new Error(`no such control plane: ${controlPlane}; there are ${controlPlanes.join(' and ')}`);
   const uiPort = values['ui-port'] ?? (labName === 'lab' ? '8233' : undefined);
   const ports = uiPort === undefined ? undefined : { ui: Number(uiPort), frontend: Number(uiPort) - 1000 };
   try {
     await up({
       light: values.light,
+      controlPlane,
       hosts: values.hosts === undefined ? allHosts : values.hosts.split(',').map(hostNamed),
       ...(values.while === undefined ? {} : { whilePid: Number(values.while) }),
       temporal: !values['no-temporal'],
@@ -83,7 +89,7 @@ async function main(): Promise<number> {
   switch (command) {
     case 'build':
       await ensureParts();
-      await ensureImages();
+      await ensureImages(true);
       say('everything is in the cache');
       return 0;
     case 'up':

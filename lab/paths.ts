@@ -42,6 +42,14 @@ export const allHosts: readonly LabHost[] = [
 export const controlAddress = '10.77.0.1';
 export const apiServer = `https://${controlAddress}:6443`;
 
+/** Where Kubernetes runs: beside the machines, or on the old ones, which kubeadm makes masters with etcd on them. */
+export const controlPlanes = ['beside', 'stacked'] as const;
+export type ControlPlane = (typeof controlPlanes)[number];
+
+export function isControlPlane(name: string): name is ControlPlane {
+  return controlPlanes.some((known) => known === name);
+}
+
 export const files = {
   /** Process id of the keeper, outside. */
   keeper: join(labState, 'keeper.pid'),
@@ -49,6 +57,8 @@ export const files = {
   init: join(labState, 'init.pid'),
   /** Exists when the lab is up; holds how it was brought up, as JSON. */
   ready: join(labState, 'ready.json'),
+  /** Where Kubernetes runs in this lab. */
+  controlPlane: join(labState, 'control-plane.txt'),
   log: join(labState, 'log'),
   identity: join(labState, 'keys', 'id_ed25519'),
   knownHosts: join(labState, 'keys', 'known_hosts'),

@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
-import { chmodSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ensureImages, ensureParts, partFolder } from './build/parts.ts';
+import { besideParts, ensureImages, ensureParts, partFolder, stackedParts } from './build/parts.ts';
 import { enabledUnits, nodesReady, prepareNode, routePods } from './cluster/nodes.ts';
 import { makePki } from './cluster/pki.ts';
+import { masterUnits, prepareMaster, startMasters } from './cluster/stacked.ts';
 import { kubectl, startControlPlane } from './cluster/control-plane.ts';
 import {
   awaitSsh,
@@ -14,8 +15,9 @@ import {
   onMachine,
   startMachine,
   writeHostsFile,
+  type Equipment,
 } from './machines/machines.ts';
-import { files, labName, labState, machineState, repository, type LabHost } from './paths.ts';
+import { files, labName, labState, machineState, repository, type ControlPlane, type LabHost } from './paths.ts';
 import { enter, inLab, poll, readPid, say, startInLab } from './process.ts';
 import { run } from './workloads/run.ts';
 import { buildServicePackage, profileFromEnvironment } from './workloads/service-package.ts';
@@ -23,6 +25,7 @@ import { buildServicePackage, profileFromEnvironment } from './workloads/service
 export interface UpOptions {
   /** Machines with sshd and rsync only. */
   light: boolean;
+  controlPlane: ControlPlane;
   hosts: readonly LabHost[];
   /** The lab ends with this process. */
   whilePid?: number;
@@ -51,7 +54,7 @@ async function startKeeper({ whilePid, ports }: UpOptions): Promise<void> {
 }
 
 /** Commands of the lab's PATH: real tools from the cache, and `ferry` from this checkout. */
-function writeCommands(light: boolean): void {
+function writeCommands({ light, controlPlane }: UpOptions): void {
   mkdirSync(files.bin, { recursive: true });
   const link = (name: string, target: string): void => symlinkSync(target, join(files.bin, name));
   link('temporal', join(partFolder('temporal'), 'temporal'));
@@ -60,6 +63,7 @@ function writeCommands(light: boolean): void {
     link('kubectl', join(partFolder('kubernetes'), 'kubectl'));
     link('helm3', join(partFolder('helm'), 'helm3'));
     link('etcdctl', join(partFolder('etcd'), 'etcdctl'));
+    if (controlPlane === 'stacked') link('etcdutl', join(partFolder('etcdutl'), 'etcdutl'));
   }
   const ferry = join(files.bin, 'ferry');
   writeFileSync(ferry, `#!/bin/sh\nexec '${process.execPath}' '${join(repository, 'src', 'client', 'bin.ts')}' "$@"\n`);
@@ -91,6 +95,7 @@ export function labEnvironment(): Record<string, string> {
   return {
     IN_LAB: '1',
     LAB_NAME: labName,
+    LAB_CONTROL_PLANE: existsSync(files.controlPlane) ? readFileSync(files.controlPlane, 'utf8') : 'beside',
     KUBECONFIG: files.kubeconfig,
     TEMPORAL_ADDRESS: '127.0.0.1:7233',
     FERRY_SSH_IDENTITY: files.identity,
@@ -112,17 +117,29 @@ async function putPackage(hosts: readonly LabHost[]): Promise<void> {
   }
 }
 
-async function bootMachines(hosts: readonly LabHost[], images: string | undefined): Promise<void> {
+/** What machines are started with. */
+function equipmentOf({ light, controlPlane }: UpOptions, images: string | undefined): Equipment {
+  if (light || images === undefined) return { rootfs: 'rootfs', programs: {} };
+  const programs = { kubernetes: 'kubernetes', helm: 'helm' } as const;
+  if (controlPlane === 'beside') return { rootfs: 'rootfs', images, programs: { ...programs, etcd: 'etcd' } };
+  return { rootfs: 'masterRootfs', images, programs: { ...programs, kubeadm: 'kubeadm' } };
+}
+
+async function bootMachines(options: UpOptions, images: string | undefined): Promise<void> {
+  const { hosts, controlPlane } = options;
+  const old = hosts.filter(({ role }) => role === 'old');
   for (const host of hosts) await createMachine(host);
   for (const host of hosts) {
     if (images !== undefined) {
-      prepareNode(host);
-      for (const unit of enabledUnits(host)) enableUnit(host, unit);
+      if (controlPlane === 'stacked') prepareMaster(host, old);
+      else prepareNode(host);
+      for (const unit of controlPlane === 'stacked' ? masterUnits(host) : enabledUnits(host)) enableUnit(host, unit);
     }
     enableUnit(host, 'ssh');
   }
   if (images !== undefined) await putPackage(hosts);
-  await Promise.all(hosts.map((host) => startMachine(host, images)));
+  const equipment = equipmentOf(options, images);
+  await Promise.all(hosts.map((host) => startMachine(host, equipment)));
   await Promise.all(hosts.map((host) => awaitSsh(host)));
   say(`${hosts.map(({ name }) => name).join(' ')} answer ssh`);
 }
@@ -166,29 +183,39 @@ export async function up(options: UpOptions): Promise<void> {
   if (readPid(files.keeper) !== undefined)
     throw new Error(`lab ${labName} is already up; take it down first: npm run -s lab -- down`);
   if (process.getuid?.() !== 0) throw new Error('the lab makes machines and needs root');
-  await ensureParts(options.light ? ['temporal', 'rootfs'] : undefined);
-  const images = options.light ? undefined : await ensureImages();
+  const isStacked = options.controlPlane === 'stacked';
+  if (isStacked && options.light) throw new Error('--light machines have no control plane: leave --control-plane out');
+  await ensureParts(options.light ? ['temporal', 'rootfs'] : isStacked ? stackedParts : besideParts);
+  const images = options.light ? undefined : await ensureImages(isStacked);
   raiseInotifyLimit();
   mkdirSync(labState, { recursive: true, mode: 0o700 });
   writeHostsFile();
   await makeKeys();
-  writeCommands(options.light);
+  writeCommands(options);
+  writeFileSync(files.controlPlane, options.controlPlane);
   await startKeeper(options);
   await makeBridge();
   const work: Promise<void>[] = options.temporal ? [startTemporal(options.ports !== undefined)] : [];
+  const old = options.hosts.filter(({ role }) => role === 'old');
   if (options.light) {
-    await Promise.all([...work, bootMachines(options.hosts, undefined)]);
+    await Promise.all([...work, bootMachines(options, undefined)]);
   } else {
-    const old = options.hosts.filter(({ role }) => role === 'old');
-    await makePki(options.hosts);
-    const controlPlane = startControlPlane().then(() => say('Kubernetes API answers'));
-    await Promise.all([...work, controlPlane, bootMachines(options.hosts, images)]);
-    await routePods(options.hosts);
+    if (isStacked) {
+      await Promise.all([...work, bootMachines(options, images)]);
+      await routePods(options.hosts);
+      await startMasters(old, options.hosts);
+    } else {
+      await makePki(options.hosts);
+      const controlPlane = startControlPlane().then(() => say('Kubernetes API answers'));
+      await Promise.all([...work, controlPlane, bootMachines(options, images)]);
+      await routePods(options.hosts);
+    }
     await awaitNodes(old);
     if (options.platform) await installPlatform();
   }
-  const { ports, light } = options;
-  writeFileSync(files.ready, JSON.stringify({ light, hosts: options.hosts.map(({ name }) => name), ports }));
+  const { ports, light, controlPlane } = options;
+  const hosts = options.hosts.map(({ name }) => name);
+  writeFileSync(files.ready, JSON.stringify({ light, controlPlane, hosts, ports }));
   say(`lab ${labName} is up`);
   if (ports !== undefined && options.temporal)
     console.error(`Web UI: http://127.0.0.1:${ports.ui}   Temporal: 127.0.0.1:${ports.frontend}`);

@@ -3,11 +3,12 @@ import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } 
 import { join } from 'node:path';
 import { cache } from '../paths.ts';
 import { isAlive, pause, say } from '../process.ts';
-import { buildImages } from '../workloads/images.ts';
+import { buildImages, type ControlPlanePrograms } from '../workloads/images.ts';
 import { run } from '../workloads/run.ts';
 
 const kubernetes = 'v1.34.4';
 const etcd = 'v3.6.5';
+const coredns = 'v1.12.1';
 const helm = 'v3.22.0';
 const temporal = '1.9.1';
 const testServer = '1.40.0';
@@ -43,6 +44,9 @@ const rootfsPackages = [
   ],
 ];
 
+/** What masters made by kubeadm need besides. A root file system of their own: other labs do not wait for it. */
+const masterPackages = ['haproxy', 'conntrack', 'iptables', 'ethtool', 'kmod'];
+
 interface Part {
   /** Folder in the cache; its name carries the version. */
   folder: string;
@@ -71,7 +75,7 @@ async function inWork(into: string, build: (work: string) => Promise<void>): Pro
 }
 
 /** Kubernetes names its own libraries by local replacements; a module of our own replaces them by their published versions. */
-async function buildKubernetes(into: string): Promise<void> {
+async function buildKubernetes(into: string, programs: readonly string[]): Promise<void> {
   await inWork(into, async (work) => {
     const argv = ['go', 'mod', 'download', '-json', `k8s.io/kubernetes@${kubernetes}`];
     const { stdout } = await run(argv, { cwd: work, env: { GOFLAGS: '', GOTOOLCHAIN: 'local' }, timeout: 1_200_000 });
@@ -80,7 +84,6 @@ async function buildKubernetes(into: string): Promise<void> {
     const staged = [...source.matchAll(/^\t(k8s\.io\/\S+) => \.\/staging/gm)].map(([, name]) => name ?? '');
     const replaced = staged.map((name) => `\t${name} => ${name} v0.${kubernetes.slice('v1.'.length)}`).join('\n');
     const module = `module lab/kubernetes\n\ngo 1.26\n\ngodebug default=go1.24\n\nrequire k8s.io/kubernetes ${kubernetes}\n\nreplace (\n${replaced}\n)\n`;
-    const programs = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kubectl'];
     const version = 'k8s.io/component-base/version';
     const minor = kubernetes.split('.')[1] ?? '';
     const flags = `-s -w -X ${version}.gitVersion=${kubernetes} -X ${version}.gitMajor=1 -X ${version}.gitMinor=${minor} -X ${version}.gitTreeState=clean`;
@@ -95,8 +98,8 @@ async function buildKubernetes(into: string): Promise<void> {
 }
 
 /** etcd's own go.mod has replacements, which `go install` refuses; a module that requires it does not mind. */
-async function buildEtcd(into: string): Promise<void> {
-  for (const name of ['server', 'etcdctl']) {
+async function buildEtcd(into: string, modules: readonly string[]): Promise<void> {
+  for (const name of modules) {
     await inWork(`${into}-${name}`, async (work) => {
       const target = `go.etcd.io/etcd/${name}/v3`;
       const module = `module lab/etcd\n\ngo 1.24\n\nrequire ${target} ${etcd}\n`;
@@ -108,10 +111,14 @@ async function buildEtcd(into: string): Promise<void> {
   }
 }
 
-async function buildHelm(into: string): Promise<void> {
+async function goInstall(into: string, target: string): Promise<void> {
   await mkdir(into, { recursive: true });
-  const argv = ['go', 'install', '-trimpath', '-ldflags', '-s -w', `helm.sh/helm/v3/cmd/helm@${helm}`];
+  const argv = ['go', 'install', '-trimpath', '-ldflags', '-s -w', target];
   await run(argv, { env: { GOBIN: into, GOTOOLCHAIN: 'local', GOFLAGS: '' }, timeout: 3_600_000 });
+}
+
+async function buildHelm(into: string): Promise<void> {
+  await goInstall(into, `helm.sh/helm/v3/cmd/helm@${helm}`);
   await rename(join(into, 'helm'), join(into, 'helm3'));
 }
 
@@ -124,10 +131,10 @@ async function fetchTemporal(into: string): Promise<void> {
   });
 }
 
-async function buildRootfs(into: string): Promise<void> {
+async function buildRootfs(into: string, packages: readonly string[]): Promise<void> {
   const lists = ['/etc/apt/sources.list.d/debian.sources', '/etc/apt/sources.list'].filter((file) => existsSync(file));
   const excluded = ['man', 'locale', 'doc', 'info'].map((name) => `--dpkgopt=path-exclude=/usr/share/${name}/*`);
-  const include = `--include=${rootfsPackages.join(',')}`;
+  const include = `--include=${packages.join(',')}`;
   await run(['mmdebstrap', '--variant=essential', include, ...excluded, 'bookworm', into, ...lists], {
     timeout: 1_800_000,
   });
@@ -140,13 +147,53 @@ async function buildRootfs(into: string): Promise<void> {
 
 const table = {
   temporal: { folder: `temporal-${temporal}`, takes: '10 s', build: fetchTemporal },
-  rootfs: { folder: `rootfs-bookworm-${rootfsRecipe}`, takes: '1 min', build: buildRootfs },
-  etcd: { folder: `etcd-${etcd}`, takes: '1 min', build: buildEtcd },
+  rootfs: {
+    folder: `rootfs-bookworm-${rootfsRecipe}`,
+    takes: '1 min',
+    build: (into) => buildRootfs(into, rootfsPackages),
+  },
+  etcd: { folder: `etcd-${etcd}`, takes: '1 min', build: (into) => buildEtcd(into, ['server', 'etcdctl']) },
   helm: { folder: `helm-${helm}`, takes: '2 min', build: buildHelm },
-  kubernetes: { folder: `kubernetes-${kubernetes}`, takes: '7 min', build: buildKubernetes },
+  kubernetes: {
+    folder: `kubernetes-${kubernetes}`,
+    takes: '7 min',
+    build: (into) =>
+      buildKubernetes(into, ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kubectl']),
+  },
+  masterRootfs: {
+    folder: `rootfs-bookworm-${rootfsRecipe}-master`,
+    takes: '1 min',
+    build: (into) => buildRootfs(into, [...rootfsPackages, ...masterPackages]),
+  },
+  kubeadm: {
+    folder: `kubeadm-${kubernetes}`,
+    takes: '1 min',
+    build: (into) => buildKubernetes(into, ['kubeadm', 'kube-proxy']),
+  },
+  etcdutl: { folder: `etcdutl-${etcd}`, takes: '1 min', build: (into) => buildEtcd(into, ['etcdutl']) },
+  coredns: {
+    folder: `coredns-${coredns}`,
+    takes: '3 min',
+    build: (into) => goInstall(into, `github.com/coredns/coredns@${coredns}`),
+  },
 } satisfies Record<string, Part>;
 
 export type PartName = keyof typeof table;
+
+/** What a lab with Kubernetes beside its machines needs. */
+export const besideParts: readonly PartName[] = ['temporal', 'rootfs', 'etcd', 'helm', 'kubernetes'];
+
+/** What a lab needs whose masters are machines, made by kubeadm. */
+export const stackedParts: readonly PartName[] = [
+  'temporal',
+  'masterRootfs',
+  'etcd',
+  'helm',
+  'kubernetes',
+  'kubeadm',
+  'etcdutl',
+  'coredns',
+];
 
 export function partFolder(name: PartName): string {
   return join(cache, table[name].folder);
@@ -224,7 +271,7 @@ export async function ensureTools(programs: Record<string, string>): Promise<voi
 export async function ensureParts(names: readonly PartName[] = Object.keys(table) as PartName[]): Promise<void> {
   await mkdir(cache, { recursive: true });
   await ensureTools(tools);
-  const compiled = names.filter((name) => ['kubernetes', 'etcd', 'helm'].includes(name));
+  const compiled = names.filter((name) => !['temporal', 'rootfs', 'masterRootfs'].includes(name));
   const compile = async (): Promise<void> => {
     for (const name of compiled) await ensurePart(name);
   };
@@ -232,13 +279,25 @@ export async function ensureParts(names: readonly PartName[] = Object.keys(table
   await Promise.all([compile(), ...fetched]);
 }
 
-/** Folder with the image archives of this state of the sources. */
-export async function ensureImages(): Promise<string> {
+/** Folder with the image archives of this state of the sources; those of a control plane are for masters that kubeadm makes. */
+export async function ensureImages(withControlPlane: boolean): Promise<string> {
   const parts = { etcd: join(partFolder('etcd'), 'etcd'), cache: join(cache, 'workloads'), progress: say };
+  const controlPlane: ControlPlanePrograms = {
+    kubernetes: partFolder('kubernetes'),
+    kubernetesVersion: kubernetes,
+    kubeadm: partFolder('kubeadm'),
+    etcd: partFolder('etcd'),
+    etcdVersion: etcd,
+    etcdutl: partFolder('etcdutl'),
+    coredns: partFolder('coredns'),
+    corednsVersion: coredns,
+  };
   await mkdir(parts.cache, { recursive: true });
   let folder = '';
   await withLock(join(cache, 'images.lock'), async () => {
-    folder = await buildImages(parts);
+    folder = await buildImages(withControlPlane ? { ...parts, controlPlane } : parts);
   });
   return folder;
 }
+
+export const kubernetesVersion = kubernetes;

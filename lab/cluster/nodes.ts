@@ -1,5 +1,5 @@
 /**
- * What makes a machine of the lab a Kubernetes node. containerd runs on all of them. On old machines kubelet is configured and enabled; on
+ * What makes a machine of the lab a Kubernetes node where the control plane runs beside the machines. containerd runs on all of them. On old machines kubelet is configured and enabled; on
  * new ones the same files lie prepared below `/etc/kubernetes/lab-join/`: `kubelet.kubeconfig`, `kubelet.yaml`, `ca.crt`. Joining is
  * copying these three to `/etc/kubernetes/` and `systemctl enable --now kubelet`, which is what the stand-in for `kubeadm join` does.
  */
@@ -43,11 +43,11 @@ function network(host: LabHost): string {
   return JSON.stringify({ cniVersion: '0.4.0', name: 'lab', plugins: [bridge] });
 }
 
-function unit(description: string, lines: string[]): string {
+export function unit(description: string, lines: string[]): string {
   return `[Unit]\nDescription=${description}\n${lines.join('\n')}\n`;
 }
 
-const install = ['[Install]', 'WantedBy=multi-user.target'];
+export const install = ['[Install]', 'WantedBy=multi-user.target'];
 
 function kubelet({ name, address }: LabHost): string {
   const flags = ['config=/etc/kubernetes/kubelet.yaml', 'kubeconfig=/etc/kubernetes/kubelet.kubeconfig'];
@@ -68,9 +68,8 @@ function kubelet({ name, address }: LabHost): string {
 const joinFile =
   'test ! -f /etc/lab/kubeadm-config.yaml || cp -p /etc/lab/kubeadm-config.yaml /tmp/kubeadm-config.yaml';
 
-/** Images are imported once. New machines get the pause image alone: warming them is the migration's work. */
-function loadImages({ role }: LabHost): string {
-  const which = role === 'old' ? '/images/*.tar' : '/images/pause.tar';
+/** Images are imported once. */
+function loadImages(which: string): string {
   const command = `for f in ${which}; do ctr -n k8s.io images import --no-unpack=false $f || ctr -n k8s.io images import $f || exit 1; done; ${joinFile}; touch /var/lib/containerd/images-loaded`;
   return unit('import the images of the lab', [
     ...[
@@ -105,32 +104,17 @@ function agent(name: string, path: string): string {
   ]);
 }
 
-/** Writes everything a machine needs to become, or be, a node of the platform. Before its first boot. */
-export function prepareNode(host: LabHost): void {
+/** What every machine of the platform has, whoever runs its control plane. `images`: the archives that it imports at first boot. */
+export function preparePlatform(host: LabHost, images: string): void {
   const put = (path: string, content: string, mode?: number): void => writeInto(host, path, content, mode);
   put('etc/containerd/config.toml', containerdConfiguration);
   put('etc/cni/net.d/10-lab.conflist', network(host));
-  const joined = host.role === 'old' ? 'etc/kubernetes' : 'etc/kubernetes/lab-join';
-  put(`${joined}/ca.crt`, readFileSync(join(pki, 'ca.crt'), 'utf8'));
-  put(`${joined}/kubelet.kubeconfig`, readFileSync(join(pki, `node-${host.name}.kubeconfig`), 'utf8'), 0o600);
-  put(`${joined}/kubelet.yaml`, kubeletConfiguration);
-  const admin = readFileSync(files.kubeconfig, 'utf8');
-  put(host.role === 'old' ? 'etc/kubernetes/admin.conf' : 'etc/kubernetes/lab-join/admin.conf', admin, 0o600);
-  if (host.role === 'old') {
-    put('root/.kube/config', admin, 0o600);
-    put(
-      'etc/lab/kubeadm-config.yaml',
-      'apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.34.4\n',
-      0o600,
-    );
-  }
   const system = 'etc/systemd/system';
   put(
     `${system}/containerd.service.d/lab.conf`,
     '[Service]\nExecStartPre=\nExecStart=\nExecStart=/usr/local/sbin/with-cgroup1 /usr/bin/containerd\n',
   );
-  put(`${system}/kubelet.service`, kubelet(host));
-  put(`${system}/load-images.service`, loadImages(host));
+  put(`${system}/load-images.service`, loadImages(images));
   put(`${system}/docker.service`, standIn('docker', '/sysvol/proton_data/cs_docker_data'));
   put(
     `${system}/docker.socket`,
@@ -147,20 +131,39 @@ export function prepareNode(host: LabHost): void {
   put('etc/proton-cr/proton-cr.yaml', registryConfiguration);
   put(`${system}/ecms.service`, agent('ecms', 'ecms/main.ts'));
   put(`${system}/proton_slb_manager.service`, agent('proton_slb_manager', 'slb/main.ts'));
-  put(
-    'usr/local/bin/proton-cli',
-    '#!/bin/sh\nexec /opt/node/bin/node /opt/ferry-lab/lab/stand-ins/proton-cli/main.ts "$@"\n',
-    0o755,
-  );
-  put(
-    'usr/local/bin/kubeadm',
-    '#!/bin/sh\nexec /opt/node/bin/node /opt/ferry-lab/lab/stand-ins/kubeadm/main.ts "$@"\n',
-    0o755,
-  );
+  put('usr/local/bin/proton-cli', standInCommand('proton-cli/main.ts'), 0o755);
   put('usr/local/bin/kubectl', '#!/bin/sh\nexec /opt/kubernetes/kubectl "$@"\n', 0o755);
   put('usr/local/bin/helm3', '#!/bin/sh\nexec /opt/helm/helm3 "$@"\n', 0o755);
   // the tool's own fixed waits, shortened: nothing is learned from them
   put('etc/lab/proton-cli.json', '{"sleepScale":0.1}\n');
+}
+
+/** A command of a machine that a program of the lab answers. */
+export function standInCommand(path: string): string {
+  return `#!/bin/sh\nexec /opt/node/bin/node /opt/ferry-lab/lab/stand-ins/${path} "$@"\n`;
+}
+
+/** Writes everything a machine needs to become, or be, a node of the platform. Before its first boot. */
+export function prepareNode(host: LabHost): void {
+  const put = (path: string, content: string, mode?: number): void => writeInto(host, path, content, mode);
+  // new machines get the pause image alone: warming them is the migration's work
+  preparePlatform(host, host.role === 'old' ? '/images/*.tar' : '/images/pause.tar');
+  const joined = host.role === 'old' ? 'etc/kubernetes' : 'etc/kubernetes/lab-join';
+  put(`${joined}/ca.crt`, readFileSync(join(pki, 'ca.crt'), 'utf8'));
+  put(`${joined}/kubelet.kubeconfig`, readFileSync(join(pki, `node-${host.name}.kubeconfig`), 'utf8'), 0o600);
+  put(`${joined}/kubelet.yaml`, kubeletConfiguration);
+  const admin = readFileSync(files.kubeconfig, 'utf8');
+  put(host.role === 'old' ? 'etc/kubernetes/admin.conf' : 'etc/kubernetes/lab-join/admin.conf', admin, 0o600);
+  if (host.role === 'old') {
+    put('root/.kube/config', admin, 0o600);
+    put(
+      'etc/lab/kubeadm-config.yaml',
+      'apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nkubernetesVersion: v1.34.4\n',
+      0o600,
+    );
+  }
+  put('etc/systemd/system/kubelet.service', kubelet(host));
+  put('usr/local/bin/kubeadm', standInCommand('kubeadm/main.ts'), 0o755);
 }
 
 /** Units that a machine starts at boot. */

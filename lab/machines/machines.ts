@@ -1,7 +1,7 @@
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import { partFolder } from '../build/parts.ts';
+import { partFolder, type PartName } from '../build/parts.ts';
 import {
   allHosts,
   controlAddress,
@@ -95,8 +95,11 @@ export async function createMachine(host: LabHost): Promise<void> {
     'opt/kubernetes',
     'opt/helm',
     'opt/etcd',
+    'opt/kubeadm',
     'images',
     'small',
+    // a directory that kube-proxy insists on
+    'usr/lib/modules',
   ]) {
     mkdirSync(join(upper, directory), { recursive: true });
   }
@@ -107,20 +110,25 @@ export async function createMachine(host: LabHost): Promise<void> {
   cpSync(join(import.meta.dirname, 'with-cgroup1'), helper);
 }
 
-function nspawnArguments(host: LabHost, images: string | undefined): string[] {
+/** What a machine is started with; kept for its next start. */
+export interface Equipment {
+  rootfs: PartName;
+  /** Folder of image archives; absent: no Kubernetes. */
+  images?: string;
+  /** Parts bound below /opt, by the name of the directory there. */
+  programs: Partial<Record<string, PartName>>;
+}
+
+function nspawnArguments(host: LabHost, { images, programs }: Equipment): string[] {
   const state = machineState(host.name);
   const binds: [string, string][] = plainDirectories.map((path) => [join(state, 'plain', path), `/${path}`]);
   const readOnly: [string, string][] = [
     [repository, '/opt/ferry-lab'],
     [nodeDirectory, '/opt/node/bin'],
-    ...(images === undefined
-      ? []
-      : ([
-          [partFolder('kubernetes'), '/opt/kubernetes'],
-          [partFolder('helm'), '/opt/helm'],
-          [partFolder('etcd'), '/opt/etcd'],
-          [images, '/images'],
-        ] satisfies [string, string][])),
+    ...Object.entries(programs).flatMap(([name, part]): [string, string][] =>
+      part === undefined ? [] : [[partFolder(part), `/opt/${name}`]],
+    ),
+    ...(images === undefined ? [] : ([[images, '/images']] satisfies [string, string][])),
   ];
   return [
     ...['--capability=all', '--system-call-filter=@keyring', '--system-call-filter=bpf', '--bind=/dev/kmsg'],
@@ -131,15 +139,23 @@ function nspawnArguments(host: LabHost, images: string | undefined): string[] {
   ];
 }
 
-/** Boots a machine that was created or stopped. */
-export async function startMachine(host: LabHost, images?: string): Promise<void> {
+interface SavedStart {
+  rootfs: string;
+  args: string[];
+}
+
+/** Boots a machine that was created or, without equipment, one that was stopped. */
+export async function startMachine(host: LabHost, equipment?: Equipment): Promise<void> {
   const state = machineState(host.name);
-  const overlay = `lowerdir=${partFolder('rootfs')},upperdir=${join(state, 'up')},workdir=${join(state, 'work')}`;
+  const saved = join(state, 'start.json');
+  if (equipment !== undefined) {
+    const start: SavedStart = { rootfs: partFolder(equipment.rootfs), args: nspawnArguments(host, equipment) };
+    writeFileSync(saved, JSON.stringify(start));
+  }
+  const { rootfs, args } = JSON.parse(readFileSync(saved, 'utf8')) as SavedStart;
+  const overlay = `lowerdir=${rootfs},upperdir=${join(state, 'up')},workdir=${join(state, 'work')}`;
   const mount = 'mountpoint -q "$1" || mount -t overlay lab -o "$2" "$1"';
   await inLab(['sh', '-c', mount, 'sh', join(state, 'root'), overlay]);
-  const saved = join(state, 'nspawn.json');
-  if (images !== undefined || !existsSync(saved)) writeFileSync(saved, JSON.stringify(nspawnArguments(host, images)));
-  const args = JSON.parse(readFileSync(saved, 'utf8')) as string[];
   rmSync(join(state, 'supervisor.pid'), { force: true });
   const lab = readFileSync(files.keeper, 'utf8').trim();
   const script = join(import.meta.dirname, 'machine-run.sh');

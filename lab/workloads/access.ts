@@ -10,6 +10,8 @@ export interface LabAccess {
   old: Machine[];
   /** Address of the lab's own side: the API server, and the ledger. */
   controlAddress: string;
+  /** Who keeps the firewall of the machines: the platform, or nobody. */
+  firewall: 'firewalld' | 'usermanaged';
   /** Folder for what outlives a command: the ledger. */
   state: string;
   /** Folder of built programs and images. */
@@ -53,6 +55,7 @@ export function accessFromEnvironment(progress: (line: string) => void = console
   return {
     old: [1, 2, 3].map((number) => ({ name: `old${number}`, address: `10.77.0.${10 + number}` })),
     controlAddress: '10.77.0.1',
+    firewall: process.env['LAB_CONTROL_PLANE'] === 'stacked' ? 'firewalld' : 'usermanaged',
     state: join(stateHome, 'proton-ferry', 'lab', name, 'workloads'),
     cache: workloadsCache(),
     kubectl: (args, options) => run(['kubectl', ...args], options),

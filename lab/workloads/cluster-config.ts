@@ -20,11 +20,20 @@ export const passwords = {
   nebula: '0123456789abcdef01234567',
 } as const;
 
+export const haPort = 8443;
+export const podNetwork = '10.88.0.0/16';
+export const serviceNetwork = '10.96.0.0/16';
+export const etcdDirectory = '/sysvol/proton_data/cs_etcd_data';
+
 /**
  * What `get conf` of the platform prints for it: keys sorted, block style, and quotes wherever YAML 1.1 would read something other
  * than the text.
  */
-export function clusterConfiguration(machines: readonly Machine[], profile: Profile): string {
+export function clusterConfiguration(
+  machines: readonly Machine[],
+  profile: Profile,
+  firewall: 'firewalld' | 'usermanaged' = 'usermanaged',
+): string {
   const names = machines.map(({ name }) => name);
   const service = (name: string): string => `${name}.resource.svc.cluster.local.`;
   const sections: Record<string, unknown> = {};
@@ -56,15 +65,15 @@ export function clusterConfiguration(machines: readonly Machine[], profile: Prof
       cs_controller_dir: './service-package',
       docker_data_dir: '/sysvol/proton_data/cs_docker_data',
       enableDualStack: false,
-      etcd_data_dir: '/sysvol/proton_data/cs_etcd_data',
-      ha_port: 8443,
-      host_network: { bip: '172.33.0.1/16', pod_network_cidr: '10.88.0.0/16', service_cidr: '10.96.0.0/16' },
+      etcd_data_dir: etcdDirectory,
+      ha_port: haPort,
+      host_network: { bip: '172.33.0.1/16', pod_network_cidr: podNetwork, service_cidr: serviceNetwork },
       ipFamilies: ['IPv4'],
       master: names,
       provisioner: 'local',
     },
     deploy: { devicespec: 'AS10000', mode: 'standard' },
-    firewall: { mode: 'usermanaged' },
+    firewall: { mode: firewall },
     nodes: machines.map(({ name, address }) => ({ ip4: address, name })),
     resource_connect_info: {
       etcd: { hosts: service('proton-etcd'), port: 2379, secret: 'etcdssl-secret', source_type: 'internal' },

@@ -19,7 +19,7 @@ import {
   stat,
   writeFile,
 } from 'node:fs/promises';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { run } from './run.ts';
 
 /** Bump when the way images are made changes without their inputs changing. */
@@ -34,10 +34,26 @@ export interface ImageParts {
   cache: string;
   /** Told about each step that takes time. */
   progress?: (line: string) => void;
+  /** Programs of masters that kubeadm makes; absent: no images of a control plane. */
+  controlPlane?: ControlPlanePrograms;
+}
+
+/** Paths of built programs; their folders carry their versions. */
+export interface ControlPlanePrograms {
+  kubernetes: string;
+  kubernetesVersion: string;
+  kubeadm: string;
+  etcd: string;
+  etcdVersion: string;
+  etcdutl: string;
+  coredns: string;
+  corednsVersion: string;
 }
 
 interface ImageSpec {
   name: string;
+  /** Absent: the lab's own name for it. */
+  reference?: string;
   /** What the image depends on; with the recipe it makes the key. */
   inputs: () => Promise<string[]>;
   config: { Entrypoint?: string[]; Cmd?: string[]; Env?: string[] };
@@ -192,6 +208,81 @@ async function copyFile(from: string, to: string): Promise<void> {
   await cp(from, to, { dereference: true, preserveTimestamps: true });
 }
 
+const proxyPackages = ['nftables', 'iptables', 'conntrack', 'kmod', 'libc6'];
+
+/** What kube-proxy calls. */
+async function proxyBase(cache: string, progress?: (line: string) => void): Promise<string> {
+  const key = createHash('sha256')
+    .update([recipe, suite, ...proxyPackages].join('\n'))
+    .digest('hex')
+    .slice(0, 16);
+  return once(join(cache, `proxy-base-${key}`), async (root) => {
+    progress?.(`fetch Debian packages: ${proxyPackages.join(' ')}`);
+    const sources = '/etc/apt/sources.list.d/debian.sources';
+    const list = (await exists(sources)) ? [sources] : [];
+    const flags = ['--quiet', '--variant=extract', `--include=${proxyPackages.join(',')}`];
+    await run(['mmdebstrap', ...flags, '--dpkgopt=path-exclude=/usr/share/*', suite, root, ...list]);
+    for (const path of ['dev', 'var/lib/apt', 'var/cache/apt'])
+      await rm(join(root, path), { recursive: true, force: true });
+  });
+}
+
+/** Where kubeadm looks for the images of a control plane. */
+export const imageRepository = 'docker.io/lab';
+
+/**
+ * The images of a control plane under the names that kubeadm of this version asks for (`kubeadm config images list`). The programs are
+ * entry points: CoreDNS' Deployment gives arguments alone.
+ */
+function controlPlaneSpecifications(parts: ImageParts, programs: ControlPlanePrograms): ImageSpec[] {
+  const { kubernetesVersion, etcdVersion, corednsVersion } = programs;
+  const bin = '/usr/local/bin';
+  const image = (name: string, tag: string, version: string, paths: readonly string[]): ImageSpec => ({
+    name: `control-plane-${name}`,
+    reference: `${imageRepository}/${name}:${tag}`,
+    inputs: () => Promise.resolve([version, ...paths.map((path) => basename(path))]),
+    config: { Entrypoint: [`${bin}/${basename(paths[0] ?? '')}`] },
+    fill: async (root) => {
+      for (const path of paths) await copyProgram('/', path, root, join(bin, basename(path)));
+      await mkdir(join(root, 'etc'), { recursive: true });
+      await writeFile(join(root, 'etc/passwd'), 'root:x:0:0::/:/\n');
+      await mkdir(join(root, 'tmp'), { recursive: true });
+      await chmod(join(root, 'tmp'), 0o1777);
+    },
+  });
+  const proxy = image('kube-proxy', kubernetesVersion, kubernetesVersion, [join(programs.kubeadm, 'kube-proxy')]);
+  return [
+    ...['kube-apiserver', 'kube-controller-manager', 'kube-scheduler'].map((name) =>
+      image(name, kubernetesVersion, kubernetesVersion, [join(programs.kubernetes, name)]),
+    ),
+    {
+      ...proxy,
+      inputs: () => Promise.resolve([kubernetesVersion, ...proxyPackages]),
+      fill: async (root) => {
+        await cp(await proxyBase(parts.cache, parts.progress), root, { recursive: true, verbatimSymlinks: true });
+        // the base has the libraries
+        await copyFile(join(programs.kubeadm, 'kube-proxy'), join(root, bin, 'kube-proxy'));
+      },
+    },
+    // with its tools, as the image of the platform: masters have none of them outside
+    image('etcd', `${etcdVersion.slice(1)}-0`, etcdVersion, [
+      ...['etcd', 'etcdctl'].map((name) => join(programs.etcd, name)),
+      join(programs.etcdutl, 'etcdutl'),
+    ]),
+    image('coredns', corednsVersion, corednsVersion, [join(programs.coredns, 'coredns')]),
+    {
+      name: 'control-plane-pause',
+      reference: `${imageRepository}/pause:${pauseTag}`,
+      inputs: async () => [await folderDigest(join(here, 'pause'))],
+      config: { Entrypoint: ['/pause'] },
+      fill: async (root) => copyFile(await buildProgram('pause', parts.cache, parts.progress), join(root, 'pause')),
+    },
+  ];
+}
+
+/** The pause image that kubeadm of the lab's version names. */
+const pauseTag = '3.10.1';
+
 function specifications(parts: ImageParts): ImageSpec[] {
   const { cache, progress } = parts;
   const sources = async (...folders: string[]): Promise<string[]> =>
@@ -344,7 +435,10 @@ export async function packImage(
  */
 export async function buildImages(parts: ImageParts): Promise<string> {
   const archives: { name: string; path: string }[] = [];
-  for (const spec of specifications(parts)) {
+  const { controlPlane } = parts;
+  const own = specifications(parts);
+  const all = controlPlane === undefined ? own : [...own, ...controlPlaneSpecifications(parts, controlPlane)];
+  for (const spec of all) {
     const inputs = await spec.inputs();
     const key = createHash('sha256')
       .update(JSON.stringify([recipe, suite, spec.name, spec.config, inputs]))
@@ -355,7 +449,7 @@ export async function buildImages(parts: ImageParts): Promise<string> {
       await mkdir(root, { mode: 0o755 });
       await spec.fill(root);
       parts.progress?.(`pack image ${spec.name}`);
-      await packImage(root, out, imageReference(spec.name), spec.config);
+      await packImage(root, out, spec.reference ?? imageReference(spec.name), spec.config);
     });
     archives.push({ name: spec.name, path });
   }

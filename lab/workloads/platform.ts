@@ -49,12 +49,13 @@ function secret(namespace: string, name: string, stringData: Record<string, stri
 async function prepareCluster(access: LabAccess, profile: Profile): Promise<void> {
   const namespaces = ['proton', 'resource', applicationNamespace];
   const account = { username: 'root', password: passwords.mariadbAdmin };
+  const recorded = clusterConfiguration(access.old, profile, access.firewall);
   await applyManifests(
     access,
     namespaces.map((name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })),
   );
   for (const object of [
-    secret('proton', 'proton-cli-config', { ClusterConfiguration: clusterConfiguration(access.old, profile) }),
+    secret('proton', 'proton-cli-config', { ClusterConfiguration: recorded }),
     secret('resource', 'proton-mariadb-proton-rds', account),
     secret('resource', 'mongodb-secret', { username: 'root', password: passwords.mongodbAdmin }),
     secret('resource', 'nebula', { password: passwords.nebula }),
@@ -84,7 +85,7 @@ async function applyWithProtonCli(access: LabAccess, profile: Profile): Promise<
   const [first] = access.old;
   if (first === undefined) throw new Error('the lab has no old machine');
   const file = '/root/lab-cluster.yaml';
-  const input = clusterConfiguration(access.old, profile);
+  const input = clusterConfiguration(access.old, profile, access.firewall);
   await access.onMachine(first, ['sh', '-c', `umask 077; cat > ${file}`], { input });
   access.progress('proton-cli apply on old1');
   const command = ['env', '-C', packageDirectory, 'proton-cli', 'apply', '-f', file];

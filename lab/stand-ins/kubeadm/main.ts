@@ -64,6 +64,8 @@ else if (command === 'token')
 else if (command === 'init' && rest[0] === 'phase') {
   if (!existsSync(config))
     fail(`error: unable to read config from "${config}" : open ${config}: no such file or directory`);
+  console.log('[upload-certs] Storing the certificates in Secret "kubeadm-certs" in the "kube-system" Namespace');
+  console.log('[upload-certs] Using certificate key:');
   console.log('0000000000000000000000000000000000000000000000000000000000000000');
 } else if (command === 'init') {
   fail('[preflight] Some fatal errors occurred:\n\t[ERROR Port-6443]: Port 6443 is in use');

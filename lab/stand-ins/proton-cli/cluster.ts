@@ -1,8 +1,11 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { Agent, call, ExitStatus } from '../ecms/client.ts';
+import { haproxyDocument } from '../slb/haproxy.ts';
+import { balancedOf } from './balanced.ts';
 import { ApiStatus, Kubernetes, type NodeObject } from './kubernetes.ts';
 import { Crash, type Log, type Switches, sleep, switchesFile } from './log.ts';
 import { text } from './rules/access.ts';
+import { dumpYaml } from './rules/config.ts';
 
 export interface ClusterNode {
   name: string;
@@ -41,18 +44,81 @@ export function agentOf(scope: Scope, name: string): Agent {
   return new Agent(node.ip4);
 }
 
-/** firewall: on every node, the trusted set made equal to the nodes listed. With `usermanaged` nothing is done. */
+const zone = 'proton-cs';
+const trustedSet = 'proton-cs-host';
+
+function words(text: string): string[] {
+  return text.split(/\s+/).filter((word) => word !== '');
+}
+
+/** Makes the trusted set of a node equal to `addresses`, as it is written and as it runs: who is not listed is out at once. */
+async function trust(agent: Agent, addresses: readonly string[], sources: readonly string[]): Promise<void> {
+  const cmd = async (permanent: boolean, ...args: string[]): Promise<string[]> =>
+    words(await agent.run('firewall-cmd', ...(permanent ? ['--permanent'] : []), ...args));
+  for (const permanent of [true, false]) {
+    const sets = await cmd(permanent, '--get-ipsets');
+    if (!sets.includes(trustedSet)) {
+      if (permanent) await cmd(true, `--new-ipset=${trustedSet}`, '--type=hash:ip', '--option=family=inet');
+      else await cmd(false, '--reload');
+    }
+    const entries = await cmd(permanent, `--ipset=${trustedSet}`, '--get-entries');
+    const missing = addresses.filter((address) => !entries.includes(address));
+    const surplus = entries.filter((entry) => !addresses.includes(entry));
+    const change = (verb: string, list: readonly string[]): Promise<string[]> =>
+      cmd(permanent, `--ipset=${trustedSet}`, ...list.map((entry) => `--${verb}-entry=${entry}`));
+    if (missing.length > 0) await change('add', missing);
+    if (surplus.length > 0) await change('remove', surplus);
+    const known = await cmd(permanent, `--zone=${zone}`, '--list-sources');
+    const wanted = sources.filter((source) => !known.includes(source));
+    if (wanted.length > 0) await cmd(permanent, `--zone=${zone}`, ...wanted.map((source) => `--add-source=${source}`));
+  }
+}
+
+/** firewall: on every node that is listed, the trusted set made equal to the nodes listed. With `usermanaged` nothing is done. */
 export async function firewall(scope: Scope): Promise<void> {
   if (section(scope, 'firewall')?.['mode'] === 'usermanaged') return;
-  for (const node of scope.nodes) {
-    const agent = new Agent(node.ip4);
-    await agent.run('systemctl', 'is-active', 'firewalld.service').catch(async (error: unknown) => {
-      if (!(error instanceof ExitStatus)) throw error;
-      await agent.run('systemctl', 'enable', '--now', 'firewalld.service');
-    });
-    const entries = scope.nodes.map(({ ip4 }) => `--add-entry=${ip4}`);
-    await agent.run('firewall-cmd', '--permanent', '--ipset=proton-cs-host', ...entries);
-  }
+  const network = text(section(scope, 'cs')?.['host_network'] as Section | undefined, 'pod_network_cidr');
+  const sources = [`ipset:${trustedSet}`, ...network.split(',').filter((part) => part !== '')];
+  await Promise.all(
+    scope.nodes.map(async (node) => {
+      const agent = new Agent(node.ip4);
+      for (const question of ['is-active', 'is-enabled'])
+        await agent.run('systemctl', question, 'firewalld.service').catch(async (error: unknown) => {
+          if (!(error instanceof ExitStatus)) throw error;
+          await agent.run('systemctl', 'enable', '--now', 'firewalld.service');
+        });
+      await trust(
+        agent,
+        scope.nodes.map(({ ip4 }) => ip4),
+        sources,
+      );
+    }),
+  );
+}
+
+/** Names that lead to the machine itself: what is behind them is up to its own balancer. */
+const ownNames = ['registry.aishu.cn', 'chartmuseum.aishu.cn', 'rpm.aishu.cn', 'proton-cs.lb.aishu.cn'];
+
+/** Entries for all nodes and the platform's own names; those of nodes that left stay, as on the platform. */
+function withHosts(hosts: string, listed: readonly ClusterNode[]): string {
+  const known = new Set(hosts.split('\n').flatMap((line) => line.split(/\s+/).slice(1)));
+  const wanted = [
+    ...listed.map(({ ip4, name }) => [ip4, name] as const),
+    ...ownNames.map((name) => ['127.0.0.1', name] as const),
+  ];
+  const missing = wanted.filter(([, name]) => !known.has(name)).map(([address, name]) => `${address} ${name}\n`);
+  return `${hosts}${missing.join('')}`;
+}
+
+async function setBalancer(node: ClusterNode, document: string): Promise<void> {
+  const path = '/api/slb/v1/haproxy/haproxy';
+  const failed = (verb: string, { status, body }: { status: number; body: string }): Error =>
+    new Error(`unable to ${verb} haproxy config, http status code: ${status}, response body: ${body || '<nil>'}`);
+  const created = await call('POST', node.ip4, 9547, path, document);
+  if (created.status === 201) return;
+  if (created.status !== 409) throw failed('create', created);
+  const updated = await call('PUT', node.ip4, 9547, path, document);
+  if (updated.status !== 204) throw failed('update', updated);
 }
 
 async function setNode(scope: Scope, node: ClusterNode): Promise<void> {
@@ -69,24 +135,13 @@ async function setNode(scope: Scope, node: ClusterNode): Promise<void> {
   log.info(`update node ${node.ip4} proton k8s`, 'node.go:208');
   const name = (await agent.run('hostname')).trim();
   if (name !== node.name) await agent.run('hostnamectl', 'set-hostname', node.name);
-  // entries of nodes that left stay, as on the platform
   const hosts = await agent.run('cat', '/etc/hosts');
-  const missing = scope.nodes.filter(
-    (other) => !hosts.split('\n').some((line) => line.split(/\s+/).includes(other.name)),
-  );
-  if (missing.length > 0)
-    await agent.put('/etc/hosts', `${hosts}${missing.map((other) => `${other.ip4} ${other.name}\n`).join('')}`);
+  const entries = withHosts(hosts, scope.nodes);
+  if (entries !== hosts) await agent.put('/etc/hosts', entries);
   await agent.run('systemctl', 'enable', '--now', 'proton_slb_manager');
   await sleep(3 * scope.switches.sleepScale);
   await agent.run('systemctl', 'is-active', 'proton_slb_manager');
-  const masters = strings(section(scope, 'cs')?.['master']);
-  const backends = masters.map(
-    (master) => `${master} ${scope.nodes.find((other) => other.name === master)?.ip4 ?? ''}:6443 check`,
-  );
-  const document = JSON.stringify({ backends: { 'proton-cs': backends } });
-  const path = '/api/slb/v1/haproxy/haproxy';
-  const { status } = await call('POST', node.ip4, 9547, path, document);
-  if (status === 409) await call('PUT', node.ip4, 9547, path, document);
+  await setBalancer(node, JSON.stringify(haproxyDocument(balancedOf(scope.config))));
   await call('GET', node.ip4, 9547, '/api/slb/v2/keepalived/keepalived');
   log.line(
     'warning',
@@ -216,28 +271,67 @@ function isControlPlane({ metadata }: NodeObject): boolean {
   return controlPlaneLabels.some((label) => metadata.labels?.[label] !== undefined);
 }
 
-async function createToken(scope: Scope, first: Agent): Promise<void> {
+interface JoinKeys {
+  token: string;
+  authority: string;
+  certificateKey: string;
+}
+
+/** Token and hash of the authority, as kubeadm prints them in the command that it suggests. */
+async function createToken(scope: Scope, first: Agent): Promise<Pick<JoinKeys, 'token' | 'authority'>> {
   scope.log.info(`${first.address}: get join keys kubeadm token create`, 'node.go:597');
-  await first.run('kubeadm', 'token', 'create', '--print-join-command');
+  const printed = words(await first.run('kubeadm', 'token', 'create', '--print-join-command'));
+  return { token: printed[4] ?? '', authority: printed[6] ?? '' };
 }
 
 /** Certificates are uploaded even when only workers join. */
-async function createKeys(scope: Scope, first: Agent): Promise<void> {
+async function createKeys(scope: Scope, first: Agent): Promise<JoinKeys> {
   try {
-    await createToken(scope, first);
-    await first
+    const token = await createToken(scope, first);
+    const printed = await first
       .run('kubeadm', 'init', 'phase', 'upload-certs', '--upload-certs', '--config=/tmp/kubeadm-config.yaml')
       .catch((error: unknown) => {
         throw new Error(`${first.address}: failed to get certificate: ${message(error)}`);
       });
+    // the third line
+    return { ...token, certificateKey: printed.split('\n')[2] ?? '' };
   } catch (error) {
     throw new Error(`unable to token and certificate: ${message(error)}`, { cause: error });
   }
 }
 
+function joinConfiguration(scope: Scope, node: ClusterNode, keys: JoinKeys, isMaster: boolean): string {
+  const controlPlane = {
+    certificateKey: keys.certificateKey,
+    localAPIEndpoint: { advertiseAddress: node.ip4 },
+  };
+  return dumpYaml({
+    apiVersion: 'kubeadm.k8s.io/v1beta3',
+    kind: 'JoinConfiguration',
+    discovery: {
+      bootstrapToken: {
+        apiServerEndpoint: `proton-cs.lb.aishu.cn:${Number(section(scope, 'cs')?.['ha_port'] ?? 8443)}`,
+        token: keys.token,
+        caCertHashes: [keys.authority],
+      },
+    },
+    ...(isMaster ? { controlPlane } : {}),
+    nodeRegistration: {
+      criSocket: 'unix:///run/containerd/containerd.sock',
+      kubeletExtraArgs: { 'node-ip': node.ip4 },
+    },
+  });
+}
+
 const helmRepository = '&{http://chartmuseum.aishu.cn:15001  }';
 
-async function joinNode(scope: Scope, kubernetes: Kubernetes, node: ClusterNode, isMaster: boolean): Promise<void> {
+interface Joining {
+  node: ClusterNode;
+  isMaster: boolean;
+  keys: JoinKeys;
+}
+
+async function joinNode(scope: Scope, kubernetes: Kubernetes, { node, isMaster, keys }: Joining): Promise<void> {
   const { log } = scope;
   const say = (what: string, source: string): void => log.info(`${node.ip4}: ${what}`, source);
   const role = isMaster ? 'control-plane/master' : 'worker';
@@ -246,22 +340,23 @@ async function joinNode(scope: Scope, kubernetes: Kubernetes, node: ClusterNode,
   say('enabling kubelet service', 'node.go:342');
   const flags = `--network-plugin=cni --pod-infra-container-image=registry.aishu.cn:15000/public/pause:3.6 --node-ip=${node.ip4} --allowed-unsafe-sysctls=net.core.somaxconn`;
   say(`new kubelet args: KUBELET_KUBEADM_ARGS="${flags}"`, 'node.go:379');
-  const kind = isMaster ? 'controlPlane: {}\n' : '';
-  await agent.put('/tmp/kubeadm-join.yaml', `apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\n${kind}`);
+  await agent.put('/tmp/kubeadm-join.yaml', joinConfiguration(scope, node, keys, isMaster));
   say('initial kubernete with kubeadm begin', 'node.go:631');
   const failed = `${node.name}: join to cluster master role failed: ${node.ip4}: failed to run kubeadm join`;
   await agent.run('kubeadm', 'join', '--config', '/tmp/kubeadm-join.yaml').catch((error: unknown) => {
     throw new Error(`${failed}: ${message(error)}`);
   });
   const deadline = Date.now() + 120_000;
-  while (!(await kubernetes.nodes()).some(({ metadata }) => metadata.name === node.name)) {
+  let joined: NodeObject | undefined;
+  while (joined === undefined) {
     if (Date.now() > deadline) throw new Error(`${failed}: exit status 1`);
-    await sleep(0.5);
+    joined = (await kubernetes.nodes()).find(({ metadata }) => metadata.name === node.name);
+    if (joined === undefined) await sleep(0.5);
   }
   if (isMaster) {
-    // what the real kubeadm does by itself
+    // the real kubeadm has done it by itself
     const labels = { [controlPlaneLabels[0]]: '' };
-    await kubernetes.call('PATCH', `/api/v1/nodes/${node.name}`, { metadata: { labels } });
+    if (!isControlPlane(joined)) await kubernetes.call('PATCH', `/api/v1/nodes/${node.name}`, { metadata: { labels } });
     await agent.makeDirectory('/root/.kube');
     await agent.run('cp', '/etc/kubernetes/admin.conf', '/root/.kube/config');
   }
@@ -289,9 +384,9 @@ async function addNodes(scope: Scope, kubernetes: Kubernetes, known: readonly No
     await prepareRuntime(scope, node);
   }
   const first = agentOf(scope, masters[0] ?? '');
-  await createKeys(scope, first);
+  const keys = await createKeys(scope, first);
   for (const node of newMasters) {
-    await joinNode(scope, kubernetes, node, true);
+    await joinNode(scope, kubernetes, { node, isMaster: true, keys });
     await first
       .run('kubectl', 'taint', 'nodes', node.name, 'node-role.kubernetes.io/master:NoSchedule-')
       .catch((error: unknown) => {
@@ -299,8 +394,8 @@ async function addNodes(scope: Scope, kubernetes: Kubernetes, known: readonly No
         if (!(error instanceof ExitStatus)) throw error;
       });
   }
-  await createToken(scope, first);
-  for (const node of newWorkers) await joinNode(scope, kubernetes, node, false);
+  const workerKeys = { ...(await createToken(scope, first)), certificateKey: '' };
+  for (const node of newWorkers) await joinNode(scope, kubernetes, { node, isMaster: false, keys: workerKeys });
   return added;
 }
 
@@ -347,7 +442,8 @@ async function deleteNodes(scope: Scope, known: readonly NodeObject[]): Promise<
       `unable to delete nodes: unable to delete kubernetes nodes ${leaving.join(', ')}: ${message(error)}`,
     );
   });
-  await sleep(Number(process.env['PROTON_CLI_NODE_REMOVE_DELAY'] ?? '60') * scope.switches.sleepScale);
+  const asked = process.env['PROTON_CLI_NODE_REMOVE_DELAY'];
+  await sleep(asked === undefined ? 60 * scope.switches.sleepScale : Number(asked));
 }
 
 function backupCronJob(name: string, namespace: string): object {

@@ -107,10 +107,10 @@ export class FakePlatform {
   }
 
   private slb(name: string, method: string, text: string): Answer {
-    if (method === 'GET') return { status: 200, body: [] };
-    const { backends } = JSON.parse(text) as { backends: Record<string, string[]> };
-    this.backends.set(name, backends['proton-cs'] ?? []);
-    return { status: method === 'POST' ? 409 : 204, body: '' };
+    if (method === 'GET') return { status: 200, body: {} };
+    const { conf } = JSON.parse(text) as { conf: { backend: Record<string, { server: string[] }> } };
+    this.backends.set(name, conf.backend['cs']?.server ?? []);
+    return { status: method === 'POST' ? 409 : 204, body: null };
   }
 
   private agent(name: string, path: string, query: URLSearchParams): Answer {
