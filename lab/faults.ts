@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -13,7 +14,7 @@ import {
   stopMachine,
   unblock,
 } from './machines/machines.ts';
-import { allHosts, labState, machineState } from './paths.ts';
+import { allHosts, files, labState, machineState } from './paths.ts';
 import { inLab } from './process.ts';
 
 async function restart(name: string | undefined): Promise<void> {
@@ -34,9 +35,35 @@ async function setSwitches(switches: Record<string, unknown>): Promise<void> {
   }
 }
 
-async function stallApi(seconds: string | undefined): Promise<void> {
-  const pid = join(labState, 'control-plane', 'apiserver.pid');
-  await inLab(['sh', '-c', 'kill -STOP $(cat "$1"); sleep "$2"; kill -CONT $(cat "$1")', 'sh', pid, seconds ?? '3']);
+/** A process of a master's machine, by how its command line begins; the platform's own etcd begins otherwise. */
+const memberOfEtcd = '^etcd .*--data-dir=';
+const apiServer = '^kube-apiserver ';
+
+async function stallApi(seconds = '3'): Promise<void> {
+  if (readFileSync(files.controlPlane, 'utf8') === 'beside') {
+    const pid = join(labState, 'control-plane', 'apiserver.pid');
+    await inLab(['sh', '-c', 'kill -STOP $(cat "$1"); sleep "$2"; kill -CONT $(cat "$1")', 'sh', pid, seconds]);
+    return;
+  }
+  const script = `pkill -STOP -f '${apiServer}' && { sleep ${Number(seconds)}; pkill -CONT -f '${apiServer}'; }`;
+  // machines that are off or no masters have none to stop
+  await Promise.all(allHosts.map((host) => onMachine(host, script, { allowFailure: true })));
+}
+
+async function signalEtcd(name: string | undefined, signal: 'STOP' | 'CONT' | 'KILL'): Promise<void> {
+  const { code } = await onMachine(hostNamed(name), `pkill -${signal} -f '${memberOfEtcd}'`, { allowFailure: true });
+  if (code !== 0) throw new Error(`no member of etcd runs on ${name ?? ''}`);
+}
+
+const dataDisk = '/sysvol/proton_data';
+
+/** A small file system takes the place of a machine's data disk, and is full. Of a machine that holds nothing yet: what it holds would be hidden. */
+async function fillDisk(name: string | undefined): Promise<void> {
+  const holds = `find ${dataDisk} -type f 2>/dev/null | head -n 1`;
+  const { stdout } = await onMachine(hostNamed(name), holds);
+  if (stdout.trim() !== '') throw new Error(`${name ?? ''} holds data already: ${stdout.trim()}`);
+  const fill = `mkdir -p ${dataDisk} && mount -t tmpfs -o size=16m,mode=755 lab-full ${dataDisk} && { dd if=/dev/zero of=${dataDisk}/.lab-fill bs=64k status=none 2>/dev/null || true; }`;
+  await onMachine(hostNamed(name), fill);
 }
 
 /** Faults by name; each takes its arguments as words. */
@@ -59,4 +86,9 @@ export const faults: Record<string, (args: string[]) => Promise<unknown>> = {
   'apply-flake': ([times = '1']) => setSwitches({ flakeFirstRemovals: Number(times) }),
   'apply-switches': ([json = '{}']) => setSwitches(JSON.parse(json) as Record<string, unknown>),
   'api-stall': ([seconds]) => stallApi(seconds),
+  'kill-etcd': ([name]) => signalEtcd(name, 'KILL'),
+  'freeze-etcd': ([name]) => signalEtcd(name, 'STOP'),
+  'thaw-etcd': ([name]) => signalEtcd(name, 'CONT'),
+  'fill-disk': ([name]) => fillDisk(name),
+  'unfill-disk': ([name]) => onMachine(hostNamed(name), `umount ${dataDisk}`),
 };
