@@ -268,7 +268,8 @@ export interface MasterActivities {
   /** Cordons and evicts as the platform's tool does; names what cannot be evicted. A Node that is gone is drained. */
   drainNode(input: { node: string }): Promise<Evidence>;
   /**
-   * One master's member leaves etcd: refuses unless all remaining are healthy voters; moves leadership away if it leads; kubelet stopped and
+   * One master's member leaves etcd: refuses unless all remaining are healthy voters (a member that is dead itself may leave as long as there
+   * is a quorum to take it out: that can only help); moves leadership away if it leads; kubelet stopped and
    * disabled and the etcd container stopped first, or it starts again as a cluster of its own; removed by id; the rest proved healthy and
    * caught up. A machine that does not answer is left as it is and its member removed all the same (`reached: false`).
    */

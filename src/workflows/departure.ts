@@ -1,8 +1,9 @@
-import { mastersNow, proveMembers } from './masters.ts';
+import type { Host } from '../plan/plan.ts';
+import { balance, mastersNow, proveMembers } from './masters.ts';
 import type { PhaseName } from './messages.ts';
 import type { Migration } from './migration.ts';
-import { hostNamed, publish } from './migration.ts';
-import { act } from './parking.ts';
+import { callActivity, hostNamed, publish } from './migration.ts';
+import { act, step } from './parking.ts';
 
 /*
  * How nodes leave where the platform's tool must not do it: it never takes a member out of etcd, it deletes several nodes at once, and it
@@ -27,50 +28,41 @@ export async function depart(migration: Migration, phase: PhaseName, leaving: re
   const { state } = migration;
   const live = await act(migration, phase, 'listNodes', 'nodes before the first leaves');
   state.nodes = live.map(({ name }) => name);
-  const proofs: string[] = [];
-  for (let left = remainderOf(migration, leaving); left.length > 0; left = remainderOf(migration, leaving)) {
-    proofs.push(await leave(migration, phase, await nextOf(migration, phase, left)));
-  }
-  return proofs;
-}
-
-function remainderOf({ state }: Migration, leaving: readonly string[]): string[] {
-  return leaving.filter((name) => !state.departed?.includes(name));
-}
-
-/** Workers first; then a member that is dead already, since all others can only spare somebody once it is out; then as planned. */
-async function nextOf(migration: Migration, phase: PhaseName, left: readonly string[]): Promise<string> {
   const masters = mastersNow(migration);
-  const worker = left.find((name) => !masters.includes(name));
-  const [first = ''] = left;
-  if (worker !== undefined || left.length === 1) {
-    return worker ?? first;
+  const workersFirst = leaving.toSorted(
+    (one, other) => Number(masters.includes(one)) - Number(masters.includes(other)),
+  );
+  const departure: Departure = { migration, phase, leaving: workersFirst, withdrawn: new Set(), proofs: [] };
+  for (const name of workersFirst) {
+    await leave(departure, name);
   }
-  const { members } = await act(migration, phase, 'listMembers', 'which members of etcd answer', {
-    via: masters.map((name) => hostNamed(migration.plan, name)),
-  });
-  const silent = left.find((name) => members.some((member) => member.name === name && !member.healthy));
-  return silent ?? first;
+  return departure.proofs;
 }
 
-async function leave(migration: Migration, phase: PhaseName, name: string): Promise<string> {
+interface Departure {
+  migration: Migration;
+  phase: PhaseName;
+  leaving: readonly string[];
+  /** Masters to which no load balancer leads any more. */
+  withdrawn: Set<string>;
+  proofs: string[];
+}
+
+async function leave(departure: Departure, name: string): Promise<void> {
+  const { migration, phase } = departure;
   const { plan, state } = migration;
+  if (state.departed?.includes(name)) {
+    return;
+  }
   const host = hostNamed(plan, name);
   const isMember = mastersNow(migration).includes(name);
-  const remaining = mastersNow(migration).filter((master) => master !== name);
   if (isMember) {
-    await act(migration, phase, 'setBalancers', `load balancers without ${name}`, {
-      on: plan.hosts.filter((other) => other.name !== name && state.nodes.includes(other.name)),
-      masters: remaining.map((master) => ({ name: master, address: hostNamed(plan, master).address })),
-    });
+    departure.withdrawn.add(name);
+    await balance(migration, phase, { without: [...departure.withdrawn], on: (other) => other.name !== name });
   }
   await act(migration, phase, 'drainNode', `drain ${name}`, { node: name });
   if (isMember) {
-    await act(migration, phase, 'leaveEtcd', `${name} leaves etcd`, {
-      migration: plan.cluster,
-      master: host,
-      remaining: remaining.map((master) => hostNamed(plan, master)),
-    });
+    await leaveEtcd(departure, name);
   }
   const { reached } = await act(migration, phase, 'resetNode', `${name} is no node any more`, {
     migration: plan.cluster,
@@ -83,8 +75,40 @@ async function leave(migration: Migration, phase: PhaseName, name: string): Prom
   state.departed = [...(state.departed ?? []), name];
   state.nodes = state.nodes.filter((node) => node !== name);
   publish(migration);
-  await proveMembers(migration, phase, `without ${name}`);
-  return reached
-    ? `${name} left`
-    : `${name} left without answering: kubeadm reset --force on it before it is used again`;
+  // Those whose turn comes later need not answer any more.
+  await proveMembers(migration, phase, `without ${name}`, stillLeaving(departure));
+  departure.proofs.push(
+    reached ? `${name} left` : `${name} left without answering: kubeadm reset --force on it before it is used again`,
+  );
+}
+
+function otherMasters(migration: Migration, name: string): Host[] {
+  return mastersNow(migration)
+    .filter((master) => master !== name)
+    .map((master) => hostNamed(migration.plan, master));
+}
+
+function stillLeaving({ migration, leaving }: Departure): string[] {
+  return leaving.filter((name) => !migration.state.departed?.includes(name));
+}
+
+/** A member that is dead and is to leave anyway goes first: until it is out it counts against those that are left. Looked for anew at every try. */
+function leaveEtcd(departure: Departure, name: string): Promise<unknown> {
+  const { migration, phase } = departure;
+  const { plan } = migration;
+  return step(migration, phase, async () => {
+    const { members } = await callActivity(migration, 'listMembers', 'which members of etcd answer', {
+      via: otherMasters(migration, name),
+    });
+    const isDead = (member: string): boolean => members.some((one) => one.name === member && !one.healthy);
+    const dead = isDead(name) ? [] : stillLeaving(departure).filter((other) => other !== name && isDead(other));
+    for (const other of dead) {
+      await leave(departure, other);
+    }
+    return callActivity(migration, 'leaveEtcd', `${name} leaves etcd`, {
+      migration: plan.cluster,
+      master: hostNamed(plan, name),
+      remaining: otherMasters(migration, name),
+    });
+  });
 }

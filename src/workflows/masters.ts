@@ -49,6 +49,30 @@ export async function proveMembers(
   return proof;
 }
 
+/**
+ * Load balancers of all nodes lead to the masters there are now; `without`: but not to these. Before an API server stops, since a load
+ * balancer notices that only after some failed checks. Nothing where the control plane is elsewhere.
+ */
+export async function balance(
+  migration: Migration,
+  phase: PhaseName,
+  { without = [], on = () => true }: { without?: readonly string[]; on?: (host: Host) => boolean } = {},
+): Promise<void> {
+  const { plan, state } = migration;
+  const masters = mastersNow(migration)
+    .filter((name) => !without.includes(name))
+    .map((name) => ({ name, address: hostNamed(plan, name).address }));
+  if (masters.length === 0) {
+    return;
+  }
+  const summary =
+    without.length === 0 ? 'load balancers lead to all masters' : `load balancers without ${without.join(', ')}`;
+  await act(migration, phase, 'setBalancers', summary, {
+    on: plan.hosts.filter((host) => state.nodes.includes(host.name) && on(host)),
+    masters,
+  });
+}
+
 /** The next control host gets what it needs while the old one still has it; answers its name, or undefined when the control host stays. */
 export async function prepareControl(migration: Migration, phase: PhaseName): Promise<string | undefined> {
   const { plan } = migration;

@@ -137,7 +137,7 @@ export function masterActivities(here: () => World): MasterActivities {
           here().violate(`${master.name} leaves etcd; told of ${remaining.length} others, there are ${others.join()}`);
         }
         const silent = others.filter((name) => masters().dead.has(name));
-        if (silent.length > 0) throw failure(`${silent.join()} does not answer`);
+        if (silent.length > 0 && !masters().dead.has(master.name)) throw failure(`${silent.join()} does not answer`);
         const isMember = masters().members.includes(master.name);
         const movedLeadership = masters().leader === master.name;
         if (isMember) masters().leave(master.name);

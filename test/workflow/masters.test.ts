@@ -59,30 +59,63 @@ describe.concurrent('an exchange of masters', () => {
     expect(status.phases.find(({ name }) => name === 'remove-nodes')?.detail).toContain('masters: new1, new2, new3');
   });
 
-  it('takes a member that died before its turn out first', async () => {
-    const world = createWorld(stackedPlanOf('stacked-dead'));
+  it.each([
+    ['one', ['old3']],
+    ['two', ['old2', 'old3']],
+  ])('takes members that died before their turn out first: %s', async (how, dead) => {
+    const world = createWorld(stackedPlanOf(`stacked-dead-${how}`));
     const handle = await harness.start(world.plan);
     await approve(handle, 'open-downtime');
     await untilGate(handle, 'remove-nodes');
-    world.masters?.dead.add('old3');
-    await approve(handle, 'remove-nodes');
-    const blocked = await untilBlocked(handle);
-    expect(blocked.blocked?.cause).toContain('old3');
-    expect(blocked.pointOfNoReturn).toBe(false);
-    world.masters?.dead.delete('old3');
-    const hold = world.hold('listMembers', 'before');
-    await handle.signal(resumeSignal, { by: 'li' });
-    await hold.reached;
-    world.masters?.dead.add('old3');
-    hold.release();
-    await approve(handle, 'close-downtime');
+    for (const name of dead) world.masters?.dead.add(name);
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
     const { outcome, status } = await handle.result();
 
     expect(outcome).toBe('migrated');
     expect(world.violations).toEqual([]);
-    expect(callsOf(world, ['leaveEtcd']).at(0)).toBe('leaveEtcd old3');
+    expect(callsOf(world, ['leaveEtcd']).map((call) => call.split(' ')[1])).toEqual([
+      ...dead,
+      ...['old1', 'old2', 'old3'].filter((name) => !dead.includes(name)),
+    ]);
     expect(world.snapshot().members).toEqual(['new1', 'new2', 'new3']);
-    expect(status.phases.find(({ name }) => name === 'remove-nodes')?.detail).toContain('old3 left without answering');
+    const detail = status.phases.find(({ name }) => name === 'remove-nodes')?.detail;
+    for (const name of dead) expect(detail).toContain(`${name} left without answering`);
+  });
+
+  it('finds one that dies while another is about to leave', async () => {
+    const world = createWorld(stackedPlanOf('stacked-dies'));
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    const hold = world.hold('leaveEtcd');
+    await approve(handle, 'remove-nodes');
+    await hold.reached;
+    world.masters?.dead.add('old2');
+    hold.release();
+    const { blocked } = await untilBlocked(handle);
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approve(handle, 'close-downtime');
+    const { outcome } = await handle.result();
+
+    expect(blocked?.cause).toContain('old2');
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(callsOf(world, ['deleteNode'])).toEqual(['deleteNode old2', 'deleteNode old1', 'deleteNode old3']);
+  });
+
+  it('reboots one master at a time, with the others sound and no load balancer leading to it', async () => {
+    const hostServices = { hosts: ['old1', 'old2'], units: ['proton-cr'], restart: 'reboot' as const };
+    const world = createWorld(stackedPlanOf('stacked-reboot', { hostServices }));
+    const handle = await harness.start(world.plan);
+    await approveAll(handle);
+    const { outcome } = await handle.result();
+    const steps = world.calls.filter((name) => ['rebootHost', 'awaitMembers', 'setBalancers'].includes(name));
+    const reboots = steps.flatMap((name, index) => (name === 'rebootHost' ? [steps.slice(index - 2, index + 3)] : []));
+
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(reboots).toEqual(
+      [1, 2].map(() => ['awaitMembers', 'setBalancers', 'rebootHost', 'awaitMembers', 'setBalancers']),
+    );
   });
 
   it('stands still while a remaining member is down, and goes on after it is back', async () => {

@@ -422,6 +422,9 @@ const activities: MigrationActivities & ModelCopyActivities = {
   readBootId: (input) => here().act('readBootId', input, () => `boot-of-${input.host.name}`),
   rebootHost: (input) =>
     here().act('rebootHost', input, () => {
+      if (here().masters?.balancers.includes(input.host.name) === true) {
+        here().violate(`${input.host.name} reboots behind the load balancers`);
+      }
       here().state.services[input.host.name] = 'up';
       return evidence(true, 'another boot id');
     }),

@@ -1,7 +1,7 @@
 import { condition } from '@temporalio/workflow';
 import type { Plan } from '../../plan/plan.ts';
 import type { PhaseName } from '../messages.ts';
-import { proveMembers } from '../masters.ts';
+import { balance, proveMembers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { hostNamed, publish } from '../migration.ts';
 import { act } from '../parking.ts';
@@ -51,6 +51,9 @@ async function start(migration: Migration): Promise<string> {
   for (const name of plan.hostServices.hosts.filter((host) => isControlPlane(plan, host))) {
     await startHost(migration, name);
     await proveMembers(migration, 'start-host-services', `with ${name} back`, migration.state.hostsStopped);
+    if (plan.hostServices.restart === 'reboot') {
+      await balance(migration, 'start-host-services');
+    }
   }
   await forEachBounded(workers, plan.limits.parallelReboots, (name) => startHost(migration, name));
   return proveHealthy(migration, 'start-host-services');
@@ -66,6 +69,7 @@ async function startHost(migration: Migration, name: string): Promise<void> {
     // Never a second member away because of a reboot.
     await proveMembers(migration, 'start-host-services', `before ${name} reboots`, migration.state.hostsStopped);
     migration.state.bootIds = { ...migration.state.bootIds, [name]: bootId };
+    await balance(migration, 'start-host-services', { without: [name] });
     await act(migration, 'start-host-services', 'rebootHost', `reboot ${name}`, { host, bootId });
   }
   await act(migration, 'start-host-services', 'startHostServices', `host services on ${name}`, {

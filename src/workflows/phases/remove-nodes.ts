@@ -38,7 +38,7 @@ async function removeByTool(migration: Migration): Promise<string> {
 async function removeMasters(migration: Migration): Promise<string> {
   const { plan } = migration;
   if (!migration.state.pointOfNoReturn) {
-    await proveMembers(migration, 'remove-nodes', 'before the first leaves');
+    await proveMembers(migration, 'remove-nodes', 'before the first leaves', plan.nodes.remove);
     const next = await prepareControl(migration, 'remove-nodes');
     await pausePoint(migration);
     passPointOfNoReturn(migration);

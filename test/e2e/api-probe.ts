@@ -1,0 +1,93 @@
+/**
+ * api-probe.ts KUBECONFIG SERVER: from the first answer on, every 100 ms one quorum read and one write of a ConfigMap through SERVER, each on a
+ * connection of its own, as clients behind a load balancer do. On SIGTERM: one line of JSON about failures and the longest time without success.
+ */
+import { readFileSync } from 'node:fs';
+import { Agent, request } from 'node:https';
+import { parse } from 'yaml';
+
+interface Access {
+  clusters: { cluster: { 'certificate-authority-data': string } }[];
+  users: { user: { 'client-certificate-data': string; 'client-key-data': string } }[];
+}
+
+const [file = '', server = ''] = process.argv.slice(2);
+const access = parse(readFileSync(file, 'utf8')) as Access;
+const decode = (text = ''): Buffer => Buffer.from(text, 'base64');
+const user = access.users[0]?.user;
+const tls = {
+  ca: decode(access.clusters[0]?.cluster['certificate-authority-data']),
+  cert: decode(user?.['client-certificate-data']),
+  key: decode(user?.['client-key-data']),
+  // Every load balancer leads to servers whose certificate names the platform's own name for them.
+  servername: 'proton-cs.lb.aishu.cn',
+};
+const collection = '/api/v1/namespaces/default/configmaps';
+
+/** What went wrong, or undefined. */
+function ask(method: string, path: string, body?: object): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const agent = new Agent({ ...tls, keepAlive: false });
+    const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
+    const headers = body === undefined ? {} : { 'Content-Type': type };
+    const sent = request(new URL(path, server), { method, agent, headers, timeout: 2000 }, (response) => {
+      response.resume();
+      response.once('error', (error) => resolve(error.message));
+      response.once('end', () => {
+        const status = response.statusCode ?? 0;
+        resolve(status < 300 || (method === 'POST' && status === 409) ? undefined : `HTTP ${status}`);
+      });
+    });
+    sent.once('timeout', () => sent.destroy(new Error('no answer within 2 s')));
+    sent.once('error', (error) => resolve(error.message));
+    sent.end(body === undefined ? undefined : JSON.stringify(body));
+  });
+}
+
+interface Counted {
+  requests: number;
+  failed: number;
+  lastSuccess: number;
+  longestGapSeconds: number;
+  gapEndedAt: string;
+  why: Record<string, number>;
+}
+
+function counter(): Counted {
+  return { requests: 0, failed: 0, lastSuccess: 0, longestGapSeconds: 0, gapEndedAt: '', why: {} };
+}
+
+const counts = { read: counter(), write: counter() };
+
+function note(kind: keyof typeof counts, failure: string | undefined): void {
+  const count = counts[kind];
+  count.requests += 1;
+  if (failure !== undefined) {
+    count.failed += 1;
+    count.why[failure] = (count.why[failure] ?? 0) + 1;
+    return;
+  }
+  const now = Date.now();
+  const gap = count.lastSuccess === 0 ? 0 : (now - count.lastSuccess) / 1000;
+  if (gap > count.longestGapSeconds) {
+    count.longestGapSeconds = gap;
+    count.gapEndedAt = new Date(now).toISOString();
+  }
+  count.lastSuccess = now;
+}
+
+function report(): void {
+  console.log(JSON.stringify(counts));
+  process.exit(0);
+}
+
+process.on('SIGTERM', report);
+while ((await ask('POST', collection, { metadata: { name: 'api-probe' } })) !== undefined) {
+  await new Promise((resolve) => setTimeout(resolve, 200));
+}
+console.error('the first answer came');
+setInterval(() => {
+  void ask('GET', `${collection}/api-probe`).then((failure) => note('read', failure));
+  const data = { at: String(Date.now()) };
+  void ask('PATCH', `${collection}/api-probe`, { data }).then((failure) => note('write', failure));
+}, 100);
