@@ -35,6 +35,7 @@ async function prepare(migration: Migration, stage: ConfigStage, reference: Plan
  * Edits the configuration for a stage, applies it, and waits until exactly its nodes are healthy; answers what was proved. Edit and apply are
  * one step: what is done again after a `resume` starts from the configuration as it is then. `onceSure` is called when everything that can be
  * known before an apply is known, and nothing was touched yet. `reference`: what of the plan this apply is about, where it is not all of it.
+ * `beforeAnother`: what has to be done before every try but the first.
  */
 export async function apply(
   migration: Migration,
@@ -42,11 +43,17 @@ export async function apply(
   stage: ConfigStage,
   {
     onceSure,
+    beforeAnother,
     reference = planReference(migration.plan),
-  }: { onceSure?: () => Promise<void>; reference?: PlanReference } = {},
+  }: { onceSure?: () => Promise<void>; beforeAnother?: () => Promise<void>; reference?: PlanReference } = {},
 ): Promise<string> {
   const { plan } = migration;
+  let tries = 0;
   const { proof, nodes } = await step(migration, phase, async () => {
+    tries += 1;
+    if (tries > 1) {
+      await beforeAnother?.();
+    }
     const { digest, nodesBefore, ...prepared } = await prepare(migration, stage, reference);
     const control = controlOf(migration);
     const input = { migration: plan.cluster, stage, control, plan: reference, digest, nodesBefore };

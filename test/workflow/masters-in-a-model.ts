@@ -33,8 +33,17 @@ export class Masters {
     return this.healthy.length >= quorumOf(this.members.length);
   }
 
+  /** Machines whose next join fails half-way, e.g. with a full disk, and those on which one has. */
+  readonly unfit = new Set<string>();
+  readonly half = new Set<string>();
+
   /** A master joins by an apply. */
   join(name: string): void {
+    if (this.half.has(name)) throw failure(`${name}: preflight finds leftovers`);
+    if (this.unfit.has(name)) {
+      this.half.add(name);
+      throw failure(`${name}: failed to run kubeadm join`);
+    }
     if (!this.hasQuorum() || this.healthy.length < this.members.length) {
       this.world.violate(
         `${name} joins while ${this.members.filter((member) => this.dead.has(member)).join()} is dead`,
@@ -153,6 +162,7 @@ export function masterActivities(here: () => World): MasterActivities {
         const { name } = input.host;
         if (here().masters?.members.includes(name) === true) here().violate(`${name} reset as a member of etcd`);
         here().masters?.reset.add(name);
+        here().masters?.half.delete(name);
         here().leftNodes.add(name);
         here().masters?.control.delete(name);
         return { ...evidence(true, `${name} is reset`), reached: here().masters?.dead.has(name) !== true };

@@ -102,6 +102,25 @@ describe.concurrent('an exchange of masters', () => {
     expect(callsOf(world, ['deleteNode'])).toEqual(['deleteNode old2', 'deleteNode old1', 'deleteNode old3']);
   });
 
+  it('clears a machine whose join failed before it is tried again', async () => {
+    const world = createWorld(stackedPlanOf('stacked-unfit'));
+    world.masters?.unfit.add('new2');
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    const { blocked } = await untilBlocked(handle);
+    const members = world.snapshot().members;
+    world.masters?.unfit.delete('new2');
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome } = await handle.result();
+
+    expect(blocked).toMatchObject({ phase: 'add-nodes', cause: 'new2: failed to run kubeadm join' });
+    expect(members).toEqual(['new1', 'old1', 'old2', 'old3']);
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(callsOf(world, ['resetNode']).at(0)).toBe('resetNode new2');
+  });
+
   it('reboots one master at a time, with the others sound and no load balancer leading to it', async () => {
     const hostServices = { hosts: ['old1', 'old2'], units: ['proton-cr'], restart: 'reboot' as const };
     const world = createWorld(stackedPlanOf('stacked-reboot', { hostServices }));

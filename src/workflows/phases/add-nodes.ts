@@ -2,6 +2,7 @@ import { apply, planReference } from '../apply-config.ts';
 import { depart, toolCanRemove } from '../departure.ts';
 import { isStacked, mastersNow, proveMembers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
+import { callActivity, hostNamed } from '../migration.ts';
 import { act } from '../parking.ts';
 
 /** The new nodes join; nothing else in the configuration changes. */
@@ -33,12 +34,35 @@ async function joinMaster(migration: Migration, name: string): Promise<void> {
   state.joined = [...new Set([...(state.joined ?? []), name])];
   const reference = planReference(plan);
   const add = plan.nodes.add.filter((node) => node.controlPlane && state.joined?.includes(node.name));
-  await apply(migration, 'add-nodes', 'add-nodes', { reference: { ...reference, nodes: { ...reference.nodes, add } } });
+  await apply(migration, 'add-nodes', 'add-nodes', {
+    reference: { ...reference, nodes: { ...reference.nodes, add } },
+    beforeAnother: () => clearFailedJoin(migration, name),
+  });
   await act(migration, 'add-nodes', 'matchTaints', `${name} takes the pods that an old master takes`, {
     node: name,
     like: plan.platform.controlHost,
   });
   await proveMembers(migration, 'add-nodes', `with ${name}`);
+}
+
+/** Leftovers of a join that failed half-way make every further one fail in its preflight. A machine that did join is left alone. */
+async function clearFailedJoin(migration: Migration, name: string): Promise<void> {
+  const { plan } = migration;
+  const before = mastersNow(migration).filter((master) => master !== name);
+  const { members } = await callActivity(migration, 'listMembers', `whether ${name} is a member of etcd`, {
+    via: before.map((master) => hostNamed(plan, master)),
+  });
+  if (members.some((member) => member.name === name && !member.learner)) {
+    return;
+  }
+  await callActivity(migration, 'resetNode', `${name} is cleared of a join that failed`, {
+    migration: plan.cluster,
+    host: hostNamed(plan, name),
+  });
+  await callActivity(migration, 'deleteNode', `delete Node ${name}, if its kubelet made one`, {
+    node: name,
+    configNamespace: plan.platform.configNamespace,
+  });
 }
 
 async function leave(migration: Migration): Promise<string> {
