@@ -24,6 +24,27 @@ export function encrypt(content: Buffer, key: Buffer, fileName: string): Buffer 
   return Buffer.concat([magic, nonce, cipher.getAuthTag(), body]);
 }
 
+/** The same for content that does not fit into memory: the head goes first, without the tag, which comes with the end. */
+export function createSealer(key: Buffer, fileName: string): Sealer {
+  const nonce = randomBytes(12);
+  const cipher = createCipheriv('aes-256-gcm', key, nonce).setAAD(Buffer.from(fileName));
+  return {
+    head: Buffer.concat([magic, nonce, Buffer.alloc(16)]),
+    seal: (part) => cipher.update(part),
+    end: () => {
+      cipher.final();
+      return { offset: 20, tag: cipher.getAuthTag() };
+    },
+  };
+}
+
+export interface Sealer {
+  head: Buffer;
+  seal(part: Buffer): Buffer;
+  /** What belongs where in the head. */
+  end(): { offset: number; tag: Buffer };
+}
+
 /** Throws when key, name or content do not belong together. */
 export function decrypt(sealed: Buffer, key: Buffer, fileName: string): Buffer {
   if (!sealed.subarray(0, 8).equals(magic)) throw new Error(`${fileName} is not an encrypted backup`);

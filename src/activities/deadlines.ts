@@ -23,6 +23,18 @@ export interface Deadlines {
   operator: number;
   /** A machine to come back with another boot id; firmware of real servers takes minutes. */
   reboot: number;
+  /** Members of etcd to be as many as there should be, caught up: one that joins late is sent a whole snapshot of up to 8 GiB. */
+  members: number;
+  /** The rest of etcd to agree again after a leader or member left: the platform's elections take 5 to 10 s, and several may be needed. */
+  memberLeft: number;
+  /** A machine that does not answer to be taken for one that is away, and not for one that is slow. */
+  away: number;
+  /** A node's pods to be evicted; the longest grace is 300 s (prometheus), and disruption budgets let them go one at a time. */
+  drained: number;
+  /** Containers of one machine to end: 10 s of grace, then KILL. */
+  containersEnd: number;
+  /** A deleted Node to stay away; a kubelet that still ran has registered again 6 s after its start. */
+  nodeStaysAway: number;
   /** One apply: pushes all images to every registry, 10 s per node, 10 min for each operator. */
   apply: number;
 }
@@ -41,5 +53,11 @@ export const defaultDeadlines: Deadlines = {
   masterService: 2 * minute,
   operator: 4 * minute,
   reboot: 20 * minute,
+  members: 12 * minute,
+  memberLeft: 2 * minute,
+  away: 20 * second,
+  drained: 12 * minute,
+  containersEnd: 2 * minute,
+  nodeStaysAway: 10 * second,
   apply: 80 * minute,
 };

@@ -114,7 +114,7 @@ async function backupSecrets(deps: SecretDeps, input: BackupInput): Promise<Evid
   });
 }
 
-async function loadKey(file: string): Promise<Buffer> {
+export async function loadKey(file: string): Promise<Buffer> {
   try {
     return await readKey(file);
   } catch (error) {
@@ -128,7 +128,11 @@ async function loadKey(file: string): Promise<Buffer> {
 }
 
 /** One directory per run of a migration: a repeated step finds its own, a later migration never overwrites an earlier one. */
-async function backupDirectory(connection: HostConnection, directory: string, migration: string): Promise<string> {
+export async function backupDirectory(
+  connection: HostConnection,
+  directory: string,
+  migration: string,
+): Promise<string> {
   const run = activityScope().token.split('/')[0]?.slice(0, 8) ?? '';
   await refuseShared(connection, directory);
   // It may be a disk for backups that other programs and people use as well: its mode is theirs, and set only where it is made.
