@@ -97,5 +97,7 @@ function clientOptions({ connection }: TemporalSettings): ConnectionOptions {
     ...(tls !== undefined && { tls }),
     ...(apiKey !== undefined && { apiKey }),
     ...(metadata !== undefined && { metadata }),
+    // By itself the channel tries a server that is away at ever longer pauses, up to two minutes: watching would be blind for as long.
+    channelArgs: { 'grpc.initial_reconnect_backoff_ms': 500, 'grpc.max_reconnect_backoff_ms': 3000 },
   };
 }

@@ -202,7 +202,8 @@ export function copyWorkflowId({ transfer }: ReplicateRequest): string {
 async function follow(client: Client, handle: CopyHandle, quiet: boolean): Promise<TransferOutcome | undefined> {
   const stop = new AbortController();
   const interrupt = (): void => stop.abort();
-  process.once('SIGINT', interrupt);
+  // Kept to the end: what restores the cursor ends the process when nobody else listens any more.
+  process.on('SIGINT', interrupt);
   const screen = quiet ? undefined : createProgress(handle.workflowId);
   const end = handle.result().then(
     (outcome) => ({ outcome }),

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Connection } from '@temporalio/client';
 import type { Client } from '@temporalio/client';
 import { Command, InvalidArgumentError } from 'commander';
 import { createLogUpdate } from 'log-update';
@@ -71,11 +72,14 @@ export async function watch(client: Client, handle: MigrationHandle, options: Wa
     process.stdout.isTTY && options.plain !== true ? createScreen(handle.workflowId) : createLog(handle.workflowId);
   const stop = new AbortController();
   const interrupt = (): void => stop.abort();
-  process.once('SIGINT', interrupt);
+  const isStopped = (): boolean => stop.signal.aborted;
+  // Kept to the end: what restores the cursor ends the process when nobody else listens any more.
+  process.on('SIGINT', interrupt);
   let look: Look = { answeredAt: 0, progress: new Map() };
   try {
-    while (!stop.signal.aborted) {
-      look = await lookAgain(client, handle, look);
+    while (!isStopped()) {
+      look = await lookAgain(client, handle, look, stop.signal);
+      if (isStopped()) break;
       screen.show(look);
       const code = endOf(look);
       if (code !== undefined) {
@@ -89,26 +93,34 @@ export async function watch(client: Client, handle: MigrationHandle, options: Wa
     process.off('SIGINT', interrupt);
     screen.end();
   }
-  process.stdout.write(`\nStopped watching. The migration goes on; look again: ferry watch ${handle.workflowId}\n`);
+  process.stdout.write(`\nStopped watching. The migration goes on.\nLook again: ferry watch ${handle.workflowId}\n`);
   return exitCodes.interrupted.code;
 }
 
-async function lookAgain(client: Client, handle: MigrationHandle, last: Look): Promise<Look> {
+/** The server itself answers in milliseconds; a worker has the five seconds of a query. */
+const serverTime = 4000;
+
+async function lookAgain(client: Client, handle: MigrationHandle, last: Look, stop: AbortSignal): Promise<Look> {
+  const ask = <T>(question: () => Promise<T>): Promise<T> =>
+    client.withAbortSignal(stop, () => client.withDeadline(Date.now() + serverTime, question));
   try {
-    const { execution } = await describeMigration(handle);
-    const status = await readStatus(client, handle, execution);
+    const { execution } = await ask(() => describeMigration(handle));
+    const status = await ask(() => readStatus(client, handle, execution));
     if (status === undefined) {
       const trouble = isEnded(execution)
         ? 'the migration has ended'
         : 'no worker answers; copies and applies run on, on the hosts. Start one: ferry worker';
       return { ...last, execution, trouble };
     }
-    const progress = await readProgress(client, status);
+    const progress = await ask(() => readProgress(client, status));
     return { status, execution, progress, answeredAt: Date.now() };
   } catch (error) {
+    // Given up by Ctrl-C, whatever the clients make of that.
+    if (stop.aborted) return last;
     const known = explain(error);
     if (known?.reason !== 'unreachable') throw error;
-    return { ...last, trouble: 'Temporal does not answer; trying again' };
+    const address = client.connection instanceof Connection ? ` at ${client.connection.options.address}` : '';
+    return { ...last, trouble: `Temporal does not answer${address}; trying again` };
   }
 }
 
