@@ -7,17 +7,23 @@ import {
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { CodecError } from '../codec/errors.ts';
 
-/** What the exit code of `ferry` says; the one table, also shown by `ferry help exit-codes`. */
+/** What the exit code of `ferry` says; the one table, shown by `ferry --help` and in the reference. */
 export const exitCodes = {
   ok: { code: 0, meaning: 'done, and proved where there is something to prove' },
-  failure: { code: 1, meaning: 'something failed; the message says what, and what to do next' },
-  usage: { code: 2, meaning: 'the command line or the plan is not valid; nothing was done' },
-  checkFailed: { code: 3, meaning: 'at least one check failed' },
-  notFound: { code: 4, meaning: 'no such migration, file or host' },
-  refused: { code: 5, meaning: 'the migration refused the decision; nothing was recorded' },
+  failure: { code: 1, meaning: 'something failed, or was not confirmed; the message says what, and what to do next' },
+  usage: {
+    code: 2,
+    meaning: 'the command line or the plan is not valid, or --yes or --reason is missing; nothing was done',
+  },
+  checkFailed: { code: 3, meaning: 'check: at least one check failed' },
+  notFound: { code: 4, meaning: 'no such migration, file, key or program' },
+  refused: {
+    code: 5,
+    meaning: 'refused by the migration, by one that runs already or has ended, or by the server; nothing was recorded',
+  },
   unreachable: { code: 6, meaning: 'Temporal, the cluster, a host or the worker does not answer' },
-  rolledBack: { code: 7, meaning: 'the migration ended, and it was rolled back' },
-  interrupted: { code: 130, meaning: 'stopped by Ctrl-C; a running migration goes on' },
+  rolledBack: { code: 7, meaning: 'watch: the migration has ended, and it was rolled back' },
+  interrupted: { code: 130, meaning: 'watch, copy: stopped by Ctrl-C; a running migration goes on' },
 } as const;
 export type ExitReason = keyof typeof exitCodes;
 

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { pc } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
+import { exitCodes } from './errors.ts';
 import type { ServerView } from './migrations.ts';
 import { describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
 import type { OutputFormat } from './output.ts';
@@ -20,6 +21,8 @@ export function statusCommand(): Command {
     .addHelpText(
       'after',
       `
+Where no worker answers it prints what the server knows, and exits ${exitCodes.unreachable.code}.
+
 The same with the plain Temporal CLI:
   $ temporal workflow query --workflow-id migrate-CLUSTER --type status
 
@@ -35,6 +38,8 @@ Examples:
         const server = await describeMigration(handle);
         const status = await readStatus(client, handle, server.execution, 8000);
         if (status === undefined) {
+          // Scripts must not take the little that the server knows for the status.
+          if (!isEnded(server.execution)) process.exitCode = exitCodes.unreachable.code;
           print(
             { ...server, ...(isEnded(server.execution) ? {} : { worker: 'does not answer' }) },
             options.output,
