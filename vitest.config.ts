@@ -12,8 +12,8 @@ class ByName extends BaseSequencer {
 /**
  * unit: pure core, no server, no lab. replay: saved histories on the code as it is. workflow: the real time-skipping Temporal server.
  * browser: Temporal's Web UI and the report in a real Chromium.
- * hosts: machines with sshd and rsync. cluster: machines and a real Kubernetes API. e2e: whole migrations. These last three run inside
- * the lab.
+ * hosts: machines with sshd and rsync. cluster: machines and a real Kubernetes API. stacked: masters that kubeadm made. e2e: whole
+ * migrations. These last four run inside the lab.
  */
 export default defineConfig({
   test: {
@@ -56,6 +56,15 @@ export default defineConfig({
           include: ['test/cluster/**/*.test.ts'],
           testTimeout: 600_000,
           hookTimeout: 600_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'stacked',
+          include: ['test/stacked/**/*.test.ts'],
+          testTimeout: 1_800_000,
+          hookTimeout: 900_000,
           fileParallelism: false,
         },
       },
