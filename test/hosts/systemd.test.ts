@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { faults } from '../../lab/faults.ts';
 import type { SystemdActivities } from '../../src/activities/contract.ts';
 import { defaultDeadlines } from '../../src/activities/deadlines.ts';
 import { createSystemdActivities } from '../../src/activities/systemd.ts';
@@ -80,5 +81,42 @@ describe('host services of a machine', () => {
     await expect
       .poll(() => once(() => activities.rebootHost({ host, bootId })).catch(String), { timeout: 60_000 })
       .toMatchObject({ proof: expect.stringMatching(/came back/) as string });
+  });
+
+  it('parks when a machine stays away, with what can be seen from outside, and goes on when it is let go', async () => {
+    const bmc = 'https://bmc.example/old3';
+    const bootId = await once(() => activities.readBootId({ host }));
+    const patient = createSystemdActivities({ hosts, deadlines: { ...defaultDeadlines, reboot: 20_000 } });
+    await faults['hold']?.(['old3']);
+    try {
+      const error = await once(() => patient.rebootHost({ host: { ...host, bmc }, bootId })).catch(
+        (thrown: unknown) => thrown,
+      );
+
+      expect(error).toMatchObject({ type: 'NeedsHuman' });
+      const [{ cause, next } = { cause: '', next: '' }] = (error as { details: { cause: string; next: string }[] })
+        .details;
+      expect(cause).toMatch(/after 20 s: old3 does not answer yet/);
+      // A machine that is held back refuses, as one does whose start hangs before sshd.
+      expect(cause).toMatch(/its ssh port 22 refuses connections/);
+      expect(cause).toMatch(/does not answer ping|ping was not tried/);
+      expect(next).toContain(`it has power: look at the console of old3 (${bmc})`);
+      expect(next).toMatch(/ferry resume, which does not reboot it again; .* ferry abort$/);
+
+      // Resumed too early, and now as silent as one that is off: what is known is said again, and it is worth another try.
+      await faults['cut']?.(['old3']);
+      await expect(once(() => patient.rebootHost({ host: { ...host, bmc }, bootId }))).rejects.toMatchObject({
+        type: 'Transient',
+        message: expect.stringMatching(
+          /its ssh port 22 (does not answer|cannot be reached).* \(https:\/\/bmc\.example\/old3\), power it on/,
+        ) as string,
+      });
+    } finally {
+      await faults['heal']?.(['old3']);
+      await faults['unhold']?.(['old3']);
+    }
+    await expect
+      .poll(() => once(() => activities.rebootHost({ host, bootId })).catch(String), { timeout: 120_000 })
+      .toMatchObject({ changed: false, proof: expect.stringMatching(/already came back/) as string });
   });
 });
