@@ -193,6 +193,11 @@ async function checkNameOrder(world: World): Promise<Finding> {
   if (first === undefined || !plan.nodes.remove.includes(first)) {
     return { proof: `nodes are removed through ${first ?? 'no node'}, which stays` };
   }
+  if (plan.controlPlane !== undefined) {
+    return {
+      proof: `${first} is the first control-plane node by name and leaves, which the platform's tool cannot do; nodes leave outside of apply, one at a time`,
+    };
+  }
   return {
     warnings: [
       `${first} is the first control-plane node by name and is to be removed: the platform removes nodes through it and will say 'ip of master node "${first}" not found'`,

@@ -1,8 +1,10 @@
 import type { HostConnection, Hosts } from '../hosts/contract.ts';
 import { componentFacts, configFacts } from '../plan/config-facts.ts';
 import type { ComponentFact, ConfigFact, NodeFact } from '../plan/facts.ts';
-import type { Host, Plan } from '../plan/plan.ts';
-import type { CheckResult } from './contract.ts';
+import { defaultBackupDirectory, type Host, type Plan } from '../plan/plan.ts';
+import type { CheckResult, MasterActivities } from './contract.ts';
+import { defaultDeadlines } from './deadlines.ts';
+import { createEtcdActivities } from './etcd.ts';
 import { observeComponent, observeNodes, readConfig, readRecords } from './facts.ts';
 import { errorText } from './failures.ts';
 import type { KubernetesApi } from './kubernetes-api.ts';
@@ -29,6 +31,7 @@ export interface World {
   oldNames: string[];
   newNames: string[];
   time: Time;
+  listMembers: MasterActivities['listMembers'];
   /** Boot id of the worker's machine; absent where somebody else than the worker checks. */
   workerBootId: (() => Promise<string | undefined>) | undefined;
 }
@@ -48,6 +51,8 @@ export interface PreflightDeps {
   api: KubernetesApi;
   hosts: Hosts;
   time?: Time;
+  /** Default: asks the machines. */
+  listMembers?: MasterActivities['listMembers'];
   workerBootId?: () => Promise<string | undefined>;
 }
 
@@ -89,6 +94,10 @@ export function openWorld(plan: Plan, deps: PreflightDeps): World {
     oldNames,
     newNames,
     time: deps.time ?? systemTime,
+    listMembers:
+      deps.listMembers ??
+      createEtcdActivities({ hosts, backup: { directory: defaultBackupDirectory }, deadlines: defaultDeadlines })
+        .listMembers,
     workerBootId: deps.workerBootId,
   };
 }

@@ -5,6 +5,7 @@ import type { CheckResult, PreflightActivities } from './contract.ts';
 import { whileBeating } from './polling.ts';
 import { clusterChecks, componentChecks } from './preflight-cluster.ts';
 import { hostChecks } from './preflight-hosts.ts';
+import { masterChecks } from './preflight-masters.ts';
 import { transferChecks } from './preflight-transfers.ts';
 import type { Check, PreflightDeps, World } from './preflight-world.ts';
 import { openWorld, runCheck } from './preflight-world.ts';
@@ -17,6 +18,7 @@ export function checksOf(plan: Plan): Check[] {
     ...clusterChecks,
     ...componentChecks(plan.components.map((component) => component.kind)),
     ...hostChecks,
+    ...masterChecks(plan),
     ...transferChecks,
   ];
 }

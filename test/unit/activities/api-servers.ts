@@ -26,11 +26,11 @@ export class Authority {
   }
 
   /** A server's key and certificate for these alternative names, such as `IP:127.0.0.2`. */
-  issue(name: string, alternatives: string): { key: string; cert: string } {
+  issue(name: string, alternatives: string, days = 2): { key: string; cert: string } {
     this.#openssl('ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-out', `${name}.key`);
     this.#openssl('req', '-new', '-key', `${name}.key`, '-subj', '/CN=kube-apiserver', '-out', `${name}.csr`);
     writeFileSync(join(this.directory, `${name}.ext`), `subjectAltName=${alternatives}\n`);
-    const ca = ['-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2'];
+    const ca = ['-CA', 'ca.crt', '-CAkey', 'ca.key', '-CAcreateserial', '-days', String(days)];
     this.#openssl('x509', '-req', '-in', `${name}.csr`, ...ca, '-extfile', `${name}.ext`, '-out', `${name}.crt`);
     const read = (kind: string): string => readFileSync(join(this.directory, `${name}.${kind}`), 'utf8');
     return { key: read('key'), cert: read('crt') };
