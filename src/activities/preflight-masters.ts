@@ -5,6 +5,7 @@ import type { Plan } from '../plan/plan.ts';
 import { controlSuccessor, exchangeOf, packageService, quorumSequence } from '../plan/quorum.ts';
 import { measureFreeSpace } from './directories.ts';
 import { lastLines } from './helm.ts';
+import { tryScript } from './host-script.ts';
 import { listeningPorts } from './kubelet.ts';
 import { formatBytes } from './preflight-transfers.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
@@ -129,6 +130,7 @@ async function checkMasterPorts(world: World): Promise<Finding> {
   const failures: string[] = [];
   const warnings: string[] = [];
   let waiting = 0;
+  let total = 0;
   const masters = mastersOf(world);
   const unreachable = await askMachines(world, joining, async (connection, name) => {
     const ends = masters.flatMap((master) =>
@@ -140,6 +142,7 @@ async function checkMasterPorts(world: World): Promise<Finding> {
     );
     for (const { master, port, end } of ends) {
       const door = doors.get(end) ?? 'silent';
+      total += 1;
       if (door === 'open') continue;
       if (door === 'silent' && (await opensWithApply(world, master, address.get(name) ?? ''))) waiting += 1;
       else if (door === 'refused') failures.push(`nothing listens on port ${port} of ${master} (asked from ${name})`);
@@ -171,7 +174,7 @@ async function checkMasterPorts(world: World): Promise<Finding> {
     proof:
       joining.length === 0
         ? 'no master has to join'
-        : `2379, 2380 and 6443 between ${joining.join(', ')} and ${masters.join(', ')}${waiting === 0 ? '' : `; ${count(waiting, 'port')} still behind the platform's own firewall, which the apply opens for new nodes`}`,
+        : `${total - waiting} of ${total} ports (2379, 2380, 6443) open from ${joining.join(', ')} to ${masters.join(', ')}${waiting === 0 ? '' : "; the others are behind the platform's own firewall, which the apply opens for new nodes"}`,
   };
 }
 
@@ -235,7 +238,7 @@ done
 for f in /etc/kubernetes/*.conf "$1"; do
   if [ -r "$f" ]; then echo "file $f"; sed -n 's/^ *client-certificate-data: *//p' "$f" | head -n 1 | tr -d '"' | base64 -d | only; fi
 done`;
-  const result = await connection.run(['sh', '-c', script, 'sh', home], { timeout: short });
+  const result = await tryScript(connection, script, [home], { timeout: short });
   if (result.code !== 0) throw new Error(`certificates could not be read: ${lastLines(result.stderr, 1)}`);
   const found: { file: string; end: number }[] = [];
   for (const part of result.stdout.split(/^file /m).slice(1)) {
