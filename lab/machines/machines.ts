@@ -183,11 +183,14 @@ export async function stopMachine(name: string): Promise<void> {
   await script(`${waitGone} kill -TERM $1; gone $1`, supervisor(name));
 }
 
-/** Power loss. The link goes first, so that peers see silence and not a closed connection. */
+/**
+ * Power loss. The link goes first, so that peers see silence and not a closed connection; then the supervisor, which would start it again.
+ * Stopping it instead would stop what waits for it outside of the lab, and leave that behind.
+ */
 export async function crashMachine(name: string): Promise<void> {
   const text = `${waitGone} ip link set v$2 down
     nspawn=$(pgrep -P $1 -x systemd-nspawn); leader=$(pgrep -P $nspawn -x systemd)
-    kill -STOP $1; kill -KILL $leader; kill -KILL $nspawn; kill -KILL $1; gone $leader`;
+    kill -KILL $1; kill -KILL $leader; kill -KILL $nspawn; gone $leader`;
   await script(text, supervisor(name), name);
 }
 
