@@ -48,10 +48,9 @@ export interface RoadSettings {
 /** From FERRY_API_SERVERS (addresses or URLs, separated by commas or blanks) and XDG_STATE_HOME. */
 export function roadSettings(env: NodeJS.ProcessEnv = process.env): RoadSettings {
   const listed = (env['FERRY_API_SERVERS'] ?? '').split(/[\s,]+/).filter((entry) => entry !== '');
-  return {
-    servers: listed.map(serverUrl),
-    stateDirectory: join(env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'proton-ferry'),
-  };
+  const named = env['XDG_STATE_HOME'];
+  const state = named === undefined || named === '' ? join(homedir(), '.local', 'state') : named;
+  return { servers: listed.map(serverUrl), stateDirectory: join(state, 'proton-ferry') };
 }
 
 /** `10.0.0.12`, `10.0.0.12:8443`, `master-2:6443`, `https://…`. */

@@ -97,12 +97,22 @@ describe('deploy/systemd/ferry-worker.service', () => {
 
   it('gives the worker options and variables that it knows', () => {
     const [start = ''] = values('ExecStart');
-    const variables = [...text.matchAll(/Environment=(\w+)=/g)].map(([, name = '']) => name);
+    const variables = [...text.matchAll(/Environment=(\w+)=/g)]
+      .map(([, name = '']) => name)
+      // A convention of all programs, no option of this one.
+      .filter((name) => name !== 'XDG_STATE_HOME');
 
     expect(start).toContain('ferry worker ');
     expect(unknownOptions(start)).toEqual([]);
     expect(variables.length).toBeGreaterThanOrEqual(3);
     expect(variables.filter((name) => !knownVariables().includes(name))).toEqual([]);
+  });
+
+  it('gives the worker a place for what it remembers, and names it', () => {
+    const [directory = ''] = values('StateDirectory');
+
+    expect(values('Environment')).toContain(`XDG_STATE_HOME=/var/lib/${directory}`);
+    expect(values('StateDirectoryMode')).toEqual(['0700']);
   });
 
   it('hands every credential to the worker that it loads', () => {
