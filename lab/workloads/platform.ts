@@ -1,5 +1,5 @@
 /** Puts the platform into a running lab: configuration, components, applications, data. */
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
@@ -295,9 +295,4 @@ export async function installPlatform(access: LabAccess, options: InstallOptions
   access.progress('applications');
   await applyManifests(access, applicationManifests(sources, ledgerUrl(access), options.interval));
   await awaitWorkloads(access, [applicationNamespace], [`${applicationNamespace}/search-index`], deadline);
-}
-
-/** The platform's version as installed on the machines of the lab. */
-export async function installedVersion(): Promise<string> {
-  return (await readFile(join(packageDirectory, 'proton-version.txt'), 'utf8')).trim();
 }

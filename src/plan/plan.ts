@@ -98,7 +98,6 @@ export const gateSchema = z.strictObject({
   /** Whether the author of the plan may approve. */
   selfApproval: z.boolean().default(false),
 });
-export type Gate = z.infer<typeof gateSchema>;
 
 export const limitsSchema = z.strictObject({
   /** KiB/s per source host while applications run; 0 = unlimited. Shared fairly by the transfers of a host. */

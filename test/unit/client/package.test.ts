@@ -1,17 +1,21 @@
 import { execFile } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { publint } from 'publint';
+import { formatMessage } from 'publint/utils';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { version } from '../../../src/version.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 const run = promisify(execFile);
 
+const directory = mkdtempSync(join(tmpdir(), 'ferry-package-'));
 /** A checkout of its own: packing builds, and a build in the real one would be in the way of whoever works there. */
-const checkout = mkdtempSync(join(tmpdir(), 'ferry-package-'));
+const checkout = join(directory, 'checkout');
 let packed: string[] = [];
+let tarball = '';
 
 beforeAll(async () => {
   const parts = ['src', 'docs', 'deploy', 'package.json', 'tsconfig.json', 'tsconfig.build.json'];
@@ -20,18 +24,29 @@ beforeAll(async () => {
   }
   symlinkSync(join(root, 'node_modules'), join(checkout, 'node_modules'));
   // Not ignoring scripts: prepack is what puts dist there.
-  const { stdout } = await run('npm', ['pack', '--dry-run', '--json'], { cwd: checkout, maxBuffer: 2 ** 24 });
-  const [pack] = JSON.parse(stdout.slice(stdout.search(/^\[$/m))) as [{ files: { path: string }[] }];
+  const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', directory], {
+    cwd: checkout,
+    maxBuffer: 2 ** 24,
+  });
+  const [pack] = JSON.parse(stdout.slice(stdout.search(/^\[$/m))) as [{ filename: string; files: { path: string }[] }];
   packed = pack.files.map(({ path }) => path);
-}, 120_000);
+  tarball = join(directory, pack.filename);
+}, 240_000);
 
-afterAll(() => rmSync(checkout, { recursive: true, force: true }));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** Installs the packed file; what was ever fetched is not fetched again. */
+async function install(cwd: string, ...options: string[]): Promise<void> {
+  const quick = ['--prefer-offline', '--no-audit', '--no-fund', '--omit=dev', '--loglevel=error'];
+  await run('npm', ['install', ...quick, ...options, tarball], { cwd, maxBuffer: 2 ** 24 });
+}
 
 describe('the package', () => {
   it.each([
     'dist/client/bin.js',
     'dist/worker.js',
     'dist/workflows/all.js',
+    'dist/workflows/messages.d.ts',
     'docs/images/report.png',
     'docs/reference.md',
     'deploy/Containerfile',
@@ -44,11 +59,90 @@ describe('the package', () => {
     expect(packed.filter((file) => /^(src|test|lab|node_modules)\//.test(file))).toEqual([]);
   });
 
-  it('runs', async () => {
+  it('is one that publint has nothing to say against', { timeout: 120_000 }, async () => {
+    const { messages, pkg } = await publint({ pack: { tarball: new Blob([readFileSync(tarball)]).stream() } });
+
+    expect(messages.map((message) => formatMessage(message, pkg))).toEqual([]);
+    expect(pkg).toMatchObject({ name: 'proton-ferry', version });
+  });
+
+  it('runs after a global install, on a machine with only Node', { timeout: 300_000 }, async () => {
+    const prefix = join(directory, 'global');
+    mkdirSync(prefix);
+    await install(directory, '--global', '--prefix', prefix);
+    const env = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin`, HOME: directory };
     const ferry = (...args: string[]): Promise<{ stdout: string }> =>
-      run(process.execPath, [join(checkout, 'dist/client/bin.js'), ...args], { maxBuffer: 2 ** 24 });
+      run(join(prefix, 'bin', 'ferry'), args, { env, cwd: '/', maxBuffer: 2 ** 24 });
 
     expect((await ferry('--version')).stdout.trim()).toBe(version);
     expect(JSON.parse((await ferry('schema')).stdout)).toMatchObject({ type: 'object' });
-  }, 60_000);
+    expect((await ferry('--help')).stdout).toContain('ferry approve open-downtime');
+  });
+});
+
+/** What somebody else writes to start and decide a migration. Lines that must not compile are marked as such. */
+const consumer = `
+import { Client, Connection } from '@temporalio/client';
+import type { CopyStatus } from 'proton-ferry/copy-messages';
+import type { ReplicateRequest } from 'proton-ferry/copy-request';
+import { approveSignal, approveUpdate, searchAttributes, statusQuery, taskQueue } from 'proton-ferry/messages';
+import type { MigrationStatus } from 'proton-ferry/messages';
+import { gateNames } from 'proton-ferry/plan';
+import type { Plan } from 'proton-ferry/plan';
+import { parsePlan } from 'proton-ferry/validate';
+import type { migrateNodes } from 'proton-ferry/workflow';
+
+export async function move(plan: Plan): Promise<string | undefined> {
+  const client = new Client({ connection: await Connection.connect() });
+  const handle = await client.workflow.start<typeof migrateNodes>('migrateNodes', {
+    workflowId: \`migrate-\${plan.cluster}\`,
+    taskQueue,
+    args: [plan],
+  });
+  const status: MigrationStatus = await handle.query(statusQuery);
+  const gate = status.awaitingGate;
+  if (gate !== undefined) await handle.signal(approveSignal, { gate, by: 'li', reason: 'window open' });
+  // @ts-expect-error there is no such gate
+  await handle.signal(approveSignal, { gate: 'open-sesame', by: 'li', reason: 'window open' });
+  // @ts-expect-error a decision needs a reason
+  await handle.executeUpdate(approveUpdate, { args: [{ gate: 'remove-nodes', by: 'li' }] });
+  // @ts-expect-error a plan is not a string
+  await client.workflow.start<typeof migrateNodes>('migrateNodes', { workflowId: 'x', taskQueue, args: ['plan'] });
+  const attributes = (await handle.describe()).typedSearchAttributes;
+  const phase: string | undefined = attributes.get(searchAttributes.phase);
+  // @ts-expect-error the result says how it ended in two words only
+  if ((await handle.result()).outcome === 'exploded') return undefined;
+  return phase;
+}
+
+export type Copies = [ReplicateRequest, CopyStatus];
+const plan = parsePlan('kind: MigrationPlan', 'yaml');
+console.log(JSON.stringify({ taskQueue, gateNames, errors: plan.ok ? 0 : plan.errors.length }));
+`;
+
+describe('whoever depends on the package', () => {
+  it('starts and decides a migration in a typed way', { timeout: 300_000 }, async () => {
+    const folder = join(directory, 'consumer');
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'consumer', type: 'module', private: true }));
+    writeFileSync(join(folder, 'consumer.ts'), consumer);
+    const compilerOptions = {
+      ...{ module: 'nodenext', target: 'es2023', strict: true, exactOptionalPropertyTypes: true },
+      ...{ noEmit: true, skipLibCheck: false, types: ['node'], typeRoots: [join(root, 'node_modules', '@types')] },
+    };
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['consumer.ts'] }));
+    await install(folder);
+
+    const compiled = await run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc')], {
+      cwd: folder,
+    }).catch((error: unknown) => error as { stdout: string });
+    const ran = await run(process.execPath, ['consumer.ts'], { cwd: folder });
+
+    // Temporal's own declarations do not pass under all of these options; ours have to.
+    const errors = compiled.stdout.split('\n').filter((line) => /^\S/.test(line));
+    expect(errors.filter((line) => !line.startsWith('node_modules/@temporalio/'))).toEqual([]);
+    const { errors: planErrors, ...rest } = JSON.parse(ran.stdout) as { errors: number };
+    expect(rest).toEqual({ taskQueue: 'ferry', gateNames: ['open-downtime', 'remove-nodes', 'close-downtime'] });
+    expect(planErrors).toBeGreaterThan(3);
+  });
 });

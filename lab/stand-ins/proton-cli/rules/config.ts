@@ -42,10 +42,6 @@ export function readConfig(given: string): ReadResult {
   }
 }
 
-export function completeConfig(config: ClusterConfig, namespace?: string): ClusterConfig {
-  return complete(config, namespace);
-}
-
 /** Errors before the first module; throws Panic. */
 function judge(config: ClusterConfig, old: ClusterConfig | undefined): ConfigVerdict {
   const rejected = { verdict: 'rejected', exitCode: 1 } as const;
