@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises';
+import { Context } from '@temporalio/activity';
 import type { NotifyActivities } from './contract.ts';
 import { errorText } from './failures.ts';
+import { pause, whileBeating } from './polling.ts';
 
 type NotifyInput = Parameters<NotifyActivities['notify']>[0];
 
@@ -21,9 +23,12 @@ export interface NotifyDeps {
   targets: TargetLookup;
   /** Milliseconds for one request; default 5000. */
   timeout?: number;
-  /** Pauses between tries, milliseconds; default 500, 2000. */
+  /** Pauses between tries, milliseconds; default `notifyPauses`. */
   pauses?: readonly number[];
 }
+
+/** Nobody waits for a message: a service that restarts, or a network that comes back, still gets it. About six minutes in all. */
+export const notifyPauses: readonly number[] = [500, 2_000, 10_000, 30_000, 60_000, 120_000, 120_000];
 
 /**
  * Targets from the worker's environment: `FERRY_NOTIFY_<NAME>=kind:url`, or `FERRY_NOTIFY_<NAME>=file:/path` of a file that holds
@@ -52,18 +57,35 @@ export function parseTarget(value: string): NotifyTarget {
 export function createNotifyActivities(deps: NotifyDeps): NotifyActivities {
   return {
     notify: async (input) => {
-      const delivered: string[] = [];
+      // Nobody is told twice because a worker was lost in between.
+      const before = toldBefore();
+      const delivered = input.targets.filter((target) => before.includes(target));
       const failed: { target: string; why: string }[] = [];
-      await Promise.all(
-        input.targets.map(async (target) => {
-          const why = await deliver(deps, target, input);
-          if (why === undefined) delivered.push(target);
-          else failed.push({ target, why });
-        }),
+      // The list grows; every heartbeat carries what it holds by then.
+      await whileBeating({ delivered }, () =>
+        Promise.all(
+          input.targets
+            .filter((target) => !before.includes(target))
+            .map(async (target) => {
+              const why = await deliver(deps, target, input);
+              if (why === undefined) delivered.push(target);
+              else failed.push({ target, why });
+            }),
+        ),
       );
       return { delivered: delivered.sort(), failed: failed.sort((a, b) => (a.target < b.target ? -1 : 1)) };
     },
   };
+}
+
+/** Whom an earlier try of the same call reached, by its last heartbeat. */
+function toldBefore(): string[] {
+  try {
+    const details = Context.current().info.heartbeatDetails as { delivered?: string[] } | undefined;
+    return details?.delivered ?? [];
+  } catch {
+    return [];
+  }
 }
 
 /** Undefined when it arrived, else why not; never the address. */
@@ -75,13 +97,13 @@ async function deliver(deps: NotifyDeps, name: string, input: NotifyInput): Prom
     return `its configuration on the worker cannot be read: ${errorText(error)}`;
   }
   if (target === undefined) return 'the worker knows no address for it (FERRY_NOTIFY_<NAME>)';
-  const pauses = deps.pauses ?? [500, 2000];
+  const pauses = deps.pauses ?? notifyPauses;
   for (let attempt = 0; ; attempt += 1) {
     const { why, heals } = await post(target, input, deps.timeout ?? 5000);
     if (why === undefined) return undefined;
-    const pause = pauses[attempt];
-    if (!heals || pause === undefined) return why;
-    await new Promise((resolve) => setTimeout(resolve, pause));
+    const rest = pauses[attempt];
+    if (!heals || rest === undefined) return attempt === 0 ? why : `${why}, ${attempt + 1} tries`;
+    await pause(rest);
   }
 }
 

@@ -2,7 +2,7 @@ import type { Html } from './html.ts';
 import { html } from './html.ts';
 import { bytes, seconds } from './output.ts';
 import type { ReportModel } from './report-model.ts';
-import { gateWait, phaseSeconds } from './report-model.ts';
+import { gateWait, phaseSeconds, retriesNote } from './report-model.ts';
 import { describeOutcome, describePasses, moment, verdictOnDowntime } from './report-text.ts';
 import { timeline } from './report-timeline.ts';
 
@@ -60,7 +60,7 @@ export function reportHtml(model: ReportModel): string {
         </p>
         ${gapList(model)} ${phaseSection(model)} ${decisionSection(model)} ${transferSection(model)}
         ${placementSection(model)} ${probeSection(model)} ${retrySection(model)} ${failureSection(model)}
-        ${backupSection(model)} ${versionSection(model)}
+        ${noticeSection(model)} ${backupSection(model)} ${versionSection(model)}
         <footer>
           Made ${moment(model.madeAt)} by ${model.madeBy} from the history of the workflow alone
           (${model.runs.map(({ runId, events }) => `run ${runId}, ${events} events read`).join('; ')}).
@@ -232,12 +232,12 @@ function retrySection(model: ReportModel): Html {
   const rows = model.retries.map(({ at, summary, activity, workflowId, attempts, cause }) =>
     row(moment(at), html`${summary} ${code(activity)}`, code(workflowId), attempts, cause),
   );
-  return section(
-    'Retries',
-    ['first try', 'what', 'workflow', 'tries', 'cause (of the last failed try)'],
-    rows,
-    'Everything went well at the first try.',
-  );
+  const headers = ['first try', 'what', 'workflow', 'tries', 'cause (of the last failed try)'];
+  const table = section('Retries', headers, rows, 'Everything went well at the first try.');
+  return rows.length === 0
+    ? table
+    : html`${table}
+        <p class="soft">${retriesNote}</p>`;
 }
 
 function failureSection(model: ReportModel): Html {
@@ -245,6 +245,19 @@ function failureSection(model: ReportModel): Html {
     row(moment(at), what, code(workflowId), type, cause),
   );
   return section('Failures', ['when', 'what', 'workflow', 'kind', 'cause'], rows, 'Nothing failed for good.');
+}
+
+function noticeSection(model: ReportModel): Html {
+  const rows = model.notifications.map(({ at, event, gate, delivered, failed }) =>
+    row(
+      moment(at),
+      `${event} ${gate ?? ''}`.trim(),
+      delivered.join(', '),
+      html`<span class="warn">${failed.map(({ target, why }) => `${target}: ${why}`).join('; ')}</span>`,
+    ),
+  );
+  const headers = ['when', 'what', 'reached', 'not reached, and why'];
+  return section('Messages to people', headers, rows, 'The plan names nobody to tell.');
 }
 
 function backupSection(model: ReportModel): Html {

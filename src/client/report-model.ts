@@ -101,6 +101,15 @@ export interface ReportRetry {
   cause: string;
 }
 
+/** One message to people, and whom of the plan's targets it reached. */
+export interface ReportNotification {
+  at: string;
+  event: string;
+  gate?: string;
+  delivered: string[];
+  failed: { target: string; why: string }[];
+}
+
 export interface ReportFailure {
   at: string;
   workflowId: string;
@@ -139,6 +148,7 @@ export interface ReportModel {
   decisions: ReportDecision[];
   retries: ReportRetry[];
   failures: ReportFailure[];
+  notifications: ReportNotification[];
   backup: { name: string; digest: string }[];
   versions: { name: string; version: string }[];
   /** What is missing here, and why. */
@@ -195,6 +205,7 @@ export function reportOf(history: MigrationHistory, madeAt: string): ReportModel
     decisions,
     retries: [...calls, ...copyCalls].flatMap(retriesOf).toSorted(byTime),
     failures: failuresOf(history, calls, copyCalls),
+    notifications: notificationsOf(calls),
     backup: backupOf(calls),
     versions: versionsOf(plan, [...events, ...history.copies.flatMap((copy) => copy.events)]),
     gaps: [
@@ -490,6 +501,10 @@ function callsOf({ workflowId, events }: RunHistory): Call[] {
   return [...calls.values()];
 }
 
+/** What a history holds of tries, for whoever reads a report. */
+export const retriesNote =
+  'Of an activity that succeeded in the end the server keeps how often it was tried and what the last failed try said; what the tries before said stands in the log of the worker. One that failed for good stands under failures.';
+
 /** The server keeps how often an activity was tried and what the last failed try said. */
 function retriesOf(call: Call): ReportRetry[] {
   if (call.attempts < 2) return [];
@@ -684,6 +699,33 @@ function probesOf(calls: readonly Call[]): ReportProbe[] {
       ...(withApplications === undefined ? {} : { withApplications }),
       verdict,
     };
+  });
+}
+
+const noticeSchema = z.looseObject({
+  event: z.string(),
+  gate: z.string().optional(),
+  targets: z.array(z.string()),
+});
+const deliverySchema = z.looseObject({
+  delivered: z.array(z.string()),
+  failed: z.array(z.looseObject({ target: z.string(), why: z.string() })),
+});
+
+function notificationsOf(calls: readonly Call[]): ReportNotification[] {
+  return calls.flatMap(({ activity, input, result, failure, endedAt, scheduledAt }): ReportNotification[] => {
+    const notice = activity === 'notify' ? noticeSchema.safeParse(input) : undefined;
+    if (notice?.success !== true) return [];
+    const { event, gate, targets } = notice.data;
+    const delivery = deliverySchema.safeParse(result);
+    const why = failure?.message ?? (endedAt === undefined ? 'still being tried' : 'not told');
+    const outcome = delivery.success
+      ? {
+          delivered: delivery.data.delivered,
+          failed: delivery.data.failed.map((one) => ({ target: one.target, why: one.why })),
+        }
+      : { delivered: [], failed: targets.map((target) => ({ target, why })) };
+    return [{ at: scheduledAt, event, ...(gate === undefined ? {} : { gate }), ...outcome }];
   });
 }
 

@@ -1,6 +1,6 @@
 import { bytes, seconds } from './output.ts';
 import type { ReportModel, ReportTransfer } from './report-model.ts';
-import { gateWait, phaseSeconds } from './report-model.ts';
+import { gateWait, phaseSeconds, retriesNote } from './report-model.ts';
 
 /* Words that both kinds of report use, and the report as Markdown. Pure. */
 
@@ -82,8 +82,12 @@ export function reportMarkdown(model: ReportModel): string {
     ...(model.gaps.length === 0
       ? []
       : [`## What is not in this report\n\n${model.gaps.map((gap) => `- ${inline(gap)}`).join('\n')}`]),
-    ...sections(model).map(({ title, headers, rows, empty }) =>
-      [`## ${title}`, rows.length === 0 ? empty : table(headers, rows)].join('\n\n'),
+    ...sections(model).map(({ title, headers, rows, empty, note }) =>
+      [
+        `## ${title}`,
+        rows.length === 0 ? empty : table(headers, rows),
+        ...(note === undefined || rows.length === 0 ? [] : [note]),
+      ].join('\n\n'),
     ),
     `Made ${moment(model.madeAt)} by ${inline(model.madeBy)} from the history of the workflow alone (${inline(model.runs.map(({ runId }) => `run ${runId}`).join(', '))}).`,
   ]
@@ -96,6 +100,7 @@ interface Section {
   headers: string[];
   rows: (string | undefined)[][];
   empty: string;
+  note?: string;
 }
 
 function sections(model: ReportModel): Section[] {
@@ -194,12 +199,24 @@ function sections(model: ReportModel): Section[] {
         cause,
       ]),
       empty: 'Everything went well at the first try.',
+      note: retriesNote,
     },
     {
       title: 'Failures',
       headers: ['when', 'what', 'workflow', 'kind', 'cause'],
       rows: model.failures.map(({ at, what, workflowId, type, cause }) => [moment(at), what, workflowId, type, cause]),
       empty: 'Nothing failed for good.',
+    },
+    {
+      title: 'Messages to people',
+      headers: ['when', 'what', 'reached', 'not reached, and why'],
+      rows: model.notifications.map(({ at, event, gate, delivered, failed }) => [
+        moment(at),
+        `${event} ${gate ?? ''}`.trim(),
+        delivered.join(', '),
+        failed.map(({ target, why }) => `${target}: ${why}`).join('; '),
+      ]),
+      empty: 'The plan names nobody to tell.',
     },
     {
       title: 'Backup',

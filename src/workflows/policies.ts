@@ -299,11 +299,13 @@ export const policies: Record<ActivityName, Policy> = {
     reason: 'Small reads of every component.',
   },
   notify: {
-    startToClose: '30s',
-    attempts: 3,
+    startToClose: '15m',
+    heartbeat: '1m',
+    attempts: 4,
     firstPause: '5s',
-    longestPause: '30s',
-    reason: 'Nobody waits for it; a message that comes late says nothing new.',
+    longestPause: '2m',
+    reason:
+      'Nobody waits for it. One try asks each target up to eight times over six minutes; another try comes only when a worker was lost, and leaves out whom the last one reached.',
   },
 };
 

@@ -52,6 +52,12 @@ describe('the report of a real history', () => {
     expect(late.transfers.map(({ state }) => state)).toEqual(plan.transfers.map(() => 'verified'));
     expect(late.placement.map(({ before }) => before)).toContain('old1');
     expect(late.probes.length).toBeGreaterThan(0);
+    expect(late.notifications.map(({ event, gate, delivered }) => [event, gate, delivered])).toEqual([
+      ['gate', 'open-downtime', ['pager']],
+      ['gate', 'remove-nodes', ['pager']],
+      ['gate', 'close-downtime', ['pager']],
+      ['finished', undefined, ['pager']],
+    ]);
     expect(late.versions.some(({ name }) => name === 'worker')).toBe(true);
     expect(reportHtml(late)).toContain('window');
   });

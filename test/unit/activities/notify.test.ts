@@ -1,13 +1,16 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { MockActivityEnvironment } from '@temporalio/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   createNotifyActivities,
   environmentTargets,
   messageBody,
   type NotifyKind,
+  notifyPauses,
   parseTarget,
 } from '../../../src/activities/notify.ts';
+import { policies } from '../../../src/workflows/policies.ts';
 
 interface Seen {
   body: unknown;
@@ -95,6 +98,47 @@ describe('notifications', () => {
     expect(seen).toHaveLength(2);
   });
 
+  it('are tried more than three times, with pauses up to minutes', async () => {
+    answers = notifyPauses.map(() => ({ status: 503, body: '' }));
+
+    const { notify } = createNotifyActivities({
+      targets: () => Promise.resolve({ kind: 'slack', url }),
+      pauses: notifyPauses.map(() => 1),
+    });
+
+    expect(await notify(input)).toEqual({ delivered: ['team'], failed: [] });
+    expect(seen).toHaveLength(notifyPauses.length + 1);
+    expect(seen.length).toBeGreaterThan(3);
+    expect(Math.max(...notifyPauses)).toBeGreaterThanOrEqual(60_000);
+    // The policy gives one try the time for all of it, each request at its longest.
+    const longest = notifyPauses.reduce((sum, pause) => sum + pause + 5000, 5000);
+    expect(longest).toBeLessThan(Number(/^(\d+)m$/.exec(policies.notify.startToClose)?.[1]) * 60_000);
+  });
+
+  it('are not sent twice to whom a lost worker had reached', async () => {
+    const environment = new MockActivityEnvironment({ heartbeatDetails: { delivered: ['team'] } });
+    const { notify } = activities('slack');
+
+    const result = await environment.run(notify, { ...input, targets: ['team', 'nobody'] });
+
+    expect(result).toMatchObject({ delivered: ['team'], failed: [{ target: 'nobody' }] });
+    expect(seen).toEqual([]);
+  });
+
+  it('are given up for another worker when this one ends', async () => {
+    answers = [{ status: 503, body: '' }];
+    const { notify } = createNotifyActivities({
+      targets: () => Promise.resolve({ kind: 'slack', url }),
+      pauses: [60_000],
+    });
+    const environment = new MockActivityEnvironment();
+    const running = environment.run(notify, input);
+    await expect.poll(() => seen.length).toBe(1);
+    environment.cancel('WORKER_SHUTDOWN');
+
+    await expect(running).rejects.toThrow();
+  });
+
   it.each<{ kind: NotifyKind; answer: { status: number; body: string }; why: string; requests: number }>([
     { kind: 'slack', answer: { status: 404, body: 'no_team' }, why: 'HTTP 404', requests: 1 },
     {
@@ -104,7 +148,7 @@ describe('notifications', () => {
       requests: 1,
     },
     { kind: 'feishu', answer: { status: 200, body: '{"code":19001}' }, why: 'refused with code 19001', requests: 1 },
-    { kind: 'slack', answer: { status: 302, body: '' }, why: 'the request failed', requests: 1 },
+    { kind: 'slack', answer: { status: 302, body: '' }, why: 'the request failed, 3 tries', requests: 1 },
   ])('refused by $kind with $answer.status are told, never thrown', async ({ kind, answer, why, requests }) => {
     answers = [answer, answer, answer];
 
@@ -119,7 +163,7 @@ describe('notifications', () => {
 
     const result = await activities('json', 50).notify(input);
 
-    expect(result).toEqual({ delivered: [], failed: [{ target: 'team', why: 'no answer within 50 ms' }] });
+    expect(result).toEqual({ delivered: [], failed: [{ target: 'team', why: 'no answer within 50 ms, 3 tries' }] });
     expect(JSON.stringify(result)).not.toContain('s3cret');
   });
 
@@ -128,7 +172,7 @@ describe('notifications', () => {
 
     const result = await activities('json').notify(input);
 
-    expect(result).toEqual({ delivered: [], failed: [{ target: 'team', why: 'ECONNREFUSED' }] });
+    expect(result).toEqual({ delivered: [], failed: [{ target: 'team', why: 'ECONNREFUSED, 3 tries' }] });
   });
 
   it('to a target nobody configured are told', async () => {

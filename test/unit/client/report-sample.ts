@@ -214,6 +214,12 @@ export function finished(change: Partial<MigrationResult> = {}): MigrationHistor
       decision(70, 'approve', { gate: 'open-downtime', by: 'ops', reason: 'me' }, 'signal', 'temporal-cli:ops@laptop'),
       decision(90, 'approve', { gate: 'open-downtime', by: 'li', reason: 'window' }),
       ...call(
+        61,
+        'notify',
+        { delivered: ['pager'], failed: [{ target: 'team', why: 'HTTP 503, 8 tries' }] },
+        { input: { event: 'gate', gate: 'open-downtime', targets: ['pager', 'team'] } },
+      ),
+      ...call(
         92,
         'takeProbes',
         [

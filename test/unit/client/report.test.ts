@@ -3,7 +3,7 @@ import { parse } from 'yaml';
 import { formatOf, renderReport } from '../../../src/client/report.ts';
 import { reportHtml } from '../../../src/client/report-html.ts';
 import type { ReportModel } from '../../../src/client/report-model.ts';
-import { gateWait, phaseSeconds, reportOf } from '../../../src/client/report-model.ts';
+import { gateWait, phaseSeconds, reportOf, retriesNote } from '../../../src/client/report-model.ts';
 import { inline, reportMarkdown, verdictOnDowntime } from '../../../src/client/report-text.ts';
 import { timeScale, timelineRows } from '../../../src/client/report-timeline.ts';
 import { initialState } from '../../../src/workflows/state.ts';
@@ -99,6 +99,26 @@ describe('the report of a migration that ended', () => {
       ['runPass', 2, expect.stringContaining('no cause')],
       ['applyConfig', 3, 'kubesuite said <no> | twice'],
     ]);
+  });
+
+  it('has whom its messages reached, and why not', () => {
+    const [notice] = report.notifications;
+
+    expect(notice).toEqual({
+      at: at(61),
+      event: 'gate',
+      gate: 'open-downtime',
+      delivered: ['pager'],
+      failed: [{ target: 'team', why: 'HTTP 503, 8 tries' }],
+    });
+    expect(reportMarkdown(report)).toContain('| gate open-downtime | pager | team: HTTP 503, 8 tries |');
+    expect(reportHtml(report)).toContain('team: HTTP 503, 8 tries');
+  });
+
+  it('says what a history holds of tries, where there are some', () => {
+    expect(reportMarkdown(report)).toContain(retriesNote);
+    expect(reportHtml(report)).toContain(retriesNote);
+    expect(reportMarkdown({ ...report, retries: [] })).not.toContain(retriesNote);
   });
 
   it('has backup digests and the versions of whoever worked', () => {
