@@ -305,6 +305,32 @@ export function createRoads(config: KubeConfig, settings: RoadSettings): Roads {
     }
   }
 
+  /** Asks again, with more patience each time: a connection that was made while a server was away may stay mute when it is back. */
+  async function proveWithin(road: Road, limit: number): Promise<unknown> {
+    const end = Date.now() + limit;
+    for (let patience = 2 * times.proof; ; patience *= 2) {
+      const left = Math.max(Math.min(patience, end - Date.now()), 1);
+      const failed = await withinTime(prove(road, left), left);
+      if (failed === undefined || networkCode(failed) !== 'ETIMEDOUT' || end - Date.now() < 100) return failed;
+    }
+  }
+
+  /** The first of several to prove itself, asked side by side; undefined when none does. */
+  async function firstUp(asked: readonly Road[], limit: number, failures: Failure[]): Promise<Road | undefined> {
+    const proofs = asked.map(async (road) => {
+      const failed = await proveWithin(road, limit);
+      if (failed !== undefined) throw new Unproved(road, failed);
+      return road;
+    });
+    try {
+      return await Promise.any(proofs);
+    } catch (error) {
+      for (const { road, error: why } of (error as AggregateError).errors as Unproved[])
+        failures.push({ road, error: why });
+      return undefined;
+    }
+  }
+
   /** Goes along the roads until one leads somewhere. `step` answers undefined when the next is to be tried. */
   async function walk<T>(
     timeout: number,
@@ -312,19 +338,18 @@ export function createRoads(config: KubeConfig, settings: RoadSettings): Roads {
   ): Promise<T> {
     const end = Date.now() + timeout;
     const tried = new Set<Road>();
-    const failures: { road: Road; error: unknown }[] = [];
-    for (const road of inOrder()) {
+    const failures: Failure[] = [];
+    for (;;) {
       const left = end - Date.now();
-      if (left <= 0) break;
+      const [next, ...rest] = inOrder().filter((road) => !tried.has(road));
+      if (left <= 0 || next === undefined) break;
+      // Where all have failed before, any of them may be the one that is back.
+      const road = isAside(next) && identity !== undefined ? await firstUp([next, ...rest], left, failures) : next;
+      if (road === undefined) break;
       tried.add(road);
-      const untried = roads.filter((other) => !tried.has(other));
-      const others = untried.some((other) => !isAside(other));
+      const others = rest.some((other) => !isAside(other));
       if (isUnproved(road)) {
-        // Where all have failed before, each gets its share of the time: any of them may be the one that is back.
-        const limit = others
-          ? Math.min(times.proof, left)
-          : Math.max(left / (untried.length + 1), Math.min(times.proof, left));
-        const failed = await withinTime(prove(road, limit), limit);
+        const failed = await proveWithin(road, others ? Math.min(times.proof, left) : left);
         if (failed !== undefined) {
           if (road.aside === undefined) setAside(road, failed);
           failures.push({ road, error: failed });
@@ -415,8 +440,23 @@ export function createRoads(config: KubeConfig, settings: RoadSettings): Roads {
   };
 }
 
+interface Failure {
+  road: Road;
+  error: unknown;
+}
+
+class Unproved extends Error {
+  readonly road: Road;
+  readonly error: unknown;
+  constructor(road: Road, error: unknown) {
+    super(road.url);
+    this.road = road;
+    this.error = error;
+  }
+}
+
 /** The first failure tells most: the kubeconfig's server is what people know. The others are named beside it. */
-function failureOf(failures: readonly { road: Road; error: unknown }[]): unknown {
+function failureOf(failures: readonly Failure[]): unknown {
   const [first, ...others] = failures;
   if (first === undefined) return noAnswer('no API server answered in time');
   // As long as one of them may come back, all of it may heal by itself.

@@ -167,6 +167,37 @@ describe('a server of the kubeconfig that is away', () => {
   });
 });
 
+describe('an API that is away altogether', () => {
+  it('is waited for with all the time that a request has, and used again where it comes back first', async () => {
+    const first = await serve(one);
+    const second = await serve(two);
+    first.nodes = second.nodes = [one, two];
+    const api = apiFor(one);
+    await learned(api);
+    first.mood = second.mood = 'frozen';
+    await expect(servedBy(api, 1500)).rejects.toSatisfy((error) => classifyApiError(error) === 'transient');
+
+    const waiting = servedBy(api, 20_000);
+    setTimeout(() => (second.mood = 'ready'), 1500);
+
+    expect(await waiting).toBe(two);
+  });
+
+  it('says of every server what is wrong with it', async () => {
+    const first = await serve(one);
+    const second = await serve(two);
+    first.nodes = second.nodes = [one, two];
+    const api = apiFor(one);
+    await learned(api);
+    await Promise.all([first.stop(), second.stop()]);
+
+    const { took } = await timed(async () => {
+      await expect(servedBy(api)).rejects.toThrow(new RegExp(`ECONNREFUSED ${one}.*${two}.* ECONNREFUSED`));
+    });
+    expect(took).toBeLessThan(2500);
+  });
+});
+
 describe('a server that is only slow', () => {
   it('is waited for, since it answers when it is asked whether it lives', async () => {
     const first = await serve(one);
