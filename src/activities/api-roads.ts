@@ -80,7 +80,7 @@ interface Road extends Place {
   /** Answers for this cluster, and nothing has failed since. Unlike `aside`, the default of a server never asked is neither. */
   provedAt?: number;
   /** Failed: left out while another can be used. */
-  aside?: { until: number; pause: number; why: string };
+  aside?: { until: number; pause: number };
   proving?: Promise<unknown>;
 }
 
@@ -113,6 +113,9 @@ const identityPath = '/api/v1/namespaces/kube-system';
 
 /** 5xx answers with which a server speaks of itself (its etcd, its shutdown) rather than of the request. */
 const ownTrouble = new Set([500, 502, 503, 504]);
+
+/** How the network says that a machine does not answer at all; a refusal comes from one that runs. */
+const silence = new Set(['ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH']);
 
 /** What a kubeconfig's client certificates, tokens and proxy are, for another server. */
 function configFor(config: KubeConfig, place: Place): KubeConfig {
@@ -184,7 +187,15 @@ export function createRoads(config: KubeConfig, settings: RoadSettings): Roads {
 
   function setAside(road: Road, error: unknown, pause = times.pause): void {
     delete road.provedAt;
-    road.aside = { until: Date.now() + pause, pause, why: errorText(error) };
+    road.aside = { until: Date.now() + pause, pause };
+    if (!silence.has(networkCode(error) ?? '')) return;
+    // A machine that is silent on one port is off, more often than not: its other ports come after other machines.
+    const { hostname } = new URL(road.url);
+    for (const other of roads) {
+      if (other.aside !== undefined || new URL(other.url).hostname !== hostname) continue;
+      delete other.provedAt;
+      other.aside = { until: Date.now() + pause, pause };
+    }
   }
 
   function works(road: Road): void {

@@ -108,6 +108,25 @@ describe('a server of the kubeconfig that is away', () => {
     expect(api.server).toBe(second.url);
   });
 
+  it('costs a moment once, on however many ports its machine would be asked', async () => {
+    const [balancer, first] = [await serve(one, one, 8443), await serve(one)];
+    const second = await serve(two);
+    balancer.nodes = first.nodes = second.nodes = [one, two];
+    const api = createKubernetesApi(kubeConfigOf(balancer.url, authority), {
+      servers: [],
+      stateDirectory,
+      times: { connect: 3000, silence: 1000, proof: 2000, pause: 100, refresh: 500 },
+    });
+    await learned(api);
+    balancer.mood = first.mood = 'frozen';
+
+    const { value, took } = await timed(() => servedBy(api, 20_000));
+
+    expect(value).toBe(two);
+    // One silence and one proof; two machines would take twice as long.
+    expect(took).toBeLessThan(4500);
+  });
+
   it('is used again when it is back', async () => {
     const first = await serve(one);
     const second = await serve(two);
