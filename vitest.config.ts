@@ -25,6 +25,7 @@ export default defineConfig({
         test: {
           name: 'workflow',
           include: ['test/workflow/**/*.test.ts'],
+          globalSetup: ['test/workflow/setup.ts'],
           testTimeout: 240_000,
           hookTimeout: 120_000,
           // Each file has a server and a worker of its own; side by side they only wait for each other.

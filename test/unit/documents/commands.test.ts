@@ -1,17 +1,18 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import { CommanderError } from 'commander';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { createProgram } from '../../../src/client/main.ts';
+import { readKeyRing } from '../../../src/codec/key-ring.ts';
+import type { CommandLine } from '../../documents/command-lines.ts';
+import { commandLines, documents, simpleCommands } from '../../documents/command-lines.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
-const documents = [
-  'README.md',
-  'README.zh-CN.md',
-  ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`),
-].filter((name) => name.endsWith('.md') && existsSync(join(root, name)));
-
+const run = promisify(execFile);
 /** Command lines as people copy them: indented or fenced lines and code spans that begin with `ferry`. */
 function commandsOf(markdown: string): string[] {
   const lines = markdown.split('\n').flatMap((line) => {
@@ -89,5 +90,80 @@ describe('commands in the documents', () => {
     ['ferry copy onlyone', /missing required argument/],
   ])('would not pass: %s', async (command, why) => {
     expect(await parse(wordsOf(command))).toMatch(why);
+  });
+});
+
+/** Programs of every shell and every machine; what follows them is judged by the shell alone. */
+const common = new Set(['export', 'jq', 'less', 'printf', 'source', 'tee', 'umask']);
+const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: Record<string, string> };
+
+/** What is wrong with a line of a block; undefined when a test of its own judges it, or nothing is wrong. */
+function problemOf({ line, notRun }: Pick<CommandLine, 'line' | 'notRun'>, labHelp: string): string | undefined {
+  if (notRun !== undefined) return undefined;
+  for (const [program = '', ...words] of simpleCommands(line)) {
+    // The first by the tests above, the second by those of the workflow, with the real program.
+    if (program === 'ferry' || program === 'temporal' || common.has(program)) continue;
+    if (program !== 'npm') return `no test looks at ${program}; judge it, or say why not: <!-- not run: … -->`;
+    const [verb = '', ...rest] = words;
+    if (verb === 'ci' || verb === 'test') continue;
+    const [script = '', dashes, part] = rest.filter((word) => word !== '-s');
+    if (verb !== 'run' || scripts[script] === undefined) return `there is no npm ${words.join(' ')}`;
+    if (script === 'lab' && (dashes !== '--' || !labHelp.includes(`npm run -s lab -- ${part ?? ''} `)))
+      return `the lab knows no ${part ?? 'nothing'}`;
+  }
+  return undefined;
+}
+
+describe('every line of a block that people copy', () => {
+  const lines = documents.flatMap((document) => commandLines(document));
+  let labHelp = '';
+  beforeAll(async () => {
+    const { stdout } = await run(process.execPath, [join(root, 'lab', 'cli.ts'), 'help']);
+    labHelp = stdout.replaceAll('\n', ' \n');
+  }, 30_000);
+
+  it('is found', () => {
+    const programs = new Set(lines.flatMap(({ line }) => simpleCommands(line).map(([program]) => program)));
+
+    expect([...programs]).toEqual(expect.arrayContaining(['ferry', 'temporal', 'npm', 'printf']));
+    expect(lines.length).toBeGreaterThan(60);
+  });
+
+  it('is one that a shell can read', async () => {
+    const script = lines.map(({ line }) => line).join('\n');
+
+    await expect(run('bash', ['-n', '-c', script])).resolves.toMatchObject({ stderr: '' });
+  });
+
+  it('is judged by a test, or says why not', () => {
+    const problems = lines.flatMap((line) => {
+      const problem = problemOf(line, labHelp);
+      return problem === undefined ? [] : [`${line.document}: ${line.line}: ${problem}`];
+    });
+
+    expect(problems).toEqual([]);
+  });
+
+  it.each([
+    ['kubectl get nodes', /no test looks at kubectl/],
+    ['npm run lap', /there is no npm run lap/],
+    ['npm run -s lab -- upp', /the lab knows no upp/],
+    ['ferry status | awk 1', /no test looks at awk/],
+  ])('would not pass: %s', (line, why) => {
+    expect(problemOf({ line }, labHelp)).toMatch(why);
+    expect(problemOf({ line, notRun: 'it needs a cluster' }, labHelp)).toBeUndefined();
+  });
+
+  it('that makes the keys of the payloads makes such keys', async () => {
+    const home = mkdtempSync(join(tmpdir(), 'ferry-commands-'));
+    mkdirSync(join(home, '.config', 'ferry'), { recursive: true });
+    const block = commandLines('docs/security.md').filter(({ line }) => /^(umask|printf) /.test(line));
+    await run('bash', ['-e', '-c', block.map(({ line }) => line).join('\n')], { env: { ...process.env, HOME: home } });
+
+    const ring = readKeyRing(join(home, '.config', 'ferry', 'codec-keys.json'));
+    rmSync(home, { recursive: true });
+
+    expect(block).toHaveLength(2);
+    expect(ring.keys.get(ring.active)).toHaveLength(32);
   });
 });
