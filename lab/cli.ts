@@ -65,7 +65,7 @@ async function upCommand(args: string[]): Promise<number> {
   } catch (error) {
     console.error(`lab: ${error instanceof Error ? error.message : String(error)}`);
     if (existsSync(files.ready) || (error as Error).message.includes('already up')) return 1;
-    if (process.env['LAB_KEEP'] === '1') {
+    if (process.env['LAB_KEEP'] === '1' && existsSync(labState)) {
       writeFileSync(files.ready, '{"failed":true}');
       console.error(`LAB_KEEP=1: what is there stays, state in ${labState}`);
     } else await endLab();
