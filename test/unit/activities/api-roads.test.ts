@@ -1,6 +1,8 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type RoadSettings, roadSettings } from '../../../src/activities/api-roads.ts';
 import { classifyApiError, createKubernetesApi, type KubernetesApi } from '../../../src/activities/kubernetes-api.ts';
@@ -367,6 +369,30 @@ describe('a connection to a pod', () => {
     expect(received.toString()).toBe('hello');
     expect(took).toBeLessThan(2500);
     expect(second.taken).toContain('UPGRADE /api/v1/namespaces/a/pods/b/portforward?ports=513');
+  });
+});
+
+describe('a process of its own', () => {
+  it('lives as long as somebody waits for an answer, and no longer', async () => {
+    const first = await serve(one);
+    const second = await serve(two);
+    first.nodes = second.nodes = [one, two];
+    second.delay = 500;
+    const module = new URL('../../../src/activities/kubernetes-api.ts', import.meta.url).href;
+    const code = `
+      import { createKubernetesApi, loadKubeConfig } from ${JSON.stringify(module)};
+      const api = createKubernetesApi(loadKubeConfig(process.argv[1]), { servers: [] });
+      console.log((await api.survey()).map(({ server, trouble }) => trouble ?? server).join(' '));
+      console.log((await api.request('GET', '/x')).served);`;
+    const file = join(stateDirectory, 'kubeconfig');
+    writeFileSync(file, kubeConfigOf(first.url, authority).exportConfig(), { mode: 0o600 });
+
+    const { value, took } = await timed(() =>
+      promisify(execFile)(process.execPath, ['--input-type=module', '-e', code, file], { timeout: 30_000 }),
+    );
+
+    expect(value.stdout).toBe(`${first.url} ${second.url}\n${one}\n`);
+    expect(took).toBeLessThan(20_000);
   });
 });
 
