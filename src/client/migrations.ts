@@ -27,10 +27,7 @@ export async function findMigration(
   ended = false,
 ): Promise<MigrationHandle> {
   if (named !== undefined) return client.workflow.getHandle<typeof migrateNodes>(workflowIdOf(named));
-  const running: string[] = [];
-  for await (const { workflowId } of client.workflow.list({ query: `${byType} AND ExecutionStatus = 'Running'` })) {
-    running.push(workflowId);
-  }
+  const running = await runningMigrations(client);
   const [only] = running;
   if (only !== undefined && running.length === 1) return client.workflow.getHandle<typeof migrateNodes>(only);
   if (running.length > 1) {
@@ -46,6 +43,15 @@ export async function findMigration(
     last === undefined ? 'there is no migration yet' : `no migration runs; the last one was ${last.workflowId}`,
     last === undefined ? 'ferry start plan.yaml' : `ferry report ${last.workflowId}`,
   );
+}
+
+/** Workflow ids of the migrations that run. */
+export async function runningMigrations(client: Client): Promise<string[]> {
+  const running: string[] = [];
+  for await (const { workflowId } of client.workflow.list({ query: `${byType} AND ExecutionStatus = 'Running'` })) {
+    running.push(workflowId);
+  }
+  return running;
 }
 
 /** How a migration looks to the server alone, when no worker answers. */

@@ -244,11 +244,15 @@ describe('what a command finds', () => {
       .poll(async () => (await ferry('status')).stderr, { timeout: 20_000 })
       .toMatch(/several migrations run: .*several-/);
     const asked = await ferry('status');
+    const completed = await ferry('completion', 'bash', '--migrations');
     await one.terminate('by a test');
     await two.terminate('by a test');
     const watched = await ferry('watch', 'several-1');
 
     expect(asked.code).toBe(2);
+    expect(completed.stdout.trim().split('\n')).toEqual(
+      expect.arrayContaining(['migrate-several-1', 'migrate-several-2']),
+    );
     expect(watched).toMatchObject({ code: 1, stdout: expect.stringContaining('terminated') as string });
   });
 

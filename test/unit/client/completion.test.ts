@@ -1,0 +1,102 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { completionScript } from '../../../src/client/completion.ts';
+import { createProgram } from '../../../src/client/main.ts';
+import { gateNames } from '../../../src/plan/plan.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'ferry-completion-'));
+const program = createProgram();
+const file = (shell: string): string => join(directory, `ferry.${shell}`);
+
+beforeAll(() => {
+  for (const shell of ['bash', 'zsh', 'fish'] as const) writeFileSync(file(shell), completionScript(program, shell));
+  // Stands for the program where the script asks it which migrations run.
+  writeFileSync(join(directory, 'ferry'), '#!/bin/sh\n[ "$3" = --migrations ] && printf "migrate-a\\nmigrate-b\\n"\n');
+  chmodSync(join(directory, 'ferry'), 0o755);
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** What bash offers for the last word. */
+function offered(...words: string[]): string[] {
+  const script = `
+source "$1"; shift
+COMP_WORDS=(ferry "$@"); COMP_CWORD=$#
+_ferry
+printf '%s\\n' "\${COMPREPLY[@]}"`;
+  const env = { ...process.env, PATH: `${directory}:${process.env['PATH'] ?? ''}` };
+  const output = execFileSync('bash', ['-uc', script, 'bash', file('bash'), ...words], { encoding: 'utf8', env });
+  return output.split('\n').filter((word) => word !== '');
+}
+
+describe('completion in bash', () => {
+  it('offers commands, and those that begin so', () => {
+    expect(offered('')).toEqual(program.commands.map((command) => command.name()));
+    expect(offered('re')).toEqual(['reject', 'resume', 'report']);
+  });
+
+  it.each([
+    [
+      ['status', '--output', ''],
+      ['table', 'json', 'yaml'],
+    ],
+    [['status', '-o', 'j'], ['json']],
+    [['report', '-o', 'h'], ['html']],
+    [['worker', '--log-level', 'w'], ['warn']],
+    // What stands behind these is a file: the shell's own completion takes over.
+    [['approve', 'open-downtime', '--plan', ''], []],
+    [['worker', '--kubeconfig', ''], []],
+  ])('%j', (words, values) => {
+    expect(offered(...words)).toEqual(values);
+  });
+
+  it('offers gates, then migrations that run, and options everywhere', () => {
+    expect(offered('approve', '').filter((word) => !word.startsWith('-'))).toEqual([...gateNames]);
+    expect(offered('approve', 'open-downtime', 'm')).toEqual(['migrate-a', 'migrate-b']);
+    expect(offered('status', 'migrate-a')).toEqual(['migrate-a']);
+    expect(offered('abort', '--acc')).toEqual(['--accept-losing-writes']);
+    expect(offered('abort', 'migrate-a', '--reason', 'x', '--y')).toEqual(['--yes']);
+    expect(offered('completion', '').filter((word) => !word.startsWith('-'))).toEqual(['bash', 'zsh', 'fish']);
+    expect(offered('completion', 'bash', '--m')).toEqual([]);
+  });
+});
+
+/** Whether a shell is on this machine; every machine of a developer has bash, few have all three. */
+function isThere(shell: string): boolean {
+  return spawnSync(shell, ['-c', 'true']).status === 0;
+}
+
+describe('completion scripts', () => {
+  it.each(['bash', 'zsh', 'fish'].filter(isThere))('%s can read its own', (shell) => {
+    const { status, stderr } = spawnSync(shell, ['-n', file(shell)], { encoding: 'utf8' });
+
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  });
+
+  it('knows values and descriptions in fish and zsh', () => {
+    const fish = completionScript(program, 'fish');
+    const zsh = completionScript(program, 'zsh');
+
+    expect(fish).toContain("'__fish_seen_subcommand_from status' -l output -s o -x -a 'table json yaml'");
+    expect(fish).toContain(`-a '${gateNames.join(' ')}'`);
+    expect(zsh).toContain("'status --output'|'status -o') compadd -- table json yaml; return ;;");
+    expect(zsh).toContain(`'approve 1') compadd -- ${gateNames.join(' ')} --`);
+  });
+
+  it.skipIf(!isThere('fish'))('fish offers what they say', () => {
+    const env = { ...process.env, PATH: `${directory}:${process.env['PATH'] ?? ''}`, HOME: directory };
+    const ask = (line: string): string[] =>
+      execFileSync('fish', ['--no-config', '-c', `source ${file('fish')}; complete -C '${line}'`], {
+        encoding: 'utf8',
+        env,
+      })
+        .split('\n')
+        .map((found) => found.split('\t')[0] ?? '');
+
+    expect(ask('ferry status --output ')).toEqual(expect.arrayContaining(['table', 'json', 'yaml']));
+    expect(ask('ferry approve open-')).toContain('open-downtime');
+    expect(ask('ferry watch mig')).toEqual(expect.arrayContaining(['migrate-a', 'migrate-b']));
+  });
+});
