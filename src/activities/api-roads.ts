@@ -270,10 +270,13 @@ export function createRoads(config: KubeConfig, settings: RoadSettings): Roads {
     const changing = roads.some((road) => road.aside !== undefined && road.aside.pause < 5 * times.pause);
     if (refreshing || now - refreshedAt < (changing ? Math.min(5000, times.refresh) : times.refresh)) return;
     refreshing = true;
-    void refresh().finally(() => {
-      refreshing = false;
-      refreshedAt = Date.now();
-    });
+    void refresh()
+      // An answer that is no list of nodes teaches nothing; what is known stays.
+      .catch(() => undefined)
+      .finally(() => {
+        refreshing = false;
+        refreshedAt = Date.now();
+      });
   }
 
   async function refresh(): Promise<void> {
