@@ -181,6 +181,11 @@ export const calls: Record<string, Access[]> = {
   ),
   'preflight-cluster.ts: find resource': ownResources('get'),
   'preflight-cluster.ts: list path(group, undefined, plural)': workloadsAnywhere,
+  // Which cluster a server serves, and which other servers there are.
+  'preflight-masters.ts: survey ': [
+    ...anywhere('get', '', 'namespaces', places.system),
+    ...anywhere('list', '', 'nodes'),
+  ],
   "probes.ts: GET proxied(context, 3000, '/api/health')": ofPods('get', 'proxy'),
   "probes.ts: GET proxied(context, 4151, '/stats?format=json')": ofPods('get', 'proxy'),
   'probes.ts: GET resource': ofPods('get', 'proxy'),
