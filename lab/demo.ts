@@ -206,7 +206,8 @@ async function main(): Promise<number> {
     );
     await must(inside('ferry', 'check', yaml), `ferry check ${yaml}`);
     title('the migration');
-    const worker = startInLab([...ferry, 'worker'], join(labState, 'worker.log'), labEnvironment());
+    const started = { env: labEnvironment(), isWatched: true };
+    const worker = startInLab([...ferry, 'worker'], join(labState, 'worker.log'), started);
     console.log(`$ ferry worker    # log: ${join(labState, 'worker.log')}`);
     await must([...ferry, 'start', yaml], `ferry start ${yaml}`, outside);
     console.log(`Web UI: http://127.0.0.1:${ports.ui}`);

@@ -38,11 +38,21 @@ export function inLab(argv: readonly string[], options: RunOptions = {}): Promis
   return run(enter(argv, '/'), options);
 }
 
+export interface StartOptions {
+  env?: Record<string, string>;
+  /** Something outside waits for the process, and ends when it ends. Not for what a fault stops: what waits would stop too, and be left. */
+  isWatched?: boolean;
+}
+
 /** Starts a process in the lab's namespaces that lives as long as the lab; its output goes to a file. */
-export function startInLab(argv: readonly string[], logFile: string, env: Record<string, string> = {}): ChildProcess {
+export function startInLab(
+  argv: readonly string[],
+  logFile: string,
+  { env = {}, isWatched = false }: StartOptions = {},
+): ChildProcess {
   const log = openSync(logFile, 'a');
   const options: SpawnOptions = { stdio: ['ignore', log, log], detached: true, env: { ...process.env, ...env } };
-  const [file = '', ...args] = enter(['setsid', ...argv], '/');
+  const [file = '', ...args] = enter(['setsid', ...(isWatched ? [] : ['--fork']), ...argv], '/');
   const child = spawn(file, args, options);
   closeSync(log);
   child.unref();
