@@ -9,6 +9,8 @@ import { run } from '../workloads/run.ts';
 const kubernetes = 'v1.34.4';
 const etcd = 'v3.6.5';
 const coredns = 'v1.12.1';
+/** What Docker Compose itself reads its files with. */
+const composeLoader = 'v2.16.2';
 const helm = 'v3.22.0';
 const temporal = '1.9.1';
 const testServer = '1.40.0';
@@ -175,6 +177,14 @@ const table = {
     folder: `coredns-${coredns}`,
     takes: '3 min',
     build: (into) => goInstall(into, `github.com/coredns/coredns@${coredns}`),
+  },
+  composeLoader: {
+    folder: `compose-loader-${composeLoader}`,
+    takes: '15 s',
+    build: async (into) => {
+      await goInstall(into, `github.com/compose-spec/compose-go/v2/cmd@${composeLoader}`);
+      await rename(join(into, 'cmd'), join(into, 'compose-loader'));
+    },
   },
 } satisfies Record<string, Part>;
 

@@ -1,6 +1,11 @@
-import { readFileSync } from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { ensureParts, partFolder } from '../../../lab/build/parts.ts';
 import { searchAttributes } from '../../../src/workflows/messages.ts';
 
 interface Service {
@@ -78,5 +83,41 @@ describe('docker-compose.temporal.yml', () => {
     const scripts = services.flatMap(([, { command = [] }]) => command).join('\n');
 
     expect(scripts.replaceAll('$$', '')).not.toContain('$');
+  });
+});
+
+/** Read, filled in and judged by the very library that `docker compose config` does it with. */
+async function loaded(changed: string): Promise<{ output: string; problem: string }> {
+  const directory = mkdtempSync(join(tmpdir(), 'ferry-compose-'));
+  const path = join(directory, 'compose.yml');
+  writeFileSync(path, changed);
+  try {
+    const { stdout } = await promisify(execFile)(join(partFolder('composeLoader'), 'compose-loader'), [path]);
+    return { output: stdout, problem: '' };
+  } catch (error) {
+    return { output: '', problem: (error as { stderr?: string }).stderr ?? String(error) };
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+describe("docker-compose.temporal.yml in compose's own eyes", () => {
+  // The library is run without an environment: what a person has to set is set in the file.
+  const set = text.replaceAll(/\$\{TEMPORAL_POSTGRES_PASSWORD:\?[^}]+\}/g, 'c0ffee');
+  beforeAll(() => ensureParts(['composeLoader']), 300_000);
+
+  it('is valid, with every variable filled in and the services of its profiles', async () => {
+    const { output, problem } = await loaded(set);
+    const project = parse(output) as { services: Record<string, Service & { environment: Record<string, string> }> };
+
+    expect(problem).toBe('');
+    expect(Object.keys(project.services).toSorted()).toEqual(services.map(([name]) => name).toSorted());
+    expect(project.services['temporal']?.environment['POSTGRES_PWD']).toBe('c0ffee');
+    expect(project.services['namespace']?.environment['RETENTION']).toBe('2160h');
+  });
+
+  it('does not start without the password, and would not pass with a misspelt key', async () => {
+    expect((await loaded(text)).problem).toContain('set TEMPORAL_POSTGRES_PASSWORD');
+    expect((await loaded(set.replace('healthcheck:', 'healthchek:'))).problem).toContain('healthchek');
   });
 });
