@@ -64,7 +64,6 @@ export function parseConfiguration(text: string): BalancerDocument {
     if (!/^\s/.test(line)) {
       if (keyword === 'frontend' || keyword === 'backend') current = named[keyword][words[0] ?? ''] ??= {};
       else current = conf[keyword] ??= {};
-      if (keyword === 'backend') current['server'] ??= [];
       continue;
     }
     if (current === undefined) throw new Error(`"${line.trim()}" stands before any section`);
@@ -72,6 +71,8 @@ export function parseConfiguration(text: string): BalancerDocument {
     const known = current[keyword];
     current[keyword] = known === undefined ? value : [...[known].flat(), value];
   }
+  // Their order is haproxy's: what is said of all servers stands before the first.
+  for (const backend of Object.values(named.backend)) backend['server'] = [backend['server'] ?? []].flat();
   return documentSchema.parse({ conf: { ...conf, ...named } });
 }
 

@@ -1,4 +1,4 @@
-import { isMap, isScalar, parseAllDocuments, parseDocument } from 'yaml';
+import { isMap, isScalar, parseAllDocuments, parseDocument, type Scalar } from 'yaml';
 import type { HostConnection, Hosts } from '../hosts/contract.ts';
 import type { Host, Plan } from '../plan/plan.ts';
 import { criSocket } from './containers.ts';
@@ -122,19 +122,28 @@ async function carryKubeadmConfig(
   await put(kubeadmConfig, newKubeadmConfig(await clusterConfiguration(deps.api), to, await criSocket(connection)));
 }
 
-/** The same file for another host: name and address of its InitConfiguration are that host's. Undefined when it is none. */
+/** The same file for another host: name and address of its InitConfiguration are that host's. Undefined when it has none. */
 export function adaptKubeadmConfig(
   text: string,
   { name, address }: Pick<Host, 'name' | 'address'>,
 ): string | undefined {
-  const documents = parseAllDocuments(text, { keepSourceTokens: true });
+  const documents = parseAllDocuments(text);
   if (!Array.isArray(documents) || documents.some(({ errors }) => errors.length > 0)) return undefined;
   const init = documents.find((document) => document.get('kind') === 'InitConfiguration');
   const hasCluster = documents.some((document) => document.get('kind') === 'ClusterConfiguration');
   if (init === undefined || !hasCluster) return undefined;
-  init.setIn(['nodeRegistration', 'name'], name);
-  init.setIn(['localAPIEndpoint', 'advertiseAddress'], address);
-  return documents.map((document) => document.toString({ lineWidth: 0 }).replace(/^---\n/, '')).join('---\n');
+  // In the text itself, so that all else stays to the letter.
+  const edits = [
+    { at: ['nodeRegistration', 'name'], value: name },
+    { at: ['localAPIEndpoint', 'advertiseAddress'], value: address },
+  ].map(({ at, value }) => ({ range: (init.getIn(at, true) as Scalar | undefined)?.range, value }));
+  let moved = text;
+  for (const { range, value } of edits.toSorted((one, other) => (other.range?.[0] ?? 0) - (one.range?.[0] ?? 0))) {
+    // kubeadm takes what is not set from the machine, which is the wrong one while nobody has looked.
+    if (range === undefined || range === null) return undefined;
+    moved = `${moved.slice(0, range[0])}${JSON.stringify(value).replace(/^"([a-z][-a-z0-9.]*|[0-9.]+)"$/, '$1')}${moved.slice(range[1])}`;
+  }
+  return moved;
 }
 
 /** The file for a host when nobody has the old one any more, from the configuration that kubeadm keeps in the cluster. */

@@ -154,7 +154,7 @@ export class EtcdMachine {
     const [, ...args] = pod.spec.containers[0]?.command ?? [];
     const flags = ['--unsafe-no-fsync', '--log-level', 'error', '--election-timeout=1000', '--heartbeat-interval=100'];
     this.#etcd = spawn(join(partFolder('etcd'), 'etcd'), [...args, ...flags], {
-      stdio: ['ignore', 'ignore', 'inherit'],
+      stdio: 'ignore',
     });
     writeFileSync(join(this.directory, 'etcd.pid'), `${this.#etcd.pid ?? 0}`);
     const api = this.#api;
