@@ -103,6 +103,13 @@ export const calls: Record<string, Access[]> = {
     ...workloads('list'),
     ...ofApplications('list', 'autoscaling', 'horizontalpodautoscalers'),
   ],
+  "control-host.ts: find path('v1', 'kube-system', 'configmaps', 'kubeadm-config')": inside(
+    [places.system],
+    'get',
+    '',
+    'configmaps',
+    'kubeadm-config',
+  ),
   "facts.ts: GET '/version'": open,
   "facts.ts: find path('v1', resolved.namespace, 'persistentvolumeclaims', replica.pvc)": ofComponents(
     'get',
@@ -157,6 +164,23 @@ export const calls: Record<string, Access[]> = {
     ...ofApplications('list', '', 'pods'),
   ],
   "kubernetes.ts: list path('v1', undefined, 'nodes')": anywhere('list', '', 'nodes'),
+  'node-objects.ts: DELETE resource': [
+    ...anywhere('delete', '', 'nodes', 'any-node'),
+    ...inside([places.config], 'delete', 'batch', 'cronjobs', 'proton-cs-backup-any-node'),
+  ],
+  "node-objects.ts: PATCH path('v1', undefined, 'nodes', name)": anywhere('patch', '', 'nodes', 'any-node'),
+  'node-objects.ts: POST resource': [{ verb: 'create', group: '', resource: 'pods', subresource: 'eviction' }],
+  "node-objects.ts: find path('v1', undefined, 'nodes', name)": anywhere('get', '', 'nodes', 'any-node'),
+  'node-objects.ts: find resource': [
+    ...anywhere('get', '', 'nodes', 'any-node'),
+    ...inside([places.config], 'get', 'batch', 'cronjobs', 'proton-cs-backup-any-node'),
+  ],
+  "node-objects.ts: list path('policy/v1', namespace, 'poddisruptionbudgets')": anywhere(
+    'list',
+    'policy',
+    'poddisruptionbudgets',
+  ),
+  "node-objects.ts: list path('v1', undefined, 'pods')": anywhere('list', '', 'pods'),
   "platform-secrets.ts: PATCH path('v1', namespace, 'secrets', name)": [
     ...ofSecrets(places.config, 'patch', ['proton-cli-config']),
     ...ofSecrets(places.records, 'patch', records.slice(0, 1)),
