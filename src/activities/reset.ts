@@ -54,9 +54,10 @@ async function reset(connection: HostConnection, deadlines: Deadlines): Promise<
   await stopKubelet(connection);
   await endContainers(connection, { deadline: deadlines.containersEnd, untouched });
   await unmountAll(connection);
-  const data = await memberDirectory(connection);
+  // Before the reset takes the manifest, which alone says where it is.
+  const setup = await setupOf(connection);
+  if (setup !== undefined) await removeMember(connection, setup.hostDataDirectory);
   await kubeadmReset(connection, socket);
-  if (data !== undefined) await removeMember(connection, data);
   await prove(connection, deadlines, ports);
   return true;
 }
@@ -131,8 +132,9 @@ async function unmountAll(connection: HostConnection): Promise<void> {
 
 async function kubeadmReset(connection: HostConnection, socket: string): Promise<void> {
   const { name } = connection.host;
-  // The member has left already, so the step that asks etcd to remove one has nothing to do and could only remove the wrong one.
-  const argv = ['kubeadm', 'reset', '--force', '--skip-phases', 'remove-etcd-member'];
+  // The member has left already, so the step that asks etcd to remove one has nothing to do and could only remove the wrong one. Without
+  // it nothing is needed from the cluster, where kubeadm would look a minute for a pod that has ended: so it gets no way there.
+  const argv = ['kubeadm', 'reset', '--force', '--skip-phases', 'remove-etcd-member', '--kubeconfig', '/dev/null'];
   if (socket !== '') argv.push('--cri-socket', socket);
   const result = await connection.run(argv, { timeout: 300_000 });
   if (result.code === 0) return;
@@ -142,11 +144,6 @@ async function kubeadmReset(connection: HostConnection, socket: string): Promise
     untouched: `${untouched}. kubelet of ${name} is stopped and disabled`,
     next: `run it by hand on ${name} (${argv.join(' ')}), then: ferry resume`,
   });
-}
-
-/** The directory of the member that this machine had, read before its manifest goes. */
-async function memberDirectory(connection: HostConnection): Promise<string | undefined> {
-  return (await setupOf(connection))?.hostDataDirectory;
 }
 
 /** What kubeadm empties itself where it does that step: a machine with a member's directory cannot join again. $1 the data directory. */
