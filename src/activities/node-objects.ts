@@ -153,7 +153,7 @@ export async function drainNode(api: KubernetesApi, deadlines: Deadlines, input:
     const silent = left.length === 0 ? '' : `; its kubelet is silent, so nobody can say that ${left.join(', ')} ended`;
     return {
       changed: cordoned || evicted.size > 0,
-      proof: `${name} is cordoned, ${evicted.size} pods evicted, none left but those of DaemonSets and its own static ones${silent}`,
+      proof: `${name} is cordoned, ${evicted.size} ${evicted.size === 1 ? 'pod' : 'pods'} evicted, none left but those of DaemonSets and its own static ones${silent}`,
     };
   });
 }
@@ -193,7 +193,7 @@ async function evictAll(api: KubernetesApi, name: string, evicted: Set<string>):
       continue;
     }
     const refused = await evict(api, pod);
-    evicted.add(pod.metadata.uid ?? '');
+    if (refused === undefined) evicted.add(pod.metadata.uid ?? '');
     waiting.push(refused === undefined ? `${describePod(pod)} ends` : `${describePod(pod)}: ${refused}`);
   }
   if (waiting.length === 0) return { done: true, value: overdue.map(describePod) };
