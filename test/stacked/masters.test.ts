@@ -307,3 +307,55 @@ describe('a master that leads', () => {
     expect(await nodes()).toEqual(['old1', 'old2', 'old3']);
   });
 });
+
+describe('the control host', () => {
+  const platform = {
+    ...{ configNamespace: 'proton', resourceNamespace: 'resource', controlHost: 'old1', home: '/root' },
+    ...{ packageDirectory: '/opt/proton-package', protonCli: 'proton-cli', versions: {} },
+    containerRuntime: 'containerd' as const,
+  };
+  /** kubeadm takes the file for what it is. */
+  const keys =
+    'kubeadm init phase upload-certs --upload-certs --config=/tmp/kubeadm-config.yaml 2>&1 | tail -n 1 | grep -cE "^[0-9a-f]{64}$"';
+
+  it('hands over what the next one needs, once', async () => {
+    await on(old2, 'rm -f /tmp/kubeadm-config.yaml');
+    const input = { migration, from: all[0], to: all[1], platform };
+
+    const moved = await activities().moveControl(input);
+    const again = await activities().moveControl(input);
+
+    expect([moved.changed, again.changed]).toEqual([true, false]);
+    const [before, after] = [
+      await on(old1, 'cat /tmp/kubeadm-config.yaml'),
+      await on(old2, 'cat /tmp/kubeadm-config.yaml'),
+    ];
+    expect(after).toBe(
+      before
+        .replace('advertiseAddress: 10.77.0.11', 'advertiseAddress: 10.77.0.12')
+        .replace(/^ {2}name: old1$/m, '  name: old2'),
+    );
+    expect(await on(old2, 'stat -c %a /tmp/kubeadm-config.yaml')).toBe('600');
+    expect(await on(old2, keys)).toBe('1');
+  });
+
+  it('is followed by one that makes the files by itself when it is dead', async () => {
+    await on(old3, 'rm -f /tmp/kubeadm-config.yaml');
+    const gone: Hosts = {
+      close: () => Promise.resolve(),
+      connect: (host) =>
+        host.name === 'old1' ? Promise.reject(new HostUnreachable('old1', 'no answer')) : hosts.connect(host),
+    };
+
+    const { proof } = await activities(gone).moveControl({ migration, from: all[0], to: all[2], platform });
+
+    expect(proof).toContain('old1 did not answer');
+    expect(await on(old3, keys)).toBe('1');
+  });
+
+  it('sees which hosts files still name a machine', async () => {
+    const found = await activities().listLeftovers({ hosts: [all[0]], removed: masters(all[2]) });
+
+    expect(found).toEqual([{ host: 'old1', lines: ['10.77.0.13 old3'] }]);
+  });
+});
