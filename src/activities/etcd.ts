@@ -130,8 +130,9 @@ async function leaveEtcd(
   input: LeaveInput,
 ): Promise<Evidence & { reached: boolean; movedLeadership: boolean; members: EtcdMember[] }> {
   const { master, remaining } = input;
-  const before = await soundRest(deps, input, 'before');
+  const before = await soundRest(deps, input, { when: 'before' });
   const wasMember = before.members.some((member) => isMemberOf(member, master));
+  const wasDead = isDeadMember(before.members, master);
   const movedLeadership = await giveUpLeadership(deps, input, before);
 
   const connection = await onHost(master.name, untouchedBy(input), () =>
@@ -159,12 +160,13 @@ async function leaveEtcd(
   const removed = await removeMember(deps, input);
   if (removeFirst) await end();
 
-  const after = await soundRest(deps, input, 'after');
+  const after = await soundRest(deps, input, { when: 'after', wasDead });
   if (connection !== undefined) await proveSilent(deps, input);
   const { members } = after;
+  const silent = members.filter(({ healthy }) => !healthy).length;
   return {
     changed: removed || stopped > 0 || kubeletRan || movedLeadership,
-    proof: `${master.name} is no member${wasMember ? '' : ', and was none before'}; ${describe(members)} healthy and caught up, ${spareOf(members.length)} of them may be lost${
+    proof: `${master.name} is no member${wasMember ? '' : ', and was none before'}; ${describe(members)}: who answers is healthy and caught up, ${spareOf(members.length) - silent} more may be lost${
       connection === undefined
         ? `; ${master.name} did not answer and was left as it is`
         : `; kubelet of ${master.name} is stopped and disabled, and no etcd listens there`
@@ -179,8 +181,19 @@ function untouchedBy({ remaining }: LeaveInput): string {
   return `the members ${remaining.map(({ name }) => name).join(', ')} and what is stored in etcd`;
 }
 
-/** The members that stay, all sound; the one that leaves may still be there before, and not after. */
-async function soundRest(deps: EtcdDeps, input: LeaveInput, when: 'before' | 'after'): Promise<Observation> {
+function isDeadMember(members: readonly ObservedMember[], master: Host): boolean {
+  return members.some((member) => isMemberOf(member, master) && !member.healthy);
+}
+
+/**
+ * The members that stay, all sound; the one that leaves may still be there before, and not after. When that one is dead itself, others may
+ * be dead as well: taking a dead member out never costs a vote that counts, and without a majority nobody would have listed the members.
+ */
+async function soundRest(
+  deps: EtcdDeps,
+  input: LeaveInput,
+  { when, wasDead = false }: { when: 'before' | 'after'; wasDead?: boolean },
+): Promise<Observation> {
   const { master, remaining } = input;
   const names = remaining.map(({ name }) => name);
   const before = when === 'before';
@@ -188,7 +201,8 @@ async function soundRest(deps: EtcdDeps, input: LeaveInput, when: 'before' | 'af
     async () => {
       const observed = await observeUnlessBusy(deps.hosts, remaining);
       if (typeof observed === 'string') return { done: false, waiting: observed };
-      const problems = memberProblems(observed.members, names, before ? { leaving: master } : {});
+      const away = wasDead || isDeadMember(observed.members, master) ? names : [];
+      const problems = memberProblems(observed.members, names, { away, ...(before && { leaving: master }) });
       return problems.length === 0 ? { done: true, value: observed } : { done: false, waiting: problems.join('; ') };
     },
     { deadline: deps.deadlines.memberLeft, interval: 1000 },

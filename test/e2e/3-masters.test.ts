@@ -23,7 +23,7 @@ interface Counted {
 const lab = [process.execPath, 'lab/cli.ts'];
 let directory: string;
 let worker: ChildProcess;
-let probe: ChildProcess;
+let probe: ChildProcess | undefined;
 let client: Client;
 let plan: Plan;
 let result: MigrationResult;
@@ -90,8 +90,9 @@ beforeAll(async () => {
   for (const { from } of plan.mapping) await must([...lab, 'break', 'stop', from]);
   // Long enough for leases to run out and for health checks to fail, had anybody still relied on the old machines.
   await new Promise((resolve) => setTimeout(resolve, 15_000));
-  probe.kill('SIGTERM');
-  await new Promise((resolve) => probe.once('exit', resolve));
+  const ended = new Promise((resolve) => probing.child.once('exit', resolve));
+  probing.child.kill('SIGTERM');
+  await ended;
   gaps = JSON.parse(probing.output()) as typeof gaps;
   console.log(`API through the load balancer during the exchange: ${JSON.stringify(gaps)}`);
   await mkdir(join(root, 'test-results'), { recursive: true });
@@ -99,7 +100,7 @@ beforeAll(async () => {
 }, 3_000_000);
 
 afterAll(async () => {
-  probe.kill('SIGKILL');
+  probe?.kill('SIGKILL');
   await killWorker(worker);
   await client.connection.close();
 });

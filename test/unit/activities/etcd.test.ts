@@ -161,6 +161,31 @@ describe('a member that leaves', { timeout: 120_000 }, () => {
     expect(await names(...remaining.map(({ name }) => name))).toEqual(remaining.map(({ name }) => name).toSorted());
   });
 
+  it('is removed although another one is dead as well', async () => {
+    await cluster.stop();
+    cluster = await EtcdCluster.start(['m1', 'm2', 'm3', 'm4', 'm5']);
+    const via = cluster.machines.map(({ host }) => host);
+    await activities().awaitMembers({ via, masters: via });
+    await cluster.machine('m4').crash();
+    await cluster.machine('m5').crash();
+    const leave = (name: string, rest: string[]): Promise<unknown> =>
+      activities({ memberLeft: 3000 }).leaveEtcd({
+        migration,
+        master: cluster.machine(name).host,
+        remaining: hostsOf(...rest),
+      });
+
+    await expect(leave('m3', ['m1', 'm2', 'm4', 'm5'])).rejects.toThrow(
+      /m3 must not leave etcd now.*m4 does not answer/,
+    );
+    await leave('m4', ['m1', 'm2', 'm3', 'm5']);
+    const between = await names('m1');
+    await leave('m5', ['m1', 'm2', 'm3']);
+
+    expect(between).toEqual(['m1', 'm2', 'm3', 'm5']);
+    expect(await names('m1')).toEqual(['m1', 'm2', 'm3']);
+  });
+
   it('is not removed while only the worker cannot reach its machine', async () => {
     const { leaving, remaining } = await split(false);
     leaving.silent = true;
