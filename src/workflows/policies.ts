@@ -281,7 +281,7 @@ export const policies: Record<ActivityName, Policy> = {
     attempts: 5,
     firstPause: '5s',
     longestPause: '30s',
-    reason: 'A few small files; writing them again is harmless.',
+    reason: 'Files of a few kilobytes from one master to another; the same ones may be written again.',
   },
   listLeftovers: {
     startToClose: '2m',
