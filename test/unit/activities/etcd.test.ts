@@ -112,7 +112,8 @@ describe('a member that leaves', { timeout: 120_000 }, () => {
     const order = leaving.commands.map((command) =>
       command.includes('systemctl stop kubelet') ? 'kubelet' : /^crictl .* stop /.test(command) ? 'container' : '',
     );
-    expect(order.filter(Boolean)).toEqual(['kubelet', 'container']);
+    // A container that takes its time is told again.
+    expect([...new Set(order.filter(Boolean))]).toEqual(['kubelet', 'container']);
     await cluster.etcdctlOn(cluster.machine(remaining[0]?.name ?? ''), 'put', 'after', name);
 
     const again = await activities().leaveEtcd({ migration, master: leaving.host, remaining });
