@@ -290,10 +290,13 @@ async function existingUnits(connection: HostConnection): Promise<string[]> {
 }
 
 /** Where kubeadm puts what kubelet starts by itself; a machine with both manifests is a member of etcd. */
-async function hasStaticControlPlane(connection: HostConnection): Promise<boolean> {
+export async function hasStaticControlPlane(connection: HostConnection): Promise<boolean> {
   const script = 'for f in "$@"; do test -f "$f" || exit 1; done';
   const manifests = ['etcd.yaml', 'kube-apiserver.yaml'].map((name) => `/etc/kubernetes/manifests/${name}`);
-  return (await connection.run(['sh', '-c', script, 'sh', ...manifests], { timeout: 30_000 })).code === 0;
+  const { code } = await connection.run(['sh', '-c', script, 'sh', ...manifests], { timeout: 30_000 });
+  if (code !== 0 && code !== 1)
+    throw new Error(`looking for the manifests of a master ended with exit ${code ?? 'by a signal'}`);
+  return code === 0;
 }
 
 async function packageDirectories(connection: HostConnection): Promise<string[]> {

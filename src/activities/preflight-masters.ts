@@ -4,6 +4,7 @@ import type { HostConnection } from '../hosts/contract.ts';
 import type { Plan } from '../plan/plan.ts';
 import { controlSuccessor, exchangeOf, packageService, quorumSequence } from '../plan/quorum.ts';
 import { measureFreeSpace } from './directories.ts';
+import { hasStaticControlPlane } from './facts.ts';
 import { lastLines } from './helm.ts';
 import { tryScript } from './host-script.ts';
 import { listeningPorts } from './kubelet.ts';
@@ -11,10 +12,12 @@ import { formatBytes } from './preflight-transfers.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
 import { askMachines, count } from './preflight-world.ts';
 
-/** Checks of a control plane that runs on the nodes themselves; none where it does not. */
+/** Where the control plane is; and, where it runs on the nodes themselves, whether its masters can be exchanged. */
 export function masterChecks(plan: Pick<Plan, 'controlPlane'>): Check[] {
-  if (plan.controlPlane === undefined) return [];
+  const where = { name: 'control-plane', run: checkPlace };
+  if (plan.controlPlane === undefined) return [where];
   return [
+    where,
     { name: 'quorum', run: checkQuorum },
     { name: 'etcd-members', run: checkMembers },
     { name: 'api-servers', run: checkServers },
@@ -38,6 +41,36 @@ async function joiningOf(world: World): Promise<string[]> {
   return world.plan.nodes.add
     .filter(({ name, controlPlane }) => controlPlane && !config.nodes.some((node) => node.name === name))
     .map(({ name }) => name);
+}
+
+/** A plan of the wrong kind would leave members of etcd behind, or look for some that are not there. */
+async function checkPlace(world: World): Promise<Finding> {
+  const { plan } = world;
+  const { config } = await world.cluster();
+  const planned = mastersOf(world);
+  const reachable = config.masters.filter((name) => plan.hosts.some((host) => host.name === name));
+  const stacked: string[] = [];
+  const elsewhere: string[] = [];
+  const failures = await askMachines(world, reachable, async (connection, name) => {
+    ((await hasStaticControlPlane(connection)) ? stacked : elsewhere).push(name);
+    return undefined;
+  });
+  const unplanned = stacked.filter((name) => !planned.includes(name)).toSorted();
+  const gone = planned.filter(
+    (name) => !stacked.includes(name) && (elsewhere.includes(name) || !reachable.includes(name)),
+  );
+  if (unplanned.length > 0) {
+    failures.push(`${unplanned.join(', ')}: etcd and API server run there, which the plan does not know`);
+  }
+  if (gone.length > 0) failures.push(`${gone.join(', ')}: a master of the plan, but no etcd and API server run there`);
+  return {
+    failures,
+    next: 'ferry plan makes a plan that fits the control plane as it is now; what the tool removes without it stays a member of etcd',
+    proof:
+      planned.length === 0
+        ? 'no etcd and no API server on the nodes of the plan'
+        : `etcd and API server on ${planned.join(', ')}`,
+  };
 }
 
 function checkQuorum({ plan }: World): Promise<Finding> {

@@ -149,6 +149,7 @@ describe('preflight of a stacked control plane', () => {
 
     expect(results.filter(({ state }) => state !== 'ok')).toEqual([]);
     expect(results.map(({ name }) => name)).toEqual([
+      'control-plane',
       'quorum',
       'etcd-members',
       'api-servers',
@@ -158,10 +159,11 @@ describe('preflight of a stacked control plane', () => {
       'etcd-room',
       'package-moves',
     ]);
-    expect(results[0]?.cause).toBe(
+    expect(results[0]?.cause).toBe('etcd and API server on node-1, node-2, node-3');
+    expect(results[1]?.cause).toBe(
       '3 → 4 → 5 → 6 → 5 → 4 → 3 members, quorum 2 → 3 → 3 → 4 → 3 → 3 → 2; at least 1 may be lost at every moment',
     );
-    expect(results[1]?.cause).toMatch(/node-1, node-2, node-3: all started, voting and healthy; node-2 leads/);
+    expect(results[2]?.cause).toMatch(/node-1, node-2, node-3: all started, voting and healthy; node-2 leads/);
   });
 
   it('is part of all checks only where there is one', () => {
@@ -173,6 +175,37 @@ describe('preflight of a stacked control plane', () => {
   });
 
   it.each<[string, (platform: Platform) => void, string, 'failed' | 'warning' | 'ok', RegExp]>([
+    [
+      'masters that the plan does not know',
+      (p) => (p.plan = samplePlan()),
+      'control-plane',
+      'failed',
+      /^node-1, node-2, node-3: etcd and API server run there, which the plan does not know$/,
+    ],
+    [
+      'a master of the plan that is none',
+      command(/node-2 .*test -f/, { code: 1 }),
+      'control-plane',
+      'failed',
+      /^node-2: a master of the plan, but no etcd and API server run there$/,
+    ],
+    [
+      'masters that do not answer, which proves nothing',
+      command(/node-3 .*test -f/, new HostUnreachable('node-3', 'no route')),
+      'control-plane',
+      'failed',
+      /^node-3: node-3 cannot be reached: no route$/,
+    ],
+    [
+      'a control plane elsewhere',
+      (p) => {
+        p.plan = samplePlan();
+        command(/.*test -f/, { code: 1 })(p);
+      },
+      'control-plane',
+      'ok',
+      /^no etcd and no API server on the nodes of the plan$/,
+    ],
     [
       'two masters that become one in between',
       (p) =>

@@ -104,6 +104,7 @@ function healthyPlatform(): Platform {
     objects,
     files: new Map([['/usr/local/share/proton-version.txt', 'ProtonDeps-3.8.0\n']]),
     commands: [
+      [/manifests\/etcd\.yaml/, { code: 1 }],
       [/ id -u$/, { stdout: '0\n' }],
       [/ date /, { stdout: 'NOW' }],
       [/dev\/tcp/, { stdout: 'PORTS' }],
