@@ -3,6 +3,7 @@ import type { HostConnection } from '../hosts/contract.ts';
 import { componentTable } from '../plan/components.ts';
 import { readVersion } from './facts.ts';
 import { helmBinary, lastLines, noHelm } from './helm.ts';
+import { checkRsync } from './preflight-rsync.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
 import { askMachines, count } from './preflight-world.ts';
 import { bootId } from './systemd.ts';
@@ -126,27 +127,6 @@ async function checkPackageVersions(world: World): Promise<Finding> {
     failures,
     next: 'install the same dependency package on these machines: install_deps.sh --hosts NAME',
     proof: wanted ?? 'none',
-  };
-}
-
-async function checkRsync(world: World): Promise<Finding> {
-  const names = new Set(world.plan.transfers.flatMap(({ source, destination }) => [source.host, destination.host]));
-  const versions = new Map<string, string>();
-  const failures = await askMachines(world, [...names], async (connection, name) => {
-    const result = await connection.run(['rsync', '--version'], { timeout: short });
-    const version = /^rsync\s+version\s+v?(?<version>\d+\.\d+(?:\.\d+)?)/m.exec(result.stdout)?.groups?.['version'];
-    if (result.code !== 0 || version === undefined) return `${name} has no rsync`;
-    versions.set(name, version);
-    return undefined;
-  });
-  const old = [...versions].filter(([, version]) => compareVersions(version, '3.1.0') < 0);
-  return {
-    failures,
-    warnings: old.map(
-      ([name, version]) => `rsync ${version} of ${name} knows no nanoseconds: copies compare more content`,
-    ),
-    next: failures.length > 0 ? 'install rsync there' : 'rsync 3.1 or later is faster, but not needed',
-    proof: [...new Set(versions.values())].join(', '),
   };
 }
 

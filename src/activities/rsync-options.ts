@@ -76,7 +76,8 @@ export function isAtLeast(left: string, right: string): boolean {
   return true;
 }
 
-const oldestRsync = '3.0.0';
+/** Older ones carry neither ACLs nor extended attributes. */
+export const oldestRsync = '3.0.0';
 const blockSize = 16 * 1024;
 /** Above it the list of block digests grows too long for memory. */
 const largestForSmallBlocks = 16 * 1024 ** 3;

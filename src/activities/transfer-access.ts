@@ -4,8 +4,9 @@ import type { ReplicateInput } from '../plan/replicate.ts';
 import { needsHuman } from './failures.ts';
 import { parseFields, runScript } from './host-script.ts';
 import { gateBusy, gateRefused } from './rsync-output.ts';
-import { unpackCommand } from './transfer-tar.ts';
 import type { TransferNames } from './transfer-names.ts';
+import { programDirectory } from './transfer-program.ts';
+import { unpackCommand } from './transfer-tar.ts';
 
 /** Name under which the source's ssh knows the destination; nothing of the plan stands in an argument. */
 export const remoteTarget = 'ferry:data/';
@@ -224,6 +225,7 @@ while [ "$place" -lt "$count" ]; do
   esac
   set -- "$@" "$word"
 done
+[ ! -x ${quote(`${programDirectory(names)}/rsync`)} ] || PATH=${quote(programDirectory(names))}:$PATH
 lock
 exec rsync --server "$@" . ./
 `;

@@ -23,6 +23,8 @@ export interface CopyChoice {
   linkBytesPerSecond?: number;
   /** Streams that share the first copy of a large tree. */
   streams: number;
+  /** Machines to which rsync was brought for this transfer. */
+  brought?: ('source' | 'destination')[];
   digest: 'sha256' | 'blake2b';
   /** Why each choice was made; one line per surprising choice. */
   reasons: string[];

@@ -11,6 +11,7 @@ export const passScript = String.raw`#!/bin/sh
 set -u
 state=$1 source=$2 target=$3 since=$4 lock=$5 flush=$6
 shift 6
+[ ! -x "$state/program/rsync" ] || PATH=$state/program:$PATH
 export LC_ALL=C RSYNC_RSH="ssh -F $state/ssh_config"
 cd / || exit 99
 echo "$*" >"$state/options"

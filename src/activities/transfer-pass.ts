@@ -17,6 +17,7 @@ import { readMarker, writeMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { passScript, watchScript, watchWriterScript } from './transfer-pass-script.ts';
 import { judgeTar, tarPassScript } from './transfer-tar.ts';
+import { renewProgram } from './transfer-program.ts';
 import type { Moment } from './transfer-probe.ts';
 import { doubtfulSince, lookAtDestination, momentNow } from './transfer-probe.ts';
 
@@ -115,6 +116,7 @@ async function startPass(
     placeScript(source, names, isTar ? tarPassScript : passScript),
     openRoad(ends, input, names),
   ]);
+  for (const end of input.choice.brought ?? []) await renewProgram(ends[end], input.request, names);
   const target = ends.sameHost ? `${ends.destinationPath}/` : remoteTarget;
   // A file with several names that is written in place passes its content on to all of them, also to one that was replaced meanwhile.
   const choice = { ...input.choice, inplace: input.choice.inplace && !(await hasLinks(ends, since)) };

@@ -12,6 +12,7 @@ import type { Marker } from './transfer-marker.ts';
 import { readMarker, writeMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
 import type { EndProbe } from './transfer-probe.ts';
+import { bringProgram, programOf } from './transfer-program.ts';
 import { keepsNanoseconds, lookAtDestination, measureTree, probeEnd } from './transfer-probe.ts';
 import { describeUsers, usersOf } from './transfer-users.ts';
 
@@ -49,7 +50,10 @@ export async function prepare(
     to.exists ? measureTree(destination, to.path, signal) : undefined,
   ]);
   const wishes = { mode, sameHost, limitKiBps: mode === 'final' ? 0 : request.limitKiBps, linkBytesPerSecond: 0 };
-  const inplace = chooseCopy(from, to, tree, wishes).inplace;
+  const program = from.rsync === undefined || to.rsync === undefined ? await programOf(request) : undefined;
+  // Whether it runs there is tried when nothing stands against the copy.
+  const hoped = (end: EndProbe): EndProbe => ({ ...end, rsync: end.rsync ?? program?.facts });
+  const inplace = chooseCopy(hoped(from), hoped(to), tree, wishes).inplace;
   guardDestination(
     request,
     {
@@ -73,13 +77,22 @@ export async function prepare(
   await claim(destination, request, from, to, marker, room.firstEntry === undefined);
   await evictWriter(destination, names);
   if (!sameHost) await guardShared(source, destination, request, from.path, to.path);
-  const target = { ...to, nanoseconds: await keepsNanoseconds(destination, to.path, randomBytes(4).toString('hex')) };
-  let choice = chooseCopy(from, target, tree, wishes);
+  const lent = await bringProgram(
+    program,
+    names,
+    { source: { connection: source, probe: from }, destination: { connection: destination, probe: to } },
+    sameHost,
+  );
+  const nanoseconds = await keepsNanoseconds(destination, to.path, randomBytes(4).toString('hex'));
+  const target = { ...lent.destination, nanoseconds };
+  let choice = chooseCopy(lent.source, target, tree, wishes);
   if (!sameHost) {
     await grantAccess(source, destination, request, names, { destinationPath: to.path, cipher: choice.cipher });
     const linkBytesPerSecond = await tryOut(source, request, names.directory);
-    choice = chooseCopy(from, target, tree, { ...wishes, linkBytesPerSecond });
+    choice = chooseCopy(lent.source, target, tree, { ...wishes, linkBytesPerSecond });
   }
+  choice.reasons.push(...lent.reasons);
+  if (lent.brought.length > 0) choice.brought = lent.brought;
   const odd = placesBelow(from.mounts, from.path)
     .map((place) => place.type)
     .filter((type) => !trustedForMappings.has(type));

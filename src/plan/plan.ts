@@ -49,6 +49,12 @@ export type Host = z.infer<typeof hostSchema>;
 export const endSchema = z.strictObject({ host: dnsLabel, path: absolutePath });
 export type End = z.infer<typeof endSchema>;
 
+/** Allows the worker to lay its own rsync on a machine that has none, for the time of a transfer. */
+export const bringRsyncSchema = z.strictObject({
+  /** On the worker's machine, static or with its libraries; absent: the one that the worker finds in its PATH. */
+  program: absolutePath.optional(),
+});
+
 /** One directory to move: the data of one ordinal of one component, or a host service's directory. */
 export const transferSchema = z.strictObject({
   /** Unique in the plan; names units, locks, markers and child workflows: `redis-0`, `host-old1-cr-data`. */
@@ -201,6 +207,8 @@ export const planSchema = z.strictObject({
     })
     .prefault({}),
   verify: z.enum(['metadata', 'sampled', 'full']).default('full'),
+  /** Present: a machine without rsync is lent the worker's for each transfer. Absent: its copies go through tar, whole in every pass. */
+  bringRsync: bringRsyncSchema.optional(),
   limits: limitsSchema.prefault({}),
   downtime: z
     .strictObject({

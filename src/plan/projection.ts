@@ -32,13 +32,24 @@ export function estimateOnline(plan: Plan): OnlineEstimate {
   };
 }
 
+/** How long whole copies take in the window, without a limit: what is left where only tar can copy. One host's share of the work. */
+export function estimateWholeCopy(transfers: readonly Plan['transfers'][number][]): Estimate {
+  const seconds = transfers.reduce((sum, transfer) => sum + workOf(transfer) / unlimitedBytesPerSecond + 5, 0);
+  return { seconds, errorSeconds: seconds / 2 };
+}
+
+/** Bytes to move, with what each file costs besides. */
+function workOf({ observed }: Plan['transfers'][number]): number {
+  return (observed?.bytes ?? 0) + (observed?.files ?? 0) * bytesPerFile;
+}
+
 function firstCopy(plan: Plan): Estimate {
   const limit = plan.limits.preCopyKiBps;
   const rate = limit === 0 ? unlimitedBytesPerSecond : Math.min(limit * 1024, unlimitedBytesPerSecond);
   const perHost = new Map<string, number>();
-  for (const { source, observed } of plan.transfers) {
-    const work = (observed?.bytes ?? 0) + (observed?.files ?? 0) * bytesPerFile;
-    perHost.set(source.host, (perHost.get(source.host) ?? 0) + work / rate + 5);
+  for (const transfer of plan.transfers) {
+    const { host } = transfer.source;
+    perHost.set(host, (perHost.get(host) ?? 0) + workOf(transfer) / rate + 5);
   }
   const seconds = Math.max(0, ...perHost.values());
   // With a limit the rate is known; without one it is a guess.

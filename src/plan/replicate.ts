@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { absolutePath, hostSchema, transferSchema } from './plan.ts';
+import { absolutePath, bringRsyncSchema, hostSchema, transferSchema } from './plan.ts';
 
 /**
  * Input of the workflow `replicateDirectory`: moves one directory. `live` is one pre-copy round of a source in use (passes
@@ -36,6 +36,8 @@ export const replicateInputSchema = z.strictObject({
   holdSeconds: z.int().min(1).default(60),
   /** Destinations must lie below one of these; the system's own directories are never allowed. Empty: only the transfer's own path. */
   allowedRoots: z.array(absolutePath).default([]),
+  /** Present: a machine without rsync is lent the worker's for this transfer. Absent: the copy goes through tar. */
+  bringRsync: bringRsyncSchema.optional(),
   /** Seconds without any progress on either machine after which an attempt is ended and tried again. */
   stallSeconds: z.int().min(10).default(180),
 });

@@ -85,6 +85,7 @@ async function runChild(migration: Migration, transfer: Transfer, mode: CopyMode
         verify: plan.verify,
         limitKiBps: mode.mode === 'final' ? 0 : shareOf(plan, state.preCopyKiBps, transfer.id),
         maxPasses: mode.maxPasses,
+        ...(plan.bringRsync === undefined ? {} : { bringRsync: plan.bringRsync }),
       },
     ],
   });

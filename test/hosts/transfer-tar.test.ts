@@ -1,6 +1,9 @@
+import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ApplicationFailure } from '@temporalio/common';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { namesOf } from '../../src/activities/transfer-names.ts';
+import { layProgram, packProgram, programDirectory } from '../../src/activities/transfer-program.ts';
 import type { ReplicateInput } from '../../src/plan/replicate.ts';
 import { replicateInputSchema } from '../../src/plan/replicate.ts';
 import { freshName, script } from './machines.ts';
@@ -8,6 +11,7 @@ import type { Mover } from './transfer-setup.ts';
 import {
   attempt,
   bothTrees,
+  keyOf,
   movingProcesses,
   once,
   openMover,
@@ -18,8 +22,10 @@ import {
 } from './transfer-setup.ts';
 import { oddTree } from './transfer-trees.ts';
 
-const hide = 'if [ -e /usr/bin/rsync ]; then mv /usr/bin/rsync /usr/bin/rsync.hidden; fi';
-const show = 'if [ -e /usr/bin/rsync.hidden ]; then mv /usr/bin/rsync.hidden /usr/bin/rsync; fi';
+/** With the libraries that nothing but rsync needs: a machine without it has none of them either. */
+const hidden = '/usr/bin/rsync /usr/lib/*/libpopt.so.0 /usr/lib/*/libxxhash.so.0';
+const hide = `for f in ${hidden}; do if [ -e "$f" ]; then mv "$f" "$f.hidden"; fi; done`;
+const show = `for f in $(printf '%s.hidden ' ${hidden}); do if [ -e "$f" ]; then mv "$f" "\${f%.hidden}"; fi; done`;
 
 /** new3 belongs to this file alone: no other may miss its rsync. */
 describe('a transfer to a machine without rsync', () => {
@@ -155,5 +161,126 @@ describe('a transfer to a machine without rsync', () => {
     await script(destination, `rm -rf "${path}-other's"`);
 
     expect(verification).toMatchObject({ equal: true, differences: [] });
+  });
+});
+
+describe('a transfer that lends rsync to a machine without', () => {
+  let mover: Mover;
+  const requests: ReplicateInput[] = [];
+
+  beforeAll(async () => {
+    mover = await openMover('old1', 'new3');
+    await script(mover.destination, hide);
+  });
+  afterEach(async () => {
+    for (const request of requests.splice(0)) await sweep(mover, request);
+  });
+  afterAll(async () => {
+    await script(mover.destination, show);
+    await mover.close();
+  });
+
+  async function freshRequest(prefix: string, bringRsync: ReplicateInput['bringRsync'] = {}): Promise<ReplicateInput> {
+    const request = await mover.request(freshName(prefix), { bringRsync });
+    requests.push(request);
+    return request;
+  }
+
+  it('copies every oddity to it, goes on when it was swept in between, and takes it away at the end', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('lent');
+    const { path } = request.transfer.source;
+    await script(source, oddTree(path));
+
+    const { choice } = await prepare(mover, { ...request, mode: 'final' });
+    const program = `/var/lib/ferry/transfers/${await keyOf(source, request.transfer.id)}/program`;
+    const modes = await script(destination, `stat -c '%a %U' '${program}' '${program}/rsync' | sort -u`);
+    await once(() => activities.runPass(pass(request, choice, 1)));
+    await script(source, `cd '${path}'; echo changed >>plain; rm -f many/7; mv random renamed`);
+    await script(destination, `rm -rf '${program}'`);
+    const second = await once(() => activities.runPass(pass(request, choice, 2, { mode: 'final' })));
+    const verification = await once(() => activities.verifyTransfer({ request, choice }));
+    const [left, right] = await bothTrees(mover, request);
+    const there = await script(destination, `ls '${program}'; command -v rsync || :`);
+
+    expect(choice).toMatchObject({ tool: 'rsync', brought: ['destination'] });
+    expect(choice.reasons.join()).toMatch(/rsync 3\.\d+\.\d+ of the worker's machine lent to new3, which has none/);
+    expect(modes).toBe('700 root\n');
+    expect(right).toEqual(left);
+    expect(second.explanation).toContain('lent to new3');
+    expect(second.literalBytes).toBeLessThan(4_000_000);
+    expect(verification.differences).toEqual([]);
+    expect(there).toContain('rsync\n');
+    expect(there).not.toContain('/');
+    await once(() => activities.finishTransfer({ request, verified: verification.digest ?? '' }));
+    expect(await traces(mover, request)).toBe('');
+    expect(await script(destination, `ls '${program}' 2>/dev/null || :`)).toBe('');
+  });
+
+  it('goes where the source has none, and within one machine', async () => {
+    const { activities, destination } = mover;
+    const request = await freshRequest('lent-source');
+    const { path } = request.transfer.destination;
+    await script(
+      destination,
+      `mkdir -p '${path}/d'; cd '${path}'; echo a >d/a; ln d/a b; head -c 300000 /dev/urandom >c`,
+    );
+    const back = replicateInputSchema.parse({
+      ...request,
+      source: request.destination,
+      destination: request.source,
+      transfer: { ...request.transfer, source: { host: 'new3', path }, destination: { host: 'old1', path } },
+    });
+    const local = replicateInputSchema.parse({
+      ...back,
+      destination: request.destination,
+      transfer: { ...back.transfer, destination: { host: 'new3', path: `${path}-other` } },
+    });
+
+    const outcomes: unknown[] = [];
+    for (const each of [back, local]) {
+      const { choice } = await prepare(mover, each);
+      await once(() => activities.runPass(pass(each, choice, 1)));
+      await once(() => activities.runPass(pass(each, choice, 2, { mode: 'final' })));
+      const { equal, digest = '' } = await once(() => activities.verifyTransfer({ request: each, choice }));
+      await once(() => activities.finishTransfer({ request: each, verified: digest }));
+      outcomes.push([choice.tool, choice.brought, equal, await traces(mover, each)]);
+    }
+    await script(destination, `rm -rf '${path}-other'`);
+
+    expect(outcomes).toEqual([
+      ['rsync', ['source'], true, ''],
+      ['rsync', ['source'], true, ''],
+    ]);
+  });
+
+  it('is not misled by a program that is none, is built for another machine or does not run there', async () => {
+    const { destination, activities, source } = mover;
+    const request = await freshRequest('lent-none', { program: '/bin/true' });
+    const { path } = request.transfer.source;
+    await script(source, `mkdir -p '${path}'; echo a >'${path}/a'`);
+    const names = namesOf(request);
+    const real = await packProgram();
+    const content = Buffer.from('#!/bin/sh\necho no such luck >&2; exit 5\n');
+    const sums = Buffer.from(`${createHash('sha256').update(content).digest('hex')}  rsync\n`);
+    const broken = {
+      ...real,
+      files: [
+        { name: 'rsync', content, mode: 0o700 },
+        { name: 'sums', content: sums, mode: 0o600 },
+      ],
+      sumsDigest: createHash('sha256').update(sums).digest('hex'),
+    };
+
+    await expect(prepare(mover, request)).rejects.toMatchObject({
+      type: 'NeedsHuman',
+      message: /no rsync can be brought along .*\/bin\/true is no rsync/,
+    });
+    expect(await layProgram(destination, names, { ...real, machine: 'aarch64' })).toEqual({
+      why: 'it is built for aarch64, the machine is x86_64',
+    });
+    expect(await layProgram(destination, names, broken)).toEqual({ why: 'it does not run there: no such luck' });
+    expect(await script(destination, `ls '${programDirectory(names)}' 2>/dev/null || :`)).toBe('');
+    await once(() => activities.finishTransfer({ request }));
   });
 });

@@ -38,6 +38,10 @@ function base64(values: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, Buffer.from(value).toString('base64')]));
 }
 
+function rsyncVersion(version: string, without: 'ACLs' | '' = ''): string {
+  return `rsync  version ${version}  protocol version 31\nCapabilities:\n    64-bit files, hardlinks, ${without === 'ACLs' ? 'no ' : ''}ACLs, xattrs\n`;
+}
+
 function healthyPlatform(): Platform {
   const components = sampleComponents();
   const objects = new Map<string, unknown>();
@@ -108,7 +112,7 @@ function healthyPlatform(): Platform {
       [/ id -u$/, { stdout: '0\n' }],
       [/ date /, { stdout: 'NOW' }],
       [/dev\/tcp/, { stdout: 'PORTS' }],
-      [/ rsync --version/, { stdout: 'rsync  version 3.4.1  protocol version 32\n' }],
+      [/ rsync --version/, { stdout: rsyncVersion('3.4.1') }],
       [/ systemctl show/, { stdout: 'UNITS' }],
       [/\/boot_id$/, { stdout: 'BOOT' }],
       [/ helm3 version/, { stdout: 'v3.22.0+g123\n' }],
@@ -523,13 +527,54 @@ describe('preflight finds', () => {
       'failed',
       /node-4 has ProtonDeps-3\.7\.0, node-1 has ProtonDeps-3\.8\.0/,
     ],
-    ['no rsync', command('node-4 rsync', { code: 127, stderr: 'not found' }), 'rsync', 'failed', /node-4 has no rsync/],
     [
-      'an old rsync',
-      command('node-4 rsync', { stdout: 'rsync  version 2.6.9  protocol version 29' }),
+      'no rsync',
+      command('node-4 rsync', { code: 127, stderr: 'not found' }),
       'rsync',
       'warning',
-      /rsync 2\.6\.9 of node-4/,
+      /^node-4 has no rsync: \S.*-0, .* go through tar, whole in every pass: \d\S* MiB in the window, about \d+ s ± \d+ s$/,
+    ],
+    [
+      'no rsync, and sizes that nobody knows',
+      (p) => {
+        command('node-4 rsync', { code: 127 })(p);
+        p.plan = { ...p.plan, transfers: p.plan.transfers.map(({ observed: _observed, ...transfer }) => transfer) };
+      },
+      'rsync',
+      'warning',
+      /whole in every pass: the window lasts as long as a first copy$/,
+    ],
+    [
+      'no rsync, and none at the worker that may lend it',
+      (p) => {
+        command('node-4 rsync', { code: 127 })(p);
+        p.plan = { ...p.plan, bringRsync: { program: '/nowhere/rsync' } };
+        p.worker = undefined;
+      },
+      'rsync',
+      'warning',
+      /node-4 has no rsync, and the worker has none to lend \(.*\/nowhere\/rsync.*\): .* go through tar/,
+    ],
+    [
+      'a rsync that loses data',
+      command('node-4 rsync', { stdout: rsyncVersion('3.1.2', 'ACLs') }),
+      'rsync',
+      'failed',
+      /rsync 3\.1\.2 of node-4 was built without ACLs/,
+    ],
+    [
+      'a rsync from before ACLs',
+      command('node-4 rsync', { stdout: 'rsync  version 2.6.9  protocol version 29' }),
+      'rsync',
+      'failed',
+      /rsync 2\.6\.9 of node-4 is too old/,
+    ],
+    [
+      'an old rsync',
+      command('node-4 rsync', { stdout: rsyncVersion('3.1.2') }),
+      'rsync',
+      'warning',
+      /rsync 3\.1\.2 of node-4 compares times to the second/,
     ],
     [
       'a machine with a past',
