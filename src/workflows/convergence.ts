@@ -16,6 +16,8 @@ export interface PassFigures {
   limitKiBps: number;
   /** Bytes per second that the wire carried when it was tried without a limit; absent where it was not tried. */
   linkBytesPerSecond?: number;
+  /** Every pass moves everything anew: what changed meanwhile makes no difference. */
+  isWhole?: boolean;
 }
 
 export interface Projection {
@@ -63,6 +65,7 @@ export function project(passes: readonly PassFigures[]): Projection {
     return { finalSeconds: 0, errorSeconds: 0, dirtyBytesPerSecond: 0, throughput: assumedThroughput, scanSeconds: 0 };
   }
   const throughput = throughputOf(passes);
+  if (last.isWhole === true) return projectWhole(last, throughput);
   const scanSeconds = median(passes.slice(-3).map((pass) => pass.scanSeconds));
   const rates = dirtyRates(passes);
   const rate = rates.length === 0 ? 0 : (rates.at(-1) ?? 0);
@@ -74,11 +77,26 @@ export function project(passes: readonly PassFigures[]): Projection {
   return { finalSeconds, errorSeconds, dirtyBytesPerSecond: rate, throughput, scanSeconds };
 }
 
+/** The final copy is as long as any other, without the limit. */
+function projectWhole(last: PassFigures, throughput: number): Projection {
+  const moving = last.totalBytes / throughput;
+  const { scanSeconds } = last;
+  return {
+    finalSeconds: scanSeconds + moving,
+    // One pass tells little about the hour of the window.
+    errorSeconds: 0.2 * (scanSeconds + moving) + 1,
+    dirtyBytesPerSecond: 0,
+    throughput,
+    scanSeconds,
+  };
+}
+
 /** Another pass, ready, or not converging. */
 export function decide(passes: readonly PassFigures[], target: Target): Decision {
   const projection = project(passes);
   const last = passes.at(-1);
   if (last === undefined) return { next: 'pass', projection, why: 'nothing was copied yet' };
+  if (last.isWhole === true) return decideWhole(projection, target);
   if (passes.length >= 2 && projection.finalSeconds <= target.finalSeconds) {
     return {
       next: 'ready',
@@ -95,6 +113,14 @@ export function decide(passes: readonly PassFigures[], target: Target): Decision
       : { next: 'not-converging', projection, why: explainStandstill(last, projection, target) };
   }
   return { next: 'pass', projection, why: 'the next pass has less to do' };
+}
+
+/** Another pass would bring nothing: one tried the road and its speed. */
+function decideWhole(projection: Projection, target: Target): Decision {
+  const cost = `every copy moves everything: the final one is projected at ${seconds(projection.finalSeconds)} ± ${seconds(projection.errorSeconds)} (target ${seconds(target.finalSeconds)})`;
+  if (projection.finalSeconds <= target.finalSeconds) return { next: 'ready', projection, why: cost };
+  const helps = `rsync on both machines, or the worker's lent to them (bringRsync), or a window of ${seconds(projection.finalSeconds + projection.errorSeconds)} for this directory`;
+  return { next: 'not-converging', projection, why: `${cost}; what would help: ${helps}` };
 }
 
 /**

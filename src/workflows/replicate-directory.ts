@@ -66,6 +66,8 @@ interface Copy {
   content: ReplicateInput['content'];
   /** What the wire carried when it was tried; undefined where it was not. */
   linkBytesPerSecond: number | undefined;
+  /** What copies has no deltas: every pass moves everything. */
+  isWhole: boolean;
   isPaused: boolean;
   isFinishing: boolean;
   /** Grows with every signal that a pass at work must learn of. */
@@ -88,6 +90,7 @@ export async function replicateDirectory(request: ReplicateRequest, carried?: Ca
     );
     if (contentAll === true) copy.content = 'all';
     copy.linkBytesPerSecond = choice.linkBytesPerSecond;
+    copy.isWhole = choice.tool === 'tar';
     const outcome = await (input.mode === 'live' ? copyLive : copyFinal)(copy, choice, bytes);
     await finish(copy, outcome.digest);
     copy.status.state = 'done';
@@ -112,6 +115,7 @@ function startCopy(input: ReplicateInput, carried?: Carried): Copy {
     passesSoFar: carried?.passesSoFar ?? 0,
     content: input.content,
     linkBytesPerSecond: undefined,
+    isWhole: false,
     isPaused: false,
     isFinishing: false,
     interruptions: 0,
@@ -298,6 +302,7 @@ function figures(copy: Copy): PassFigures[] {
   return figuresOf(copy.status.passes).map((pass) => ({
     ...pass,
     ...(link !== undefined && { linkBytesPerSecond: link }),
+    ...(copy.isWhole && { isWhole: true }),
   }));
 }
 

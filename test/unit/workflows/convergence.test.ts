@@ -46,6 +46,38 @@ const figures: fc.Arbitrary<PassFigures> = fc.record({
 });
 const target = { finalSeconds: 60, maxPasses: 10 };
 
+describe('copies without deltas', () => {
+  const whole = (seconds: number, totalBytes: number): PassFigures =>
+    pass({ seconds, scanSeconds: 1, literalBytes: totalBytes, totalBytes, isWhole: true });
+
+  it('take as long in the window as any of them, whatever changed meanwhile', () => {
+    const { finalSeconds, errorSeconds } = project([whole(101, 1000 * MiB)]);
+
+    expect(finalSeconds).toBeCloseTo(101);
+    expect(errorSeconds).toBeCloseTo(21.2);
+    expect(project([whole(101, 1000 * MiB), { ...whole(101, 1000 * MiB), sinceLast: 5000 }]).finalSeconds).toBeCloseTo(
+      101,
+    );
+  });
+
+  it('are ready or not after one pass, because another one would bring nothing', () => {
+    expect(decide([whole(40, 1000 * MiB)], target)).toMatchObject({
+      next: 'ready',
+      why: /moves everything.* 40 s ± 9 s/,
+    });
+    const { next, why } = decide([whole(101, 1000 * MiB)], target);
+    expect(next).toBe('not-converging');
+    expect(why).toMatch(/101 s|1\.7 min/);
+    expect(why).toContain("what would help: rsync on both machines, or the worker's lent to them");
+  });
+
+  it('are projected without the limit of the hours before', () => {
+    const limited = { ...whole(1001, 1000 * MiB), limitKiBps: 1024, linkBytesPerSecond: 200 * MiB };
+
+    expect(project([limited]).finalSeconds).toBeCloseTo(11);
+  });
+});
+
 describe('the projection', () => {
   it('knows nothing before the first pass', () => {
     expect(project([])).toMatchObject({ finalSeconds: 0, dirtyBytesPerSecond: 0 });
