@@ -2,6 +2,7 @@ import { componentRows } from '../plan/components.ts';
 import type { Plan, Transfer } from '../plan/plan.ts';
 import { estimateOnline } from '../plan/projection.ts';
 import type { Estimate } from '../plan/projection.ts';
+import { exchangeOf, quorumSequence } from '../plan/quorum.ts';
 import { expectedSeconds } from '../workflows/downtime.ts';
 import type { PhaseName } from '../workflows/messages.ts';
 import { phaseNames } from '../workflows/messages.ts';
@@ -96,6 +97,7 @@ function describeAround(plan: Plan): string[] {
   const rows = [
     ['nodes added', plan.nodes.add.map(({ name, ip4 }) => `${name} (${ip4})`).join(', ') || 'none'],
     ['nodes removed', removal],
+    ...membersRow(plan),
     ['applications', plan.applications.namespaces.join(', ') || 'none'],
     ['control host', `${plan.platform.controlHost}:${plan.platform.packageDirectory}`],
     ['registry', plan.containerRegistry],
@@ -104,6 +106,17 @@ function describeAround(plan: Plan): string[] {
   ];
   const width = Math.max(...rows.map(([name = '']) => name.length));
   return rows.map(([name = '', value = '']) => `${pc.dim(name.padEnd(width))}  ${value}`);
+}
+
+/** Members of etcd from step to step, and how many of them may be lost at the weakest. */
+function membersRow(plan: Plan): string[][] {
+  const exchange = exchangeOf(plan);
+  if (exchange === undefined) return [];
+  const steps = quorumSequence(exchange);
+  const spare = Math.min(...steps.map((step) => step.spare));
+  const counts = steps.map(({ members }) => members.length).join(' → ');
+  const bare = pc.red('the loss of one stops the API at some step');
+  return [['etcd members', `${counts}, ${spare < 1 ? bare : `${spare} may be lost at every step`}`]];
 }
 
 function phaseTable(plan: Plan): string {

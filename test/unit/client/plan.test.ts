@@ -123,3 +123,20 @@ describe('the table of a plan', () => {
     expect(text).toContain('note: redis stays');
   });
 });
+
+it('says how many members of etcd there are at every step, and how many may be lost', () => {
+  const shown = (masters: string[]): string =>
+    stripVTControlCharacters(
+      describePlan(
+        samplePlan((input) => {
+          input.controlPlane = { etcd: 'stacked', masters };
+        }),
+      ),
+    );
+
+  expect(shown(['node-1', 'node-2', 'node-3'])).toMatch(
+    /etcd members +3 → 4 → 5 → 6 → 5 → 4 → 3, 1 may be lost at every step/,
+  );
+  expect(shown(['node-1'])).toContain('the loss of one stops the API at some step');
+  expect(stripVTControlCharacters(describePlan(samplePlan()))).not.toContain('etcd members');
+});
