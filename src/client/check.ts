@@ -1,47 +1,30 @@
-import { Command } from 'commander';
 import type { CheckResult } from '../activities/contract.ts';
 import { runPreflight } from '../activities/preflight.ts';
 import { pc } from './colors.ts';
+import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
 import { exitCodes } from './errors.ts';
-import type { OutputFormat } from './output.ts';
-import { outputOption, print } from './output.ts';
+import { print } from './output.ts';
 import { loadPlan } from './plan-file.ts';
 import type { PlatformOptions } from './platform.ts';
-import { withPlatform, withPlatformOptions } from './platform.ts';
+import { withPlatform } from './platform.ts';
 
 interface CheckOptions extends GlobalOptions, PlatformOptions {
   output: OutputFormat;
 }
 
-export function checkCommand(): Command {
-  return withPlatformOptions(new Command('check'))
-    .description('hold a plan against the live platform: every check, one line each; changes nothing')
-    .argument('<plan>', 'plan file, YAML or JSON; - reads stdin')
-    .addOption(outputOption())
-    .addHelpText(
-      'after',
-      `
-These are the checks that the migration itself runs first. Exit code 0 when none failed (warnings do not fail),
-${exitCodes.checkFailed.code} when at least one did.
-
-Examples:
-  $ ferry check plan.yaml
-  $ ferry check plan.yaml -o json | jq '.[] | select(.state == "failed")'`,
-    )
-    .action(async (file: string, _options, command: Command) => {
-      const options = command.optsWithGlobals<CheckOptions>();
-      const plan = loadPlan(file);
-      const isTable = options.output === 'table';
-      const results = await withPlatform(options, (platform) =>
-        runPreflight(platform, plan, (result) => {
-          if (isTable && shown(result, options)) process.stdout.write(`${describeResult(result)}\n`);
-        }),
-      );
-      if (isTable) process.stdout.write(`${summarize(results, file, options.quiet)}\n`);
-      else print(results, options.output, () => '');
-      process.exitCode = checkExitCode(results);
-    });
+/** `ferry check`. */
+export async function runChecks(file: string, options: CheckOptions): Promise<void> {
+  const plan = loadPlan(file);
+  const isTable = options.output === 'table';
+  const results = await withPlatform(options, (platform) =>
+    runPreflight(platform, plan, (result) => {
+      if (isTable && shown(result, options)) process.stdout.write(`${describeResult(result)}\n`);
+    }),
+  );
+  if (isTable) process.stdout.write(`${summarize(results, file, options.quiet)}\n`);
+  else print(results, options.output, () => '');
+  process.exitCode = checkExitCode(results);
 }
 
 function shown(result: CheckResult, options: CheckOptions): boolean {

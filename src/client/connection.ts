@@ -3,7 +3,6 @@ import { Client, Connection } from '@temporalio/client';
 import type { ConnectionOptions } from '@temporalio/client';
 import type { DataConverter } from '@temporalio/common';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
-import type { Command } from 'commander';
 import { createDataConverter } from '../codec/data-converter.ts';
 import { CliError } from './errors.ts';
 
@@ -64,8 +63,8 @@ export function personName(env: NodeJS.ProcessEnv = process.env): string {
 }
 
 /** Connects, does the work, and closes the connection again. */
-export async function withClient<T>(command: Command, work: (client: Client) => Promise<T>): Promise<T> {
-  const client = await connectClient(temporalSettings(command.optsWithGlobals()));
+export async function withClient<T>(options: GlobalOptions, work: (client: Client) => Promise<T>): Promise<T> {
+  const client = await connectClient(temporalSettings(options));
   try {
     return await work(client);
   } finally {

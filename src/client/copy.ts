@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, WorkflowHandle } from '@temporalio/client';
 import { WorkflowFailedError } from '@temporalio/client';
-import { Command, InvalidArgumentError, Option } from 'commander';
 import { createLogUpdate } from 'log-update';
 import { z } from 'zod';
 import { lookUpHostKeys } from '../hosts/known-hosts.ts';
@@ -15,13 +14,13 @@ import type { replicateDirectory } from '../workflows/replicate-directory.ts';
 import type { CopyStatus, TransferOutcome } from '../workflows/replicate-messages.ts';
 import { copyQuery } from '../workflows/replicate-messages.ts';
 import { pc, pcError } from './colors.ts';
+import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
 import { CliError, exitCodes } from './errors.ts';
 import type { CopyActivity } from './migrations.ts';
 import { readCopy } from './migrations.ts';
-import type { OutputFormat } from './output.ts';
-import { bytes, outputOption, print, seconds } from './output.ts';
+import { bytes, print, seconds } from './output.ts';
 import { knownHostsFiles, readKnownHosts } from './platform.ts';
 import { bar } from './view.ts';
 
@@ -33,70 +32,33 @@ interface CopyOptions extends GlobalOptions {
   sshUser: string;
   sshPort: number;
   allowRoot?: string[];
+  bringRsync?: string | true;
   taskQueue: string;
 }
 
 type CopyHandle = WorkflowHandle<typeof replicateDirectory>;
 
-export function copyCommand(): Command {
-  const whole = (text: string): number => {
-    if (!/^\d+$/.test(text)) throw new InvalidArgumentError('it must be a whole number.');
-    return Number(text);
-  };
-  return new Command('copy')
-    .description('copy one directory from machine to machine, and prove that both sides are the same')
-    .argument('<from>', 'HOST:/path/ that nothing writes to (or --live)')
-    .argument('<to>', 'HOST:/path/, empty or an earlier copy of the same directory')
-    .addOption(
-      new Option('--verify <how>', 'how both sides are compared')
-        .choices(['metadata', 'sampled', 'full'])
-        .default('full'),
-    )
-    .option('--live', 'the source is in use: repeat passes until the last delta is small; proves nothing yet')
-    .option('--limit <KiB/s>', 'bandwidth of a live copy; 0 is none', whole, 0)
-    .option('--ssh-user <name>', 'user on both machines', 'root')
-    .option('--ssh-port <port>', 'port of sshd on both machines', whole, 22)
-    .option(
-      '--allow-root <path>',
-      'tree in which the resolved destination may lie; repeat it',
-      (text, before?: string[]) => [...(before ?? []), text],
-    )
-    .option('--task-queue <name>', 'task queue of the workers', 'ferry')
-    .addOption(outputOption())
-    .addHelpText(
-      'after',
-      `
-A worker does the copy; it goes on when this command ends, and the same command finds it again. The contents of the first
-directory come to stand in the second. A destination that holds anything but an earlier copy of the same source is refused.
-Exit code 0 only when both sides were compared and are the same; with --live, when the last delta is projected to fit.
-
-Examples:
-  $ ferry copy old1:/sysvol/redis/ new1:/sysvol/redis/
-  $ ferry copy old1:/sysvol/redis/ new1:/sysvol/redis/ --live --limit 50000
-  $ ferry copy old1:/srv/files/ new1:/srv/files/ --verify sampled -o json | jq -r .digest`,
-    )
-    .action(async (from: string, to: string, _options, command: Command) => {
-      const options = command.optsWithGlobals<CopyOptions>();
-      const request = copyRequest(from, to, options, readKnownHosts());
-      await withClient(command, async (client) => {
-        const handle = await client.workflow.start<typeof replicateDirectory>('replicateDirectory', {
-          workflowId: copyWorkflowId(request),
-          taskQueue: options.taskQueue,
-          args: [request],
-          // The same copy asked for twice is one copy.
-          workflowIdConflictPolicy: 'USE_EXISTING',
-          workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-          staticSummary: `copy ${from} ${to}`.slice(0, 190),
-        });
-        const outcome = await follow(client, handle, options.quiet ?? false);
-        if (outcome === undefined) {
-          process.exitCode = exitCodes.interrupted.code;
-          return;
-        }
-        print(outcome, options.output, () => describeOutcome(outcome));
-        process.exitCode = copyExitCode(outcome, request.mode);
-      });
+/** `ferry copy`. */
+export async function copyDirectory(from: string, to: string, options: CopyOptions): Promise<void> {
+  const request = copyRequest(from, to, options, readKnownHosts());
+  await withClient(options, async (client) => {
+    const handle = await client.workflow.start<typeof replicateDirectory>('replicateDirectory', {
+      workflowId: copyWorkflowId(request),
+      taskQueue: options.taskQueue,
+      args: [request],
+      // The same copy asked for twice is one copy.
+      workflowIdConflictPolicy: 'USE_EXISTING',
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+      staticSummary: `copy ${from} ${to}`.slice(0, 190),
     });
+    const outcome = await follow(client, handle, options.quiet ?? false);
+    if (outcome === undefined) {
+      process.exitCode = exitCodes.interrupted.code;
+      return;
+    }
+    print(outcome, options.output, () => describeOutcome(outcome));
+    process.exitCode = copyExitCode(outcome, request.mode);
+  });
 }
 
 /** A proof was asked for: only a digest is one, also when the copy that was found under way turned out to be a live one. */
@@ -149,6 +111,7 @@ interface RequestOptions {
   sshUser: string;
   sshPort: number;
   allowRoot?: string[];
+  bringRsync?: string | true;
 }
 
 /** The input of the workflow. The same two places always give the same transfer, so that a copy is found again. */
@@ -178,6 +141,9 @@ export function copyRequest(
     verify: options.verify,
     limitKiBps: options.limit,
     allowedRoots: options.allowRoot ?? [],
+    ...(options.bringRsync !== undefined && {
+      bringRsync: options.bringRsync === true ? {} : { program: options.bringRsync },
+    }),
   };
   const parsed = replicateInputSchema.safeParse(request);
   if (parsed.success) return request;

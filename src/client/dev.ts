@@ -4,12 +4,11 @@ import { createConnection } from 'node:net';
 import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command, InvalidArgumentError } from 'commander';
 import { pcError } from './colors.ts';
 import { temporalSettings } from './connection.ts';
 import { CliError } from './errors.ts';
 import { neededAttributes } from './search-attributes.ts';
-import { runWorker, withWorkerOptions } from './worker.ts';
+import { runWorker } from './worker.ts';
 import type { WorkerCommandOptions } from './worker.ts';
 
 interface DevOptions extends WorkerCommandOptions {
@@ -20,38 +19,8 @@ interface DevOptions extends WorkerCommandOptions {
   worker: boolean;
 }
 
-export function devCommand(): Command {
-  return withWorkerOptions(new Command('dev'))
-    .description('Temporal server with a file database, Web UI and worker, all in one command')
-    .option('--database <file>', 'where the history is kept (default: $XDG_STATE_HOME/proton-ferry/temporal.db)')
-    .option('--ip <address>', 'address to listen on', '127.0.0.1')
-    .option('--port <number>', 'port of the server', port, 7233)
-    .option('--ui-port <number>', 'port of the Web UI', port, 8233)
-    .option('--no-worker', 'server and Web UI only')
-    .addHelpText(
-      'after',
-      `
-The server is Temporal's own development server, part of the Temporal CLI: \`temporal\` on PATH, or where its installers put it
-(~/.temporalio/bin, ~/.local/bin). It keeps its history over restarts, has no authentication, and is meant for one operator; for a
-team see docker-compose.temporal.yml.
-
-Examples:
-  $ ferry dev --ssh-identity ~/.ssh/id_ed25519
-  $ ferry dev --no-worker --ui-port 8080`,
-    )
-    .action(async (_options, command: Command) => {
-      const options = command.optsWithGlobals<DevOptions>();
-      await dev(options);
-    });
-}
-
-function port(text: string): number {
-  const number = Number(text);
-  if (!Number.isInteger(number) || number < 1 || number > 65535) throw new InvalidArgumentError('a port, 1 to 65535');
-  return number;
-}
-
-async function dev(options: DevOptions): Promise<void> {
+/** `ferry dev`. */
+export async function runDev(options: DevOptions): Promise<void> {
   const temporal = findTemporal();
   const database = options.database ?? defaultDatabase();
   mkdirSync(dirname(database), { recursive: true, mode: 0o700 });

@@ -1,4 +1,3 @@
-import { Command } from 'commander';
 import { readConfig, readRecords } from '../activities/facts.ts';
 import { componentsSecretName, editComponentsSecret } from '../plan/components-secret.ts';
 import type { ConfigEditStage } from '../plan/config-edit.ts';
@@ -6,13 +5,13 @@ import { configKey, editConfig, YamlEditError } from '../plan/config-edit.ts';
 import type { Plan } from '../plan/plan.ts';
 import { redactedYamlDiff, redactText } from '../plan/redact.ts';
 import { pc } from './colors.ts';
+import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
 import { CliError } from './errors.ts';
-import type { OutputFormat } from './output.ts';
-import { outputOption, print } from './output.ts';
+import { print } from './output.ts';
 import { loadPlan } from './plan-file.ts';
 import type { PlatformOptions } from './platform.ts';
-import { withCluster, withClusterOptions } from './platform.ts';
+import { withCluster } from './platform.ts';
 
 interface DiffOptions extends GlobalOptions, PlatformOptions {
   output: OutputFormat;
@@ -26,33 +25,17 @@ export interface StageDiff {
   diff: string;
 }
 
-export function diffCommand(): Command {
-  return withClusterOptions(new Command('diff'))
-    .description('what each stage will change in the configuration and in the Secrets, without secret values')
-    .argument('<plan>', 'plan file, YAML or JSON; - reads stdin')
-    .addOption(outputOption())
-    .addHelpText(
-      'after',
-      `
-The edits are the ones that the migration makes, on the documents as they are in the cluster now; each stage builds on the one
-before. Nothing is written.
-
-Examples:
-  $ ferry diff plan.yaml | less -R
-  $ ferry diff plan.yaml --no-color > changes.diff`,
-    )
-    .action(async (file: string, _options, command: Command) => {
-      const options = command.optsWithGlobals<DiffOptions>();
-      const plan = loadPlan(file);
-      const { configNamespace, resourceNamespace } = plan.platform;
-      const stages = await withCluster(options, async (api) =>
-        stageDiffs(plan, {
-          document: await readConfig(api, configNamespace),
-          records: await readRecords(api, resourceNamespace),
-        }),
-      );
-      print(stages, options.output, () => describeStages(stages));
-    });
+/** `ferry diff`. */
+export async function showDiff(file: string, options: DiffOptions): Promise<void> {
+  const plan = loadPlan(file);
+  const { configNamespace, resourceNamespace } = plan.platform;
+  const stages = await withCluster(options, async (api) =>
+    stageDiffs(plan, {
+      document: await readConfig(api, configNamespace),
+      records: await readRecords(api, resourceNamespace),
+    }),
+  );
+  print(stages, options.output, () => describeStages(stages));
 }
 
 /** What the stages of a plan do to the documents of the platform, one after the other. Answers no secret value. */

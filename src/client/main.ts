@@ -1,28 +1,35 @@
 import { Command, CommanderError, Option } from 'commander';
 import { version } from '../version.ts';
-import { breakGlassCommand } from './break-glass.ts';
-import { checkCommand } from './check.ts';
-import { codecServerCommand } from './codec-server.ts';
+import { breakGlassCommand } from './commands/break-glass.ts';
+import { checkCommand } from './commands/check.ts';
+import { codecServerCommand } from './commands/codec-server.ts';
 import { pcError } from './colors.ts';
-import { completionCommand } from './completion.ts';
-import { copyCommand } from './copy.ts';
-import { abortCommand, approveCommand, pauseCommand, rejectCommand, resumeCommand, tuneCommand } from './decide.ts';
-import { devCommand } from './dev.ts';
-import { diffCommand } from './diff.ts';
-import { exitCodes, explain } from './errors.ts';
-import { planCommand } from './plan.ts';
-import { reportCommand } from './report.ts';
-import { schemaCommand } from './schema.ts';
-import { startCommand } from './start.ts';
-import { statusCommand } from './status.ts';
-import { watchCommand } from './watch.ts';
-import { workerCommand } from './worker.ts';
+import { completionCommand } from './commands/completion.ts';
+import { copyCommand } from './commands/copy.ts';
+import {
+  abortCommand,
+  approveCommand,
+  pauseCommand,
+  rejectCommand,
+  resumeCommand,
+  tuneCommand,
+} from './commands/decide.ts';
+import { devCommand } from './commands/dev.ts';
+import { diffCommand } from './commands/diff.ts';
+import { exitCodes } from './errors.ts';
+import { planCommand } from './commands/plan.ts';
+import { reportCommand } from './commands/report.ts';
+import { schemaCommand } from './commands/schema.ts';
+import { startCommand } from './commands/start.ts';
+import { statusCommand } from './commands/status.ts';
+import { watchCommand } from './commands/watch.ts';
+import { workerCommand } from './commands/worker.ts';
 
 const environment = `
 Temporal is found by its own conventions (TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_API_KEY, TEMPORAL_TLS_*, TEMPORAL_PROFILE,
 temporal.toml), the cluster by KUBECONFIG, machines by FERRY_SSH_IDENTITY and FERRY_KNOWN_HOSTS. FERRY_USER is who decides.`;
 
-/** The whole command line. Every command is one file beside this one. */
+/** The whole command line. Every command is one file of `commands/`; its work is loaded when it runs. */
 export function createProgram(): Command {
   const program = new Command('ferry')
     .description('Moves a stateful platform to new machines inside one maintenance window.')
@@ -101,12 +108,13 @@ export async function main(argv: readonly string[]): Promise<number> {
     await program.parseAsync(argv, { from: 'user' });
     return typeof process.exitCode === 'number' ? process.exitCode : exitCodes.ok.code;
   } catch (error) {
-    return report(error);
+    return await report(error);
   }
 }
 
-function report(error: unknown): number {
+async function report(error: unknown): Promise<number> {
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok.code : exitCodes.usage.code;
+  const { explain } = await import('./explain.ts');
   const known = explain(error);
   if (known === undefined) {
     const text = error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -1,12 +1,14 @@
 import type { Client, WorkflowHandle } from '@temporalio/client';
 import { QueryNotRegisteredError, QueryRejectedError, isGrpcServiceError } from '@temporalio/client';
 import type { Payload } from '@temporalio/common';
-import { decodePayload, failureMessage } from './payloads.ts';
 import { z } from 'zod';
 import type { MigrationStatus } from '../workflows/messages.ts';
 import { searchAttributes, statusQuery } from '../workflows/messages.ts';
 import type { migrateNodes } from '../workflows/migrate-nodes.ts';
+import type { GlobalOptions } from './connection.ts';
+import { withClient } from './connection.ts';
 import { CliError } from './errors.ts';
+import { decodePayload, failureMessage } from './payloads.ts';
 
 export type MigrationHandle = WorkflowHandle<typeof migrateNodes>;
 
@@ -52,6 +54,14 @@ export async function runningMigrations(client: Client): Promise<string[]> {
     running.push(workflowId);
   }
   return running;
+}
+
+/** For the completion of shells: somebody waits with a finger on the key. */
+export async function printMigrations(options: GlobalOptions): Promise<void> {
+  const ids = await withClient(options, (client) =>
+    client.withDeadline(Date.now() + 2000, () => runningMigrations(client)),
+  );
+  process.stdout.write(ids.map((id) => `${id}\n`).join(''));
 }
 
 /** How a migration looks to the server alone, when no worker answers. */

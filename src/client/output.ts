@@ -1,15 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { stripVTControlCharacters } from 'node:util';
-import { Option } from 'commander';
 import { stringify } from 'yaml';
-
-export const outputFormats = ['table', 'json', 'yaml'] as const;
-export type OutputFormat = (typeof outputFormats)[number];
-
-/** `-o, --output json|yaml|table`. */
-export function outputOption(fallback: OutputFormat = 'table'): Option {
-  return new Option('-o, --output <format>', 'how to print').choices(outputFormats).default(fallback);
-}
+import type { OutputFormat } from './commands/options.ts';
 
 /** Writes data for programs, or the text for people. */
 export function print(data: unknown, format: OutputFormat, text: () => string): void {

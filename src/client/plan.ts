@@ -1,5 +1,4 @@
 import { writeFileSync } from 'node:fs';
-import { Command, InvalidArgumentError, Option } from 'commander';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
 import { observeFacts } from '../activities/facts.ts';
@@ -12,18 +11,18 @@ import { absolutePath, componentKinds, dnsLabel, gateNames } from '../plan/plan.
 import { formatPlanErrors, parsePlan, parsePlanData } from '../plan/validate.ts';
 import { ask } from './ask.ts';
 import { forStderr, pcError } from './colors.ts';
+import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
 import { personName } from './connection.ts';
 import { CliError } from './errors.ts';
 import { readNamed } from './files.ts';
-import type { OutputFormat } from './output.ts';
-import { outputFormats, print, render, writeResult } from './output.ts';
+import { print, render, writeResult } from './output.ts';
 import { describePlan } from './plan-view.ts';
 import type { Platform, PlatformOptions } from './platform.ts';
-import { knownHostsFiles, readKnownHosts, withPlatform, withPlatformOptions } from './platform.ts';
+import { knownHostsFiles, readKnownHosts, withPlatform } from './platform.ts';
 
 export interface PlanOptions extends GlobalOptions, PlatformOptions {
-  map?: Plan['mapping'];
+  map?: string[];
   seal?: string;
   output?: OutputFormat;
   outputFile?: string;
@@ -51,79 +50,17 @@ export interface PlanOptions extends GlobalOptions, PlatformOptions {
   measure: boolean;
 }
 
-export function planCommand(): Command {
-  const whole = (text: string): number => {
-    if (!/^\d+$/.test(text)) throw new InvalidArgumentError('it must be a whole number.');
-    return Number(text);
-  };
-  return withPlatformOptions(new Command('plan'))
-    .description('make the plan of a migration from the live platform; changes nothing')
-    .option('--map <old=new,…>', 'which new machine replaces which node', (text, before?: Plan['mapping']) => [
-      ...(before ?? []),
-      ...parseMapping(text),
-    ])
-    .option('--seal <file>', 'instead: accept the edits in a plan file, by writing its digest anew')
-    .addOption(
-      new Option('-o, --output <format>', 'how to print (default: by the name of --output-file, else table)').choices(
-        outputFormats,
-      ),
-    )
-    .option('--output-file <file>', 'write the plan there (YAML unless the name or -o says JSON)')
-    .option('--cluster <name>', 'name of the cluster (default: of the kubeconfig)')
-    .option('--author <name>', 'who makes the plan; may not approve it (default: FERRY_USER, the user)')
-    .option('--approver <[gate=]name>', 'who may approve, at one gate or at all; repeat it', collect)
-    .option('--notify <name>', 'target on the worker that is told of gates, blocks and the end; repeat it', collect)
-    .option('--required <number>', 'how many approvers each gate needs', whole)
-    .option('--host-address <name=address>', 'address of a machine; repeat it', collectPairs)
-    .option('--ssh-user <name>', 'user on the machines (default: root)')
-    .option('--ssh-port <port>', 'port of sshd on the machines (default: 22)', whole)
-    .option('--package <directory>', 'extracted dependency package on the control host')
-    .option('--home <directory>', 'home of the user that runs proton-cli')
-    .option('--proton-cli <program>', 'name or path of proton-cli on the control host')
-    .addOption(
-      new Option('--container-registry <how>', 'what happens to the registry of a node that leaves').choices([
-        're-push',
-        'copy-data',
-        'not-moved',
-      ]),
-    )
-    .option('--application-namespace <name>', 'namespace that is stopped; repeat it (default: all)', collect)
-    .option('--config-namespace <name>', 'namespace of proton-cli-config (default: proton)')
-    .option('--resource-namespace <name>', 'namespace of the components (default: resource)')
-    .option('--data-path <component=path>', 'new data directory of a component; repeat it', collectPairs)
-    .option('--no-remove-old-nodes', 'old nodes stay in the cluster')
-    .addOption(
-      new Option('--remove-nodes-after <phase>', 'when old nodes are removed').choices(['reinstall', 'start-apps']),
-    )
-    .option('--budget <seconds>', 'downtime budget', whole)
-    .option('--limit <KiB/s>', 'online copy limit per source host; 0 is none', whole)
-    .addOption(new Option('--verify <how>', 'how copies are verified').choices(['metadata', 'sampled', 'full']))
-    .option('--no-measure', 'do not measure directories')
-    .addHelpText(
-      'after',
-      `
-It reads the configuration and the components in the cluster and asks every machine over ssh; it writes nothing there.
-What it cannot know it asks for on a terminal; without one it names the option that answers. Only for the container registry it
-has an answer of its own then, copy-data, and says so.
-
-Examples:
-  $ ferry plan --map old1=new1,old2=new2,old3=new3
-  $ ferry plan --map old1=new1,old2=new2,old3=new3 --approver li --approver wang -o yaml > plan.yaml
-  $ ferry plan --map old1=new1 --approver remove-nodes=wang --budget 1800 --output-file plan.json
-  $ ferry plan --seal plan.yaml`,
-    )
-    .action(async (_options, command: Command) => {
-      const options = command.optsWithGlobals<PlanOptions>();
-      if (options.seal !== undefined) {
-        seal(options.seal, options.quiet ?? false);
-        return;
-      }
-      const mapping = options.map ?? (await askMapping());
-      await withPlatform(options, async (platform) => {
-        const { plan, notes } = await makePlan(platform, options, mapping);
-        showPlan(plan, notes, options);
-      });
-    });
+/** `ferry plan`. */
+export async function planOrSeal(options: PlanOptions): Promise<void> {
+  if (options.seal !== undefined) {
+    seal(options.seal, options.quiet ?? false);
+    return;
+  }
+  const mapping = options.map?.flatMap(parseMapping) ?? (await askMapping());
+  await withPlatform(options, async (platform) => {
+    const { plan, notes } = await makePlan(platform, options, mapping);
+    showPlan(plan, notes, options);
+  });
 }
 
 function showPlan(plan: Plan, notes: readonly string[], options: PlanOptions): void {
@@ -287,21 +224,12 @@ function notPossible(problems: readonly string[], cause?: unknown): CliError {
   );
 }
 
+const mappingExample = 'ferry plan --map old1=new1,old2=new2,old3=new3';
+
 /** On a terminal people are asked; a script must say it. */
 export async function askMapping(): Promise<Plan['mapping']> {
-  const example = 'ferry plan --map old1=new1,old2=new2,old3=new3';
-  const missing = `which machine replaces which node? Nothing was done; say it: ${example}`;
-  const answer = await ask('Which machine replaces which node? [old1=new1,old2=new2,…] ', missing);
-  try {
-    return parseMapping(answer);
-  } catch (error) {
-    throw new CliError(
-      'usage',
-      `${error instanceof Error ? error.message : String(error)} Nothing was done`,
-      example,
-      error,
-    );
-  }
+  const missing = `which machine replaces which node? Nothing was done; say it: ${mappingExample}`;
+  return parseMapping(await ask('Which machine replaces which node? [old1=new1,old2=new2,…] ', missing));
 }
 
 /** `old1=new1,old2=new2`. */
@@ -313,7 +241,11 @@ export function parseMapping(text: string): Plan['mapping'] {
       const [from, to, ...more] = pair.split('=').map((name) => name.trim());
       const names = z.tuple([dnsLabel, dnsLabel]).safeParse([from, to]);
       if (!names.success || more.length > 0) {
-        throw new InvalidArgumentError(`"${pair}" is not OLD=NEW with names of nodes (lower-case letters, digits, -).`);
+        throw new CliError(
+          'usage',
+          `"${pair}" is not OLD=NEW with names of nodes (lower-case letters, digits, -). Nothing was done`,
+          mappingExample,
+        );
       }
       return { from: names.data[0], to: names.data[1] };
     });
@@ -382,16 +314,6 @@ function overridesOf(options: PlanOptions): NonNullable<Answers['overrides']> {
     ...(options.verify === undefined ? {} : { verify: options.verify }),
     ...(options.notify === undefined ? {} : { notify: options.notify }),
   };
-}
-
-function collect(value: string, before: string[] = []): string[] {
-  return [...before, value];
-}
-
-function collectPairs(text: string, before: Record<string, string> = {}): Record<string, string> {
-  const at = text.indexOf('=');
-  if (at < 1 || at === text.length - 1) throw new InvalidArgumentError('it must be NAME=VALUE.');
-  return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
 }
 
 function seal(file: string, quiet: boolean): void {

@@ -2,8 +2,6 @@ import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { KubeConfig } from '@kubernetes/client-node';
-import type { Command } from 'commander';
-import { Option } from 'commander';
 import { networkCode } from '../activities/failures.ts';
 import type { KubernetesApi } from '../activities/kubernetes-api.ts';
 import { ApiError, createKubernetesApi, loadKubeConfig } from '../activities/kubernetes-api.ts';
@@ -29,19 +27,7 @@ export interface Platform {
   kubeConfig: KubeConfig;
 }
 
-/** Options of commands that look at the cluster alone. */
-export function withClusterOptions(command: Command): Command {
-  return command.option('--kubeconfig <file>', 'kubeconfig of the platform (default: KUBECONFIG, ~/.kube/config)');
-}
-
-/** Options of commands that look at cluster and machines. */
-export function withPlatformOptions(command: Command): Command {
-  return withClusterOptions(command).addOption(
-    new Option('--ssh-identity <file>', 'private key that opens the machines').env('FERRY_SSH_IDENTITY'),
-  );
-}
-
-/** The same without the machines. */
+/** Opens the cluster and does the work; what stands in the way is told for people. */
 export async function withCluster<T>(options: PlatformOptions, work: (api: KubernetesApi) => Promise<T>): Promise<T> {
   const { api } = openCluster(options.kubeconfig);
   try {
@@ -51,7 +37,7 @@ export async function withCluster<T>(options: PlatformOptions, work: (api: Kuber
   }
 }
 
-/** Opens cluster and machines, does the work, closes the connections; what stands in the way is told for people. */
+/** The same with the machines; closes the connections to them. */
 export async function withPlatform<T>(options: PlatformOptions, work: (platform: Platform) => Promise<T>): Promise<T> {
   const { api, kubeConfig } = openCluster(options.kubeconfig);
   const hosts = openHosts(options.sshIdentity);

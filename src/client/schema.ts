@@ -1,6 +1,6 @@
-import { Argument, Command } from 'commander';
 import { z } from 'zod';
 import { gateNames, planSchema } from '../plan/plan.ts';
+import type { SchemaName } from './commands/schema.ts';
 
 const gate = z.enum(gateNames);
 const by = z.string().min(1).describe('who decides');
@@ -27,26 +27,14 @@ const messages = {
   }),
   tune: z.object({ by, preCopyKiBps: z.int().min(0).describe('KiB/s per source host; 0 is unlimited') }),
 };
-const schemas = { plan: planSchema, ...messages };
-export const schemaNames = Object.keys(schemas) as (keyof typeof schemas)[];
+const schemas: Record<SchemaName, z.ZodType> = { plan: planSchema, ...messages };
 
-export function schemaCommand(): Command {
-  return new Command('schema')
-    .description('JSON Schema of the plan, or of a message to the workflow')
-    .addArgument(new Argument('[name]', 'what to describe').choices(schemaNames).default('plan'))
-    .addHelpText(
-      'after',
-      `
-Examples:
-  $ ferry schema > plan.schema.json      # first line of plan.yaml: # yaml-language-server: $schema=plan.schema.json
-  $ ferry schema approve`,
-    )
-    .action((name: keyof typeof schemas) => {
-      process.stdout.write(`${JSON.stringify(jsonSchema(name), null, 2)}\n`);
-    });
+/** `ferry schema`. */
+export function printSchema(name: SchemaName): void {
+  process.stdout.write(`${JSON.stringify(jsonSchema(name), null, 2)}\n`);
 }
 
 /** JSON Schema (2020-12) of what a person writes: fields with defaults may be left out. */
-export function jsonSchema(name: keyof typeof schemas): object {
+export function jsonSchema(name: SchemaName): object {
   return { title: `ferry ${name}`, ...z.toJSONSchema(schemas[name], { io: 'input' }) };
 }

@@ -1,13 +1,12 @@
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
-import { Command } from 'commander';
 import type { Plan } from '../plan/plan.ts';
 import type { migrateNodes } from '../workflows/migrate-nodes.ts';
 import { pc } from './colors.ts';
+import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
 import { CliError } from './errors.ts';
-import type { OutputFormat } from './output.ts';
-import { outputOption, print } from './output.ts';
+import { print } from './output.ts';
 import { loadPlan } from './plan-file.ts';
 import { refuseMissingAttributes } from './search-attributes.ts';
 
@@ -16,50 +15,33 @@ interface StartOptions extends GlobalOptions {
   taskQueue: string;
 }
 
-export function startCommand(): Command {
-  return new Command('start')
-    .description('start the migration of a plan; the first change to the platform comes after a gate')
-    .argument('<plan>', 'plan file, YAML or JSON; - reads stdin')
-    .option('--task-queue <name>', 'task queue of the workers', 'ferry')
-    .addOption(outputOption())
-    .addHelpText(
-      'after',
-      `
-The same with the plain Temporal CLI:
-  $ temporal workflow start --type migrateNodes --task-queue ferry --workflow-id migrate-CLUSTER --input-file plan.json
-
-Examples:
-  $ ferry start plan.yaml
-  $ ferry start plan.json -o json`,
-    )
-    .action(async (file: string, _options, command: Command) => {
-      const options = command.optsWithGlobals<StartOptions>();
-      const plan = loadPlan(file);
-      await withClient(command, async (client) => {
-        await refuseMissingAttributes(client);
-        const workflowId = `migrate-${plan.cluster}`;
-        try {
-          const handle = await client.workflow.start<typeof migrateNodes>('migrateNodes', {
-            workflowId,
-            taskQueue: options.taskQueue,
-            args: [plan],
-            workflowIdConflictPolicy: 'FAIL',
-            workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-            staticSummary: summaryOf(plan),
-          });
-          const started = { workflowId, runId: handle.firstExecutionRunId, planDigest: plan.digest };
-          print(started, options.output, () => describeStart(workflowId, plan, options.quiet ?? false));
-        } catch (error) {
-          if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-          throw new CliError(
-            'refused',
-            `a migration of ${plan.cluster} runs already (${workflowId}); nothing was started`,
-            `ferry watch ${workflowId}`,
-            error,
-          );
-        }
+/** `ferry start`. */
+export async function startMigration(file: string, options: StartOptions): Promise<void> {
+  const plan = loadPlan(file);
+  await withClient(options, async (client) => {
+    await refuseMissingAttributes(client);
+    const workflowId = `migrate-${plan.cluster}`;
+    try {
+      const handle = await client.workflow.start<typeof migrateNodes>('migrateNodes', {
+        workflowId,
+        taskQueue: options.taskQueue,
+        args: [plan],
+        workflowIdConflictPolicy: 'FAIL',
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+        staticSummary: summaryOf(plan),
       });
-    });
+      const started = { workflowId, runId: handle.firstExecutionRunId, planDigest: plan.digest };
+      print(started, options.output, () => describeStart(workflowId, plan, options.quiet ?? false));
+    } catch (error) {
+      if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+      throw new CliError(
+        'refused',
+        `a migration of ${plan.cluster} runs already (${workflowId}); nothing was started`,
+        `ferry watch ${workflowId}`,
+        error,
+      );
+    }
+  });
 }
 
 function summaryOf(plan: Plan): string {

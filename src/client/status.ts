@@ -1,65 +1,43 @@
-import { Command } from 'commander';
 import { pc } from './colors.ts';
+import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
 import { exitCodes } from './errors.ts';
 import type { ServerView } from './migrations.ts';
 import { describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
-import type { OutputFormat } from './output.ts';
-import { outputOption, print, terminalSize } from './output.ts';
+import { print, terminalSize } from './output.ts';
 import { renderStatus } from './view.ts';
 
 interface StatusOptions extends GlobalOptions {
   output: OutputFormat;
 }
 
-export function statusCommand(): Command {
-  return new Command('status')
-    .description('one look at a migration: phases, copies, downtime, and who is awaited')
-    .argument('[migration]', 'cluster or workflow id (default: the one that runs)')
-    .addOption(outputOption())
-    .addHelpText(
-      'after',
-      `
-Where no worker answers it prints what the server knows, and exits ${exitCodes.unreachable.code}.
-
-The same with the plain Temporal CLI:
-  $ temporal workflow query --workflow-id migrate-CLUSTER --type status
-
-Examples:
-  $ ferry status
-  $ ferry status -o json | jq -r .awaitingGate
-  $ temporal workflow list --query "FerryAwaitingGate IS NOT NULL"`,
-    )
-    .action(async (named: string | undefined, _options, command: Command) => {
-      const options = command.optsWithGlobals<StatusOptions>();
-      await withClient(command, async (client) => {
-        const handle = await findMigration(client, named, true);
-        const server = await describeMigration(handle);
-        const status = await readStatus(client, handle, server.execution, 8000);
-        if (status === undefined) {
-          // Scripts must not take the little that the server knows for the status.
-          if (!isEnded(server.execution)) process.exitCode = exitCodes.unreachable.code;
-          print(
-            { ...server, ...(isEnded(server.execution) ? {} : { worker: 'does not answer' }) },
-            options.output,
-            () => describeServerView(server, options.quiet),
-          );
-          return;
-        }
-        const progress = await readProgress(client, status);
-        print({ workflowId: server.workflowId, execution: server.execution, ...status }, options.output, () =>
-          renderStatus(status, {
-            workflowId: server.workflowId,
-            now: Date.now(),
-            // What is cut in a file or a pipe is lost.
-            columns: process.stdout.isTTY ? terminalSize().columns : Infinity,
-            progress,
-            quiet: options.quiet ?? false,
-          }).join('\n'),
-        );
-      });
-    });
+/** `ferry status`. */
+export async function showStatus(named: string | undefined, options: StatusOptions): Promise<void> {
+  await withClient(options, async (client) => {
+    const handle = await findMigration(client, named, true);
+    const server = await describeMigration(handle);
+    const status = await readStatus(client, handle, server.execution, 8000);
+    if (status === undefined) {
+      // Scripts must not take the little that the server knows for the status.
+      if (!isEnded(server.execution)) process.exitCode = exitCodes.unreachable.code;
+      print({ ...server, ...(isEnded(server.execution) ? {} : { worker: 'does not answer' }) }, options.output, () =>
+        describeServerView(server, options.quiet),
+      );
+      return;
+    }
+    const progress = await readProgress(client, status);
+    print({ workflowId: server.workflowId, execution: server.execution, ...status }, options.output, () =>
+      renderStatus(status, {
+        workflowId: server.workflowId,
+        now: Date.now(),
+        // What is cut in a file or a pipe is lost.
+        columns: process.stdout.isTTY ? terminalSize().columns : Infinity,
+        progress,
+        quiet: options.quiet ?? false,
+      }).join('\n'),
+    );
+  });
 }
 
 /** All that is known when no worker tells more. */

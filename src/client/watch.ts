@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Connection } from '@temporalio/client';
 import type { Client } from '@temporalio/client';
-import { Command, InvalidArgumentError } from 'commander';
 import { createLogUpdate } from 'log-update';
 import type { MigrationStatus } from '../workflows/messages.ts';
 import { pc } from './colors.ts';
 import type { GlobalOptions } from './connection.ts';
 import { connectClient, temporalSettings } from './connection.ts';
-import { exitCodes, explain } from './errors.ts';
+import { exitCodes } from './errors.ts';
+import { explain } from './explain.ts';
 import type { CopyActivity, MigrationHandle } from './migrations.ts';
 import { describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
 import { clockTime, seconds, terminalSize } from './output.ts';
@@ -29,40 +29,17 @@ export interface Look {
   execution?: string;
 }
 
-export function watchCommand(): Command {
-  return new Command('watch')
-    .description('follow a migration on one screen; Ctrl-C stops watching, the migration goes on')
-    .argument('[migration]', 'cluster or workflow id (default: the one that runs)')
-    .option('--interval <seconds>', 'seconds between looks', intervalOf, 1)
-    .option('--plain', 'one line per event, also on a terminal')
-    .addHelpText(
-      'after',
-      `
-Exits ${exitCodes.ok.code} when the migration is completed, ${exitCodes.rolledBack.code} when it was rolled back, ${exitCodes.failure.code} when it failed or was terminated.
-
-Examples:
-  $ ferry watch
-  $ ferry watch --plain | tee migration.log`,
-    )
-    .action(async (named: string | undefined, _options, command: Command) => {
-      const options = command.optsWithGlobals<WatchOptions>();
-      const client = await connectClient(temporalSettings(options));
-      try {
-        const handle = await findMigration(client, named);
-        // Answers NotFound now rather than showing an empty screen.
-        await handle.describe();
-        process.exitCode = await watch(client, handle, options);
-      } finally {
-        await client.connection.close();
-      }
-    });
-}
-
-function intervalOf(text: string): number {
-  const seconds = Number(text);
-  // A timer of Node holds 24 days, and takes anything longer for nothing.
-  if (text.trim() !== '' && seconds > 0 && seconds <= 86_400) return seconds;
-  throw new InvalidArgumentError('it must be a number of seconds, such as 0.5 or 10.');
+/** `ferry watch`. */
+export async function watchMigration(named: string | undefined, options: WatchOptions): Promise<void> {
+  const client = await connectClient(temporalSettings(options));
+  try {
+    const handle = await findMigration(client, named);
+    // Answers NotFound now rather than showing an empty screen.
+    await handle.describe();
+    process.exitCode = await watch(client, handle, options);
+  } finally {
+    await client.connection.close();
+  }
 }
 
 /** Follows a migration to its end; answers the exit code that says how it ended. */

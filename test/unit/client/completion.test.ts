@@ -3,7 +3,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { completionScript } from '../../../src/client/completion.ts';
+import { completionScript } from '../../../src/client/commands/completion.ts';
 import { createProgram } from '../../../src/client/main.ts';
 import { gateNames } from '../../../src/plan/plan.ts';
 

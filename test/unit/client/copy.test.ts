@@ -59,6 +59,11 @@ describe('copyRequest', () => {
       transfer: { source: { path: '/a' }, destination: { path: '/b' } },
     });
     expect(copyRequest('old1:/a/', '10.0.0.2:/b/', { ...options, live: true }, known).mode).toBe('live');
+    expect(request.bringRsync).toBeUndefined();
+    const lent = (bringRsync: string | true): unknown =>
+      copyRequest('old1:/a/', '10.0.0.2:/b/', { ...options, bringRsync }, known).bringRsync;
+    expect(lent(true)).toEqual({});
+    expect(lent('/opt/rsync')).toEqual({ program: '/opt/rsync' });
   });
 
   it('finds the same copy again, whatever the slashes, and another one for another place', () => {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { utils } from 'ssh2';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { explain } from '../../../src/client/errors.ts';
+import { explain } from '../../../src/client/explain.ts';
 import { readIdentity } from '../../../src/client/identity.ts';
 import { main } from '../../../src/client/main.ts';
 

@@ -1,6 +1,4 @@
 import { Argument, Command, Option } from 'commander';
-import { withClient } from './connection.ts';
-import { runningMigrations } from './migrations.ts';
 
 const shells = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof shells)[number];
@@ -26,10 +24,8 @@ Examples:
         process.stdout.write(completionScript(program(), shell));
         return;
       }
-      const ids = await withClient(command, (client) =>
-        client.withDeadline(Date.now() + 2000, () => runningMigrations(client)),
-      );
-      process.stdout.write(ids.map((id) => `${id}\n`).join(''));
+      const { printMigrations } = await import('../migrations.ts');
+      await printMigrations(command.optsWithGlobals());
     });
 }
 

@@ -1,0 +1,110 @@
+import { existsSync } from 'node:fs';
+import {
+  isGrpcServiceError,
+  WorkflowUpdateFailedError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+} from '@temporalio/client';
+import { WorkflowNotFoundError } from '@temporalio/common';
+import { CodecError } from '../codec/errors.ts';
+import { CliError } from './errors.ts';
+
+const grpc = {
+  cancelled: 1,
+  deadlineExceeded: 4,
+  notFound: 5,
+  permissionDenied: 7,
+  unavailable: 14,
+  unauthenticated: 16,
+};
+const networkCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+]);
+
+/** What the system says no to, and people can do something about. */
+const obstacles: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EPERM: 'not permitted',
+  EISDIR: 'is a directory',
+  ENOTDIR: 'a part of the path is no directory',
+  EEXIST: 'exists already',
+  EROFS: 'the file system is read-only',
+  ENOSPC: 'no space left there',
+  EDQUOT: 'the quota is used up',
+  ENAMETOOLONG: 'the name is too long',
+  ELOOP: 'too many symbolic links',
+  EMFILE: 'too many open files',
+  EADDRINUSE: 'something listens at this address already',
+  EADDRNOTAVAIL: 'this machine does not have the address',
+};
+
+/** Turns whatever was thrown into something for people. Errors nobody foresaw stay what they are: undefined. */
+export function explain(error: unknown): CliError | undefined {
+  if (error instanceof CliError) return error;
+  if (!(error instanceof Error)) return undefined;
+  // Clients wrap what a codec throws.
+  const codec = [error, error.cause].find((candidate) => candidate instanceof CodecError);
+  if (codec !== undefined) return new CliError('failure', codec.problem, codec.next, error);
+  if (error instanceof WorkflowNotFoundError) {
+    return new CliError('notFound', `there is no migration ${error.workflowId}`, 'ferry status', error);
+  }
+  if (error instanceof WorkflowUpdateFailedError) {
+    return new CliError('refused', `refused: ${error.cause?.message ?? error.message}`, 'ferry status', error);
+  }
+  if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) return noWorker(error);
+  return explainGrpc(error) ?? explainSystem(error);
+}
+
+export function noWorker(cause?: unknown): CliError {
+  return new CliError(
+    'unreachable',
+    'no worker answered in time; the decision may still arrive when one comes back',
+    'start a worker (ferry worker), look at ferry status, and send the decision again only if it is not there',
+    cause,
+  );
+}
+
+function explainGrpc(error: Error): CliError | undefined {
+  const inner = [error, error.cause].find((candidate) => isGrpcServiceError(candidate));
+  if (inner === undefined || !isGrpcServiceError(inner)) return undefined;
+  const code = inner.code as number;
+  if (code === grpc.notFound) return new CliError('notFound', inner.details, 'ferry status', error);
+  if (code === grpc.unauthenticated || code === grpc.permissionDenied) {
+    return new CliError(
+      'refused',
+      `Temporal refuses this client: ${inner.details}`,
+      'set TEMPORAL_API_KEY or the TEMPORAL_TLS_* variables, or choose another --profile',
+      error,
+    );
+  }
+  if (code === grpc.unavailable || code === grpc.deadlineExceeded || code === grpc.cancelled) {
+    return new CliError(
+      'unreachable',
+      `Temporal does not answer: ${inner.details}`,
+      'check TEMPORAL_ADDRESS or --address; for a server of your own: ferry dev',
+      error,
+    );
+  }
+  return new CliError('failure', inner.details, undefined, error);
+}
+
+function explainSystem(error: Error): CliError | undefined {
+  const system = error as NodeJS.ErrnoException;
+  const code = system.code ?? (error.cause as NodeJS.ErrnoException | undefined)?.code;
+  if (code === 'ENOENT' && system.path !== undefined && !existsSync(system.path)) {
+    return new CliError('notFound', `${system.path}: no such file`, undefined, error);
+  }
+  const obstacle = code === undefined ? undefined : obstacles[code];
+  if (obstacle !== undefined) {
+    const message = system.path === undefined ? `${obstacle} (${error.message})` : `${system.path}: ${obstacle}`;
+    return new CliError('failure', message, undefined, error);
+  }
+  if (code !== undefined && networkCodes.has(code)) return new CliError('unreachable', error.message, undefined, error);
+  // Failures of activities that were called directly carry their own cause and next command in the text.
+  return error.name === 'ApplicationFailure' ? new CliError('failure', error.message, undefined, error) : undefined;
+}
