@@ -2,6 +2,7 @@ import { breadcrumbs, parkedSelector } from '../activities/applications.ts';
 import { quote } from '../hosts/quote.ts';
 import { componentTable } from '../plan/components.ts';
 import type { ComponentKind } from '../plan/plan.ts';
+import { quorumOf } from '../plan/quorum.ts';
 
 /*
  * Where a migration stands and how the old cluster comes back, from what was found in the cluster and on its machines. Pure: findings
@@ -59,6 +60,20 @@ export interface Findings {
   stopped: { machine: Machine; units: string[] }[];
   /** Machines that could not be asked, with the reason. */
   silent: { name: string; why: string }[];
+  /** Members of etcd where it runs on the nodes themselves; absent where it does not, or where they could not be listed. */
+  members?: FoundMember[];
+  /** Why they could not be listed although etcd runs on the nodes. */
+  membersTrouble?: string;
+}
+
+export interface FoundMember {
+  /** Hexadecimal, as etcdctl takes it. */
+  id: string;
+  /** Name of its node; empty for a member that was added and has never started. */
+  name: string;
+  leader: boolean;
+  healthy: boolean;
+  machine?: Machine;
 }
 
 export interface FoundComponent {
@@ -106,6 +121,8 @@ function verdictOf(findings: Findings, lost: readonly string[]): Assessment['ver
     addedNodes(findings).length > 0 ||
     findings.configTrouble !== undefined;
   if (!changed && findings.running.length === 0) return 'nothing to bring back';
+  // An apply of the old configuration shuts new members out: who is one must be known before.
+  if (findings.membersTrouble !== undefined && addedNodes(findings).length > 0) return 'unclear';
   return findings.backup?.nodes === undefined && needsBackup(findings) ? 'unclear' : 'the way back is open';
 }
 
@@ -162,6 +179,7 @@ function standing(findings: Findings, lost: readonly string[]): string[] {
     ...(prepared.length === 0 ? [] : [`Prepared, and perhaps applied: ${prepared.join(', ')}.`]),
     ...(added.length === 0 ? [] : [`New nodes: ${added.join(', ')}.`]),
     ...(lost.length === 0 ? [] : [`Old nodes that are gone already: ${lost.join(', ')}.`]),
+    ...membersLine(findings),
     ...(named('moved') === '' ? [] : [`Components on new nodes: ${named('moved')}.`]),
     ...(named('away') === '' ? [] : [`Components not installed: ${named('away')}.`]),
     ...(named('recorded') === '' ? [] : [`Components still on old nodes, recorded on others: ${named('recorded')}.`]),
@@ -172,6 +190,17 @@ function standing(findings: Findings, lost: readonly string[]): string[] {
       : `Backup: ${backup.files.length} files in ${findings.control?.name ?? ''}:${backup.directory}, taken ${backup.takenAt}${backup.encrypted ? ', encrypted' : ''}.`,
     ...silent.map(({ name, why }) => `Not asked: ${name}: ${why}.`),
   ];
+}
+
+function membersLine({ members }: Findings): string[] {
+  if (members === undefined) return [];
+  const names = members.map(({ id, name, leader, healthy }) => {
+    const marks = [leader && 'leader', !healthy && 'not healthy'].filter((mark) => mark !== false);
+    return `${name === '' ? `${id} (never started)` : name}${marks.length === 0 ? '' : ` (${marks.join(', ')})`}`;
+  });
+  const spare = members.filter(({ healthy }) => healthy).length - quorumOf(members.length);
+  const left = spare < 0 ? 'too few answer for a write' : `${spare} more may be lost`;
+  return [`Members of etcd: ${names.join(', ')}; ${left}.`];
 }
 
 function countKinds(marked: readonly MarkedWorkload[]): string {
@@ -187,7 +216,12 @@ function warningsOf(findings: Findings, verdict: Assessment['verdict']): string[
           'Applications are not marked as stopped and components run on new nodes: applications may have written there. Going back loses what they wrote.',
         ]
       : []),
-    ...(verdict === 'unclear'
+    ...(findings.membersTrouble === undefined
+      ? []
+      : [
+          `The members of etcd could not be listed: ${findings.membersTrouble}. Run no proton-cli apply and switch no master off before they are known; look again when the control host answers.`,
+        ]),
+    ...(verdict === 'unclear' && needsBackup(findings) && findings.backup?.nodes === undefined
       ? [
           'What the backup holds is not known (none found, or encrypted and no key): name its place (--control-host, --backup-directory) or the key (--backup-key-file), and look again.',
         ]
@@ -200,7 +234,14 @@ function stepsOf(findings: Findings, verdict: Assessment['verdict'], lost: reado
   const settle = settleStep(findings);
   const applications = applicationSteps(findings);
   if (verdict === 'no way back') {
-    return [...settle, ...serviceSteps(findings), ...forwardStep(findings, lost), ...applications];
+    const departed = (findings.members ?? []).filter(({ name }) => lost.includes(name));
+    return [
+      ...settle,
+      ...serviceSteps(findings),
+      ...forwardStep(findings, lost),
+      ...membersStep(findings, departed, 'Take members of old masters out of etcd'),
+      ...applications,
+    ];
   }
   if (verdict === 'unclear') return [...settle, ...serviceSteps(findings)];
   const platform =
@@ -209,7 +250,13 @@ function stepsOf(findings: Findings, verdict: Assessment['verdict'], lost: reado
     ...settle,
     ...serviceSteps(findings),
     ...(platform
-      ? [...uninstallStep(findings), ...restoreStep(findings), ...applyStep(findings), ...newNodesStep(findings)]
+      ? [
+          ...uninstallStep(findings),
+          ...restoreStep(findings),
+          ...membersStep(findings, newMembers(findings), 'New masters leave etcd, one after the other'),
+          ...applyStep(findings),
+          ...newNodesStep(findings),
+        ]
       : []),
     ...applications,
   ];
@@ -335,8 +382,51 @@ function applyStep(findings: Findings): Step[] {
   ];
 }
 
+function newMembers(findings: Findings): FoundMember[] {
+  const added = addedNodes(findings);
+  return (findings.members ?? []).filter(({ name }) => name === '' || added.includes(name));
+}
+
+const etcdctl = [
+  ...['etcdctl', '--endpoints=https://127.0.0.1:2379', '--cacert=/etc/kubernetes/pki/etcd/ca.crt'],
+  ...[
+    '--cert=/etc/kubernetes/pki/etcd/healthcheck-client.crt',
+    '--key=/etc/kubernetes/pki/etcd/healthcheck-client.key',
+  ],
+].join(' ');
+
+/** Before the apply: the tool never takes a member out, and its firewall shuts out the masters that are no longer listed. */
+function membersStep({ members = [], clusterNodes }: Findings, leaving: readonly FoundMember[], title: string): Step[] {
+  if (leaving.length === 0) return [];
+  const staying = members.filter((member) => !leaving.includes(member));
+  const keeper = staying.find(({ healthy }) => healthy) ?? staying[0];
+  if (keeper === undefined) return [];
+  const ask = (words: string): string =>
+    `kubectl -n kube-system exec ${quote(`etcd-${keeper.name}`)} -- ${etcdctl} ${words}`;
+  // Dead ones first: until they are out they count against those that are left.
+  const inTurn = leaving.toSorted((one, other) => Number(one.healthy) - Number(other.healthy));
+  return [
+    {
+      title,
+      why: 'One at a time, and the next only when all that stay are healthy. A master that is switched off or shut out by the firewall stays a member and counts against the others: three of six, and the API is gone for good.',
+      commands: [
+        ...inTurn.flatMap(({ id, name, machine }) => [
+          ask(`member remove ${id}`),
+          ...(machine === undefined ? [] : [on(machine, 'systemctl disable --now kubelet; kubeadm reset --force')]),
+          ...(clusterNodes.some((node) => node.name === name) ? [`kubectl delete node ${quote(name)}`] : []),
+          ask('endpoint health --cluster'),
+        ]),
+        ask('member list'),
+      ],
+    },
+  ];
+}
+
 function newNodesStep(findings: Findings): Step[] {
-  const live = addedNodes(findings).filter((name) => findings.clusterNodes.some((node) => node.name === name));
+  const left = newMembers(findings).map(({ name }) => name);
+  const live = addedNodes(findings).filter(
+    (name) => !left.includes(name) && findings.clusterNodes.some((node) => node.name === name),
+  );
   if (live.length === 0) return [];
   return [
     {

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { breadcrumbs } from '../activities/applications.ts';
 import { decrypt, readKey } from '../activities/backup-cipher.ts';
-import { observeFacts, observeNodes } from '../activities/facts.ts';
+import { defaultDeadlines } from '../activities/deadlines.ts';
+import { createEtcdActivities } from '../activities/etcd.ts';
+import { hasStaticControlPlane, observeFacts, observeNodes } from '../activities/facts.ts';
 import { errorText } from '../activities/failures.ts';
 import { hostState, stoppedUnitsSchema } from '../activities/host-state.ts';
 import type { KubernetesApi, KubernetesObject } from '../activities/kubernetes-api.ts';
@@ -14,6 +16,8 @@ import { lookUpHostKeys } from '../hosts/known-hosts.ts';
 import { configKey } from '../plan/config-edit.ts';
 import { componentFacts, configFacts } from '../plan/config-facts.ts';
 import type { Facts } from '../plan/facts.ts';
+import type { Host } from '../plan/plan.ts';
+import { defaultBackupDirectory } from '../plan/plan.ts';
 import type { Findings, FoundBackup, Machine, MarkedWorkload } from './break-glass-assess.ts';
 import { CliError } from './errors.ts';
 
@@ -82,6 +86,7 @@ export async function look(deps: Deps, input: LookInput): Promise<Look> {
     const units = await stoppedUnits(connection, migration);
     if (units.length > 0) stopped.push({ machine: plain(machine), units });
   }
+  const members = await readMembers(deps, machines, connections);
   const packageDirectory = facts?.hosts.find(({ name }) => name === controlName)?.packageDirectories[0];
   const findings: Findings = {
     migration,
@@ -112,6 +117,7 @@ export async function look(deps: Deps, input: LookInput): Promise<Look> {
     running,
     stopped,
     silent,
+    ...members,
   };
   return { findings, ...(control === undefined ? {} : { control }) };
 }
@@ -138,6 +144,43 @@ async function readMarked(api: KubernetesApi): Promise<(MarkedWorkload & { migra
     }
   }
   return found;
+}
+
+/** Through any master that answers; nothing where no master runs on these machines. */
+async function readMembers(
+  deps: Deps,
+  machines: readonly (Machine & { hostKeys: string[] })[],
+  connections: ReadonlyMap<string, HostConnection>,
+): Promise<Pick<Findings, 'members' | 'membersTrouble'>> {
+  const via: Host[] = [];
+  for (const machine of machines) {
+    const connection = connections.get(machine.name);
+    if (connection !== undefined && (await isMaster(connection))) via.push({ ...machine, role: 'other' });
+  }
+  if (via.length === 0) return {};
+  try {
+    const { members } = await createEtcdActivities({
+      hosts: deps.hosts,
+      backup: { directory: defaultBackupDirectory },
+      deadlines: defaultDeadlines,
+    }).listMembers({ via });
+    return {
+      members: members.map(({ id, name, leader, healthy }) => {
+        const machine = machines.find((one) => one.name === name);
+        return { id, name, leader, healthy, ...(machine === undefined ? {} : { machine: plain(machine) }) };
+      }),
+    };
+  } catch (error) {
+    return { membersTrouble: errorText(error) };
+  }
+}
+
+async function isMaster(connection: HostConnection): Promise<boolean> {
+  try {
+    return await hasStaticControlPlane(connection);
+  } catch {
+    return false;
+  }
 }
 
 /** The facts that a plan is made from; a configuration that cannot be read must not stop the looking. */

@@ -54,6 +54,8 @@ function backupFiles(encrypted: boolean): Map<string, Buffer> {
 
 interface World {
   files: Map<string, Buffer>;
+  /** Machines where kubelet starts etcd; it does not answer. */
+  masters?: string[];
   config?: string;
 }
 
@@ -88,6 +90,10 @@ function deps(world: World): Parameters<typeof look>[0] {
       host,
       run: (argv: readonly string[]): Promise<RunResult> => {
         const line = argv.join(' ');
+        if (line.includes('manifests/etcd.yaml')) {
+          const isMaster = world.masters?.includes(host.name) === true;
+          return Promise.resolve({ code: isMaster ? 0 : 1, signal: null, stdout: '', stderr: '' });
+        }
         const stdout = line.endsWith('-- /var/lib/ferry/backup')
           ? 'site-a\n'
           : line.endsWith('-- /var/lib/ferry/backup/site-a')
@@ -153,6 +159,15 @@ describe('look', () => {
       },
     ]);
     expect(assess(findings).verdict).toBe('the way back is open');
+  });
+
+  it('says that members of etcd could not be listed, and asks for none where there are none', async () => {
+    const world = { files: backupFiles(false), config: recordedConfig('base') };
+    const { findings } = await look(deps({ ...world, masters: ['node-1'] }), input);
+
+    expect(findings.members).toBeUndefined();
+    expect(findings.membersTrouble).toMatch(/\S/);
+    expect((await look(deps(world), input)).findings.membersTrouble).toBeUndefined();
   });
 
   it('holds no secret', async () => {

@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { describeAssessment } from '../../../src/client/break-glass.ts';
-import type { Findings, FoundComponent, MarkedWorkload } from '../../../src/client/break-glass-assess.ts';
+import type { Findings, FoundComponent, FoundMember, MarkedWorkload } from '../../../src/client/break-glass-assess.ts';
 import { assess } from '../../../src/client/break-glass-assess.ts';
 import { chooseMigration } from '../../../src/client/break-glass-look.ts';
 
@@ -115,6 +115,68 @@ describe('assess', () => {
     expect(steps[2]?.commands).toContain(
       `ssh root@10.0.0.1 'cd /opt/proton-package && proton-cli apply -f /root/ferry-old-config.yaml'`,
     );
+  });
+
+  describe('where masters are members of etcd', () => {
+    const member = (name: string, id: string, healthy = true): FoundMember => ({
+      ...{ id, name, leader: name === 'old1', healthy },
+      machine: { ...fresh, name },
+    });
+
+    it('has new ones leave one by one, dead ones first, before the apply that would shut them out', () => {
+      const { steps, stands } = assess(
+        findings({
+          ...inWindow,
+          components: [redis('new1')],
+          configNodes: ['old1', 'new1', 'new2'],
+          clusterNodes: ['old1', 'new1', 'new2'].map((name) => ({ name, ready: true })),
+          members: [member('old1', 'a1'), member('new1', 'b1'), member('new2', 'b2', false)],
+        }),
+      );
+      const titles = steps.map(({ title }) => title);
+      const leaving = steps.find(({ title }) => title.startsWith('New masters'));
+
+      expect(stands).toContain('Members of etcd: old1 (leader), new1, new2 (not healthy); 0 more may be lost.');
+      expect(titles.indexOf('New masters leave etcd, one after the other')).toBeLessThan(
+        titles.findIndex((title) => title.startsWith('Install the components')),
+      );
+      expect(titles).not.toContain('Keep the new nodes empty');
+      const short = leaving?.commands.map((line) =>
+        line.replace(/^kubectl -n kube-system exec etcd-old1 -- .*\.key /, ''),
+      );
+      expect(short).toEqual([
+        'member remove b2',
+        "ssh -p 2222 root@10.0.0.2 'systemctl disable --now kubelet; kubeadm reset --force'",
+        'kubectl delete node new2',
+        'endpoint health --cluster',
+        'member remove b1',
+        "ssh -p 2222 root@10.0.0.2 'systemctl disable --now kubelet; kubeadm reset --force'",
+        'kubectl delete node new1',
+        'endpoint health --cluster',
+        'member list',
+      ]);
+    });
+
+    it('does not apply the old configuration while nobody knows the members', () => {
+      const { verdict, warnings, steps } = assess(findings({ ...inWindow, membersTrouble: 'no master answered' }));
+
+      expect(verdict).toBe('unclear');
+      expect(warnings.join()).toContain('could not be listed: no master answered. Run no proton-cli apply');
+      expect(steps.flatMap(({ commands }) => commands).join()).not.toContain('proton-cli');
+    });
+
+    it('takes out members that the tool left behind, when there is no way back', () => {
+      const lines = commandsOf({
+        ...inWindow,
+        clusterNodes: [{ name: 'new1', ready: true }],
+        members: [member('old1', 'a1', false), member('new1', 'b1')],
+      });
+
+      expect(lines.filter((line) => line.includes('member remove'))).toEqual([
+        expect.stringMatching(/exec etcd-new1 -- etcdctl .* member remove a1$/),
+      ]);
+      expect(lines.join('\n')).not.toContain('kubectl delete node');
+    });
   });
 
   it('touches neither Secrets nor components when only applications were stopped', () => {
