@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { besideParts, ensureImages, ensureParts, partFolder, stackedParts } from './build/parts.ts';
+import { besideParts, ensureImages, ensureParts, lightParts, partFolder, stackedParts } from './build/parts.ts';
 import { enabledUnits, nodesReady, prepareNode, routePods } from './cluster/nodes.ts';
 import { makePki } from './cluster/pki.ts';
 import { masterUnits, prepareMaster, startMasters } from './cluster/stacked.ts';
@@ -185,7 +185,7 @@ export async function up(options: UpOptions): Promise<void> {
   if (process.getuid?.() !== 0) throw new Error('the lab makes machines and needs root');
   const isStacked = options.controlPlane === 'stacked';
   if (isStacked && options.light) throw new Error('--light machines have no control plane: leave --control-plane out');
-  await ensureParts(options.light ? ['temporal', 'rootfs'] : isStacked ? stackedParts : besideParts);
+  await ensureParts(options.light ? lightParts : isStacked ? stackedParts : besideParts);
   const images = options.light ? undefined : await ensureImages(isStacked);
   raiseInotifyLimit();
   mkdirSync(labState, { recursive: true, mode: 0o700 });

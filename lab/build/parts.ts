@@ -5,6 +5,7 @@ import { cache } from '../paths.ts';
 import { isAlive, pause, say } from '../process.ts';
 import { buildImages, type ControlPlanePrograms } from '../workloads/images.ts';
 import { run } from '../workloads/run.ts';
+import { fetchRsyncs } from './rsyncs.ts';
 
 const kubernetes = 'v1.34.4';
 const etcd = 'v3.6.5';
@@ -154,6 +155,11 @@ const table = {
     takes: '1 min',
     build: (into) => buildRootfs(into, rootfsPackages),
   },
+  rsyncs: {
+    folder: 'rsyncs-1',
+    takes: '20 s',
+    build: (into) => inWork(into, (work) => fetchRsyncs(into, work)),
+  },
   etcd: { folder: `etcd-${etcd}`, takes: '1 min', build: (into) => buildEtcd(into, ['server', 'etcdctl']) },
   helm: { folder: `helm-${helm}`, takes: '2 min', build: buildHelm },
   kubernetes: {
@@ -189,6 +195,9 @@ const table = {
 } satisfies Record<string, Part>;
 
 export type PartName = keyof typeof table;
+
+/** What a lab of machines alone needs. */
+export const lightParts: readonly PartName[] = ['temporal', 'rootfs', 'rsyncs'];
 
 /** What a lab with Kubernetes beside its machines needs. */
 export const besideParts: readonly PartName[] = ['temporal', 'rootfs', 'etcd', 'helm', 'kubernetes'];
@@ -281,7 +290,7 @@ export async function ensureTools(programs: Record<string, string>): Promise<voi
 export async function ensureParts(names: readonly PartName[] = Object.keys(table) as PartName[]): Promise<void> {
   await mkdir(cache, { recursive: true });
   await ensureTools(tools);
-  const compiled = names.filter((name) => !['temporal', 'rootfs', 'masterRootfs'].includes(name));
+  const compiled = names.filter((name) => !['temporal', 'rootfs', 'masterRootfs', 'rsyncs'].includes(name));
   const compile = async (): Promise<void> => {
     for (const name of compiled) await ensurePart(name);
   };

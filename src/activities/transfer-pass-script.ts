@@ -39,13 +39,15 @@ case "$since" in
     step comparing
     (cd "$source" && find . -type f -newerct "@$since" '(' -fprintf "$state/sizes" '%s\n' , -fprintf "$state/list" '%P\0' ')') 2>"$state/err.list"
     echo "list $?" >>"$state/codes"
+    # 3.0.x has no word for it; what vanished is an error there, and one that a live pass expects.
+    case "$(rsync --help 2>/dev/null)" in *--ignore-missing-args*) gone=--ignore-missing-args ;; *) gone= ;; esac
     if [ -s "$state/list" ]; then
       step copying
-      copy doubtful "$@" --ignore-times --ignore-missing-args --from0 "--files-from=$state/list" "$source/" "$target"
+      copy doubtful "$@" --ignore-times $gone --from0 "--files-from=$state/list" "$source/" "$target"
       code=$?
       if [ "$code" -ne 0 ] && full doubtful; then
         copy room "$@" --existing --ignore-existing --delete-before "$source/" "$target"
-        copy doubtful "$@" --ignore-times --ignore-missing-args --from0 "--files-from=$state/list" "$source/" "$target"
+        copy doubtful "$@" --ignore-times $gone --from0 "--files-from=$state/list" "$source/" "$target"
         code=$?
       fi
       case $code in 0 | 23 | 24) ;; *) step ended; exit 1 ;; esac
@@ -64,13 +66,26 @@ exit "$code"
 `;
 
 /**
- * What an observer asks every few seconds. Arguments: unit, job directory, state directory, source, tenths of a second that the answer
- * may wait for the end of the job.
+ * What an observer asks every few seconds. Arguments: unit, job directory, state directory, source, how often it looks for the end of the
+ * job, every twentieth of a second, before it answers. `resultScript` follows it.
  */
 export const watchScript = String.raw`
-unit=$1 job=$2 state=$3 source=$4 wait=$5 current=
-while [ "$wait" -gt 0 ] && [ ! -f "$job/exit" ]; do sleep 0.1; wait=$((wait - 1)); done
-systemctl show -p ActiveState "$unit"
+unit=$1 job=$2 state=$3 source=$4 looks=$5 current=
+while [ "$looks" -gt 0 ] && [ ! -f "$job/exit" ]; do sleep 0.05; looks=$((looks - 1)); done
+asked=0
+while :; do
+  shown=$(systemctl show -p ActiveState -p ControlGroup "$unit")
+  active=$(printf '%s\n' "$shown" | sed -n 's/^ActiveState=//p')
+  # The job's last word is written; systemd is about to notice.
+  case "$active" in inactive | failed) break ;; esac
+  [ -f "$job/exit" ] && [ "$asked" -lt 40 ] || break
+  asked=$((asked + 1))
+  sleep 0.02
+done
+echo "ActiveState=$active"
+read -r up rest </proc/uptime
+echo "epoch=$(date +%s.%N)"; echo "uptime=$up"; echo "boot=$(cat /proc/sys/kernel/random/boot_id)"
+[ -s "$state/id" ] && [ -s "$state/ssh_config" ] && echo key=there
 [ -f "$job/exit" ] && echo "exit=$(cat "$job/exit")"
 [ -f "$job/token" ] && echo "token=$(cat "$job/token")"
 echo "step=$(tail -n 1 "$state/steps" 2>/dev/null)"
@@ -81,7 +96,7 @@ if [ -f "$state/sizes" ] && [ ! -f "$state/sizes.sum" ] && grep -q copying "$sta
   awk '{ s += $1 } END { printf "%.0f %d\n", s, NR }' "$state/sizes" >"$state/sizes.sum"
 fi
 [ -f "$state/sizes.sum" ] && echo "doubt=$(cat "$state/sizes.sum")"
-group=$(systemctl show -p ControlGroup "$unit" | cut -d= -f2-)
+group=$(printf '%s\n' "$shown" | sed -n 's/^ControlGroup=//p')
 if [ -n "$group" ]; then
   for procs in "/sys/fs/cgroup$group/cgroup.procs" "/sys/fs/cgroup/systemd$group/cgroup.procs" "/sys/fs/cgroup/unified$group/cgroup.procs"; do
     [ -r "$procs" ] && break
@@ -96,6 +111,22 @@ if [ -n "$group" ]; then
   echo "work=$work"
   [ -n "$current" ] && echo "file=$current"
 fi
+`;
+
+/** Goes on after `watchScript` and tells what a job left that has ended. */
+export const resultScript = String.raw`
+case "$active" in inactive | failed) ;; *) return 0 ;; esac
+echo '=== result'
+cd -- "$state" 2>/dev/null || return 0
+echo "moment=$(cat moment 2>/dev/null)"
+[ -f options ] && echo "options=$(cat options)"
+echo "codes=$(tr '\n' ';' <codes 2>/dev/null)"
+echo "steps=$(tr '\n' ';' <steps 2>/dev/null)"
+[ -f sizes ] && echo "doubtful=$(wc -l <sizes)"
+for name in doubtful rest list pack; do
+  echo "=== out $name"; tail -c 3000 "out.$name" 2>/dev/null
+  echo; echo "=== err $name"; { grep -av 'file has vanished' "err.$name"; grep -a 'file has vanished' "err.$name" | head -n 5; } 2>/dev/null | head -n 40 | cut -c1-4000; echo
+done
 :
 `;
 

@@ -1,6 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
-import { readFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostAddress, HostConnection, Hosts, RunOptions, RunResult } from '../../src/hosts/contract.ts';
 import { lookUpHostKeys, parseKnownHosts } from '../../src/hosts/known-hosts.ts';
 import { createHosts } from '../../src/hosts/ssh.ts';
@@ -30,6 +33,24 @@ export async function script(connection: HostConnection, text: string, options: 
 export function succeeded(result: RunResult): RunResult {
   if (result.code !== 0) throw new Error(`exit code ${result.code ?? result.signal ?? '?'}: ${result.stderr}`);
   return result;
+}
+
+/**
+ * Waits until no other test file holds a machine, and holds it: for those that change what all of a machine's users see. Answers how to
+ * let go. Who died holds nothing.
+ */
+export async function alone(name: string): Promise<() => Promise<void>> {
+  const lock = join(dirname(setting('FERRY_KNOWN_HOSTS')), `${name}.alone`);
+  for (;;) {
+    try {
+      await writeFile(lock, `${process.pid}`, { flag: 'wx' });
+      return async () => rm(lock, { force: true });
+    } catch {
+      const holder = Number(await readFile(lock, 'utf8').catch(() => '0'));
+      if (holder > 0 && !existsSync(`/proc/${holder}`)) await rm(lock, { force: true });
+      else await sleep(500);
+    }
+  }
 }
 
 /** A directory name that no other test uses. */

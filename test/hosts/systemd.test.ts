@@ -5,7 +5,7 @@ import { defaultDeadlines } from '../../src/activities/deadlines.ts';
 import { createSystemdActivities } from '../../src/activities/systemd.ts';
 import type { HostConnection, Hosts } from '../../src/hosts/contract.ts';
 import type { Host } from '../../src/plan/plan.ts';
-import { freshName, labHosts, machine, script } from './machines.ts';
+import { alone, freshName, labHosts, machine, script } from './machines.ts';
 import { once } from './transfer-setup.ts';
 
 describe('host services of a machine', () => {
@@ -17,7 +17,10 @@ describe('host services of a machine', () => {
   const idle = `${migration}-idle`;
   const units = ['cron', idle, 'no-such-service', 'no-such.socket'];
 
+  let release: () => Promise<void>;
+
   beforeAll(async () => {
+    release = await alone('old3');
     hosts = await labHosts();
     host = (await machine('old3')) as Host;
     connection = await hosts.connect(host);
@@ -32,6 +35,7 @@ describe('host services of a machine', () => {
     const again = await hosts.connect(host);
     await script(again, `rm -f /etc/systemd/system/${idle}.service; systemctl daemon-reload; systemctl start cron`);
     await hosts.close();
+    await release();
   });
 
   const active = async (): Promise<string> =>

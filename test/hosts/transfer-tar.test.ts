@@ -6,7 +6,7 @@ import { namesOf } from '../../src/activities/transfer-names.ts';
 import { layProgram, packProgram, programDirectory } from '../../src/activities/transfer-program.ts';
 import type { ReplicateInput } from '../../src/plan/replicate.ts';
 import { replicateInputSchema } from '../../src/plan/replicate.ts';
-import { freshName, script } from './machines.ts';
+import { alone, freshName, script } from './machines.ts';
 import type { Mover } from './transfer-setup.ts';
 import {
   attempt,
@@ -27,7 +27,13 @@ const hidden = '/usr/bin/rsync /usr/lib/*/libpopt.so.0 /usr/lib/*/libxxhash.so.0
 const hide = `for f in ${hidden}; do if [ -e "$f" ]; then mv "$f" "$f.hidden"; fi; done`;
 const show = `for f in $(printf '%s.hidden ' ${hidden}); do if [ -e "$f" ]; then mv "$f" "\${f%.hidden}"; fi; done`;
 
-/** new3 belongs to this file alone: no other may miss its rsync. */
+/** No other test may miss the rsync of new3. */
+let release: () => Promise<void>;
+beforeAll(async () => {
+  release = await alone('new3');
+});
+afterAll(async () => release());
+
 describe('a transfer to a machine without rsync', () => {
   let mover: Mover;
   const requests: ReplicateInput[] = [];
