@@ -11,17 +11,30 @@ import { unpackCommand } from './transfer-tar.ts';
 /** Name under which the source's ssh knows the destination; nothing of the plan stands in an argument. */
 export const remoteTarget = 'ferry:data/';
 
-/** Size of the trial of the wire: long enough to see a gigabit, too short to be in anybody's way. It lasts two seconds at most. */
+/** Size of the trial of the wire: long enough to see a gigabit, too short to be in anybody's way. It lasts half a second at most. */
 const trialBytes = 16 * 1024 ** 2;
 
-/** Script that tries the road of the data, encryption included, with zeros that nobody keeps. Argument: directory of the transfer. */
-export const trialScript = `head -c ${trialBytes + 1024 ** 2} /dev/zero 2>/dev/null | ssh -F "$1/ssh_config" ferry ferry-trial`;
+/** Script that proves that key and gate let the source in. Argument: directory of the transfer. */
+export const checkScript = `ssh -F "$1/ssh_config" ferry ferry-check`;
 
-/** Bytes per second that the gate saw in a trial; 0 when its answer says nothing. */
+/**
+ * Script that tries the road of the data, encryption included, with zeros that nobody keeps. Argument: directory of the transfer. Both
+ * ends tell how many tasks want a processor, and how many there are.
+ */
+export const trialScript = String.raw`
+head -c ${trialBytes + 1024 ** 2} /dev/zero 2>/dev/null | ssh -F "$1/ssh_config" ferry ferry-trial || return
+read -r one five fifteen tasks last </proc/loadavg
+echo "ferry-tasks ${'$'}{tasks%/*} $(nproc)"
+`;
+
+/** Bytes per second that the gate saw in a trial; 0 when its answer says nothing, or only how busy the processors are. */
 export function parseTrial(text: string): number {
+  const crowded = [...text.matchAll(/^ferry-tasks (\d+) (\d+)$/gm)].some(
+    ([, tasks, cores]) => Number(tasks) > 2 * Number(cores) + 4,
+  );
   const [, bytes = '0', nanoseconds = '0'] = /^ferry-trial +(\d+) (\d+)$/m.exec(text) ?? [];
   const seconds = Number(nanoseconds) / 1e9;
-  return Number(bytes) >= 64 * 1024 && seconds > 0.001 ? Number(bytes) / seconds : 0;
+  return !crowded && Number(bytes) >= 64 * 1024 && seconds > 0.001 ? Number(bytes) / seconds : 0;
 }
 
 /** How the source reaches the destination: a key of this transfer alone, pinned host keys, a fast cipher. */
@@ -32,16 +45,23 @@ export async function grantAccess(
   names: TransferNames,
   options: { destinationPath: string; cipher: string },
 ): Promise<void> {
-  const publicKey = await makeKey(source, names);
-  const addresses = await addressesOf(source, request);
-  await source.writeFile(`${names.directory}/known_hosts`, knownHosts(request), 0o600);
-  await source.writeFile(`${names.directory}/ssh_config`, sshConfig(request, names, options.cipher), 0o600);
-  await runScript(destination, 'making room for the gate', 'umask 077; mkdir -p -- "$1" "$2"', [
-    names.directory,
-    names.claim,
-  ]);
-  await destination.writeFile(`${names.directory}/gate`, gateScript(options.destinationPath, names), 0o700);
-  await destination.writeFile(`${names.directory}/claim`, `${names.claim}\n`, 0o600);
+  const onSource = async (): Promise<string> => {
+    const key = await makeKey(source, names);
+    await Promise.all([
+      source.writeFile(`${names.directory}/known_hosts`, knownHosts(request), 0o600),
+      source.writeFile(`${names.directory}/ssh_config`, sshConfig(request, names, options.cipher), 0o600),
+    ]);
+    return key;
+  };
+  const onDestination = async (): Promise<void> => {
+    const room = 'umask 077; mkdir -p -- "$1" "$2"';
+    await runScript(destination, 'making room for the gate', room, [names.directory, names.claim]);
+    await Promise.all([
+      destination.writeFile(`${names.directory}/gate`, gateScript(options.destinationPath, names), 0o700),
+      destination.writeFile(`${names.directory}/claim`, `${names.claim}\n`, 0o600),
+    ]);
+  };
+  const [publicKey, addresses] = await Promise.all([onSource(), addressesOf(source, request), onDestination()]);
   const line = `restrict,from="${addresses.join(',')}",command="${names.directory}/gate" ${publicKey} ${keyComment(names.key)}`;
   const answer = await runScript(destination, 'admitting the source', admitScript, [names.key, line]);
   if (answer.includes('elsewhere=')) {
@@ -54,28 +74,32 @@ export async function grantAccess(
   }
 }
 
-/**
- * The access of a transfer that rested for long may have been swept by another one, or taken away by hand: looked at before every pass,
- * and granted anew.
- */
-export async function renewAccess(
-  source: HostConnection,
+/** What a pass meets at the destination. */
+export interface Ready {
+  /**
+   * Gate and key are there. The access of a transfer that rested for long may have been swept by another one, or taken away by hand:
+   * looked at before every pass, and granted anew.
+   */
+  gate: boolean;
+  empty: boolean;
+  /** Some file has several names. */
+  links: boolean;
+}
+
+/** Ends an orphan that still writes, then looks at the destination. */
+export async function readyDestination(
   destination: HostConnection,
-  request: ReplicateInput,
+  path: string,
   names: TransferNames,
-  options: { destinationPath: string; cipher: string },
-): Promise<void> {
-  const [gate, key] = await Promise.all([
-    runScript(destination, 'looking for the gate', gateThereScript, [names.key, names.directory]),
-    runScript(
-      source,
-      'looking for the key',
-      'cd -- "$1" 2>/dev/null && [ -s id ] && [ -s ssh_config ] && echo there; :',
-      [names.directory],
-    ),
-  ]);
-  if (gate.includes('there') && key.includes('there')) return;
-  await grantAccess(source, destination, request, names, options);
+): Promise<Ready> {
+  const args = [names.claim, names.key, names.directory, path];
+  const text = await runScript(destination, `looking into ${path}`, readyScript, args, { timeout: 6 * 3_600_000 });
+  const fields = parseFields(text);
+  return {
+    gate: fields.get('gate') === 'there',
+    empty: fields.get('empty') !== 'no',
+    links: fields.get('links') === 'yes',
+  };
 }
 
 /** Takes key and gate away on both machines; does nothing where they are gone already. */
@@ -186,8 +210,10 @@ case "$asked" in
     echo ferry-ready
     timeout 1 head -c 262144 >/dev/null
     t=$(date +%s%N)
-    n=$(timeout 2 head -c ${trialBytes} | wc -c)
+    n=$(timeout 0.5 head -c ${trialBytes} | wc -c)
     echo "ferry-trial $n $(($(date +%s%N) - t))"
+    read -r one five fifteen tasks last </proc/loadavg
+    echo "ferry-tasks ${'$'}{tasks%/*} $(nproc)"
     exit 0 ;;
   ferry-tar) lock; find . -xdev -mindepth 1 -delete || refuse 'the destination cannot be emptied'; exec ${unpackCommand} ;;
   *[!-A-Za-z0-9\ .,=/@_:]*) refuse 'odd characters' ;;
@@ -230,15 +256,6 @@ lock
 exec rsync --server "$@" . ./
 `;
 }
-
-/** Arguments: key, directory. Touched under the lock of the sweepers, so that none takes away what was just found. */
-const gateThereScript = String.raw`
-umask 077
-mkdir -p -- "$2" && exec 8>>/var/lib/ferry/keys.lock && flock -w 30 8 && touch -- "$2" || return 1
-home=$(getent passwd "$(id -un)" | cut -d: -f6)
-[ -x "$2/gate" ] && grep -q " ferry:$1\$" "$home/.ssh/authorized_keys" && echo there
-:
-`;
 
 const admitScript = String.raw`
 umask 077
@@ -292,4 +309,24 @@ for signal in TERM KILL; do
   for i in 1 2 3 4 5 6 7 8; do free && { echo evicted; return 0; }; sleep 0.5; done
 done
 return 1
+`;
+
+/** Arguments: claim, key, directory, path. The directory is touched under the lock of the sweepers, so that none takes away what was found. */
+const readyScript = String.raw`
+evict() {
+${evictScript}
+}
+gate() {
+  umask 077
+  mkdir -p -- "$2" && exec 8>>/var/lib/ferry/keys.lock && flock -w 30 8 && touch -- "$2" || return 1
+  home=$(getent passwd "$(id -un)" | cut -d: -f6)
+  [ -x "$2/gate" ] && grep -q " ferry:$1\$" "$home/.ssh/authorized_keys" && echo gate=there
+  exec 8>&-
+}
+ended=$(evict "$1") || return 1
+[ -z "$ended" ] || sleep 0.2
+gate "$2" "$3" || return 1
+[ -z "$(find "$4" -mindepth 1 -maxdepth 1 -printf x -quit)" ] || echo empty=no
+[ -z "$(find "$4" -type f -links +1 -printf x -quit)" ] || echo links=yes
+:
 `;

@@ -9,20 +9,20 @@ import type { TransferScope } from './transfer-scope.ts';
 import { rsyncOptions } from './rsync-options.ts';
 import type { RsyncEnd, RsyncStats } from './rsync-output.ts';
 import { judgeExit, parseProgress, parseStats } from './rsync-output.ts';
-import { evictWriter, remoteTarget, renewAccess } from './transfer-access.ts';
+import { evictWriter, grantAccess, readyDestination, remoteTarget } from './transfer-access.ts';
 import type { CopyProgress, PassInput, PassReport } from './transfer-contract.ts';
 import { size } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
 import { readMarker, writeMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
-import { passScript, watchScript, watchWriterScript } from './transfer-pass-script.ts';
+import { passScript, resultScript, watchScript, watchWriterScript } from './transfer-pass-script.ts';
 import { judgeTar, tarPassScript } from './transfer-tar.ts';
 import { renewProgram } from './transfer-program.ts';
 import type { Moment } from './transfer-probe.ts';
-import { doubtfulSince, lookAtDestination, momentNow } from './transfer-probe.ts';
+import { doubtfulSince, lookAtDestination, momentOf } from './transfer-probe.ts';
 
-/** Milliseconds between two looks; shorter ones at first, because most passes of a small directory end at once. */
-const firstInterval = 200;
+/** Milliseconds between two looks; shorter ones at first, so that a pass that runs on is seen to. */
+const firstInterval = 1000;
 const watchInterval = 2000;
 /** So long the machine itself waits for the end and answers at once; later nobody minds two seconds, and a session less is in use. */
 const promptFor = 20_000;
@@ -52,18 +52,17 @@ export async function runRsyncPass(
   names: TransferNames,
   scope: TransferScope,
 ): Promise<PassReport> {
-  const marker = await ownMarker(ends, input, names);
-  const seen = await watch(ends, names);
+  const [marker, seen] = await Promise.all([ownMarker(ends, input, names), watch(ends, names)]);
   if (seen.active && seen.token !== scope.token) await endPass(jobs, ends, names);
   if (!seen.active && seen.token !== undefined && seen.token !== scope.token) await jobs.clear(ends.source, names.job);
   if (seen.token !== scope.token) {
     await whileBeating({ pass: input.pass, step: 'starting' }, async () =>
-      startPass(jobs, ends, input, names, marker, scope.token),
+      startPass(jobs, ends, input, names, { marker, seen, token: scope.token }),
     );
   }
   try {
-    await observe(jobs, ends, input, names, scope);
-    return await conclude(jobs, ends, input, names, marker);
+    const result = await observe(jobs, ends, input, names, scope);
+    return await conclude(jobs, ends, input, names, marker, result);
   } catch (error) {
     if (isStopWanted(scope)) {
       await endPass(jobs, ends, names);
@@ -104,22 +103,24 @@ async function startPass(
   ends: PassEnds,
   input: PassInput,
   names: TransferNames,
-  marker: Marker,
-  token: string,
+  { marker, seen, token }: { marker: Marker; seen: Seen; token: string },
 ): Promise<void> {
-  const { source } = ends;
-  if (await evictWriter(ends.destination, names)) await sleep(200);
+  const { source, destination } = ends;
   const isTar = input.choice.tool === 'tar';
   // Each of these is a way to a machine and back: a pass that finds little to do lasts no longer than they take.
-  const [since] = await Promise.all([
-    isTar ? 'none' : sinceOf(ends, input, marker),
+  const [there] = await Promise.all([
+    readyDestination(destination, ends.destinationPath, names),
     placeScript(source, names, isTar ? tarPassScript : passScript),
-    openRoad(ends, input, names),
   ]);
+  if (!ends.sameHost && !(seen.key && there.gate)) {
+    const access = { destinationPath: ends.destinationPath, cipher: input.choice.cipher };
+    await grantAccess(source, destination, input.request, names, access);
+  }
   for (const end of input.choice.brought ?? []) await renewProgram(ends[end], input.request, names);
+  const since = isTar || there.empty ? 'none' : input.content === 'all' ? 'all' : doubtfulSince(marker.base, seen.now);
   const target = ends.sameHost ? `${ends.destinationPath}/` : remoteTarget;
   // A file with several names that is written in place passes its content on to all of them, also to one that was replaced meanwhile.
-  const choice = { ...input.choice, inplace: input.choice.inplace && !(await hasLinks(ends, since)) };
+  const choice = { ...input.choice, inplace: input.choice.inplace && !there.links };
   const gentle = input.mode === 'live' ? ['nice', '-n', '10', 'ionice', '-c', '2', '-n', '7'] : [];
   await jobs.start(source, {
     name: names.job,
@@ -139,45 +140,29 @@ async function startPass(
   });
 }
 
-/** What an earlier pass left must not be read as the result of one that did not even start. */
+/**
+ * What an earlier pass left must not be read as the result of one that did not even start. The script need not outlive the machine: a
+ * job does not either.
+ */
 async function placeScript(source: HostConnection, names: TransferNames, program: string): Promise<void> {
-  const clean =
-    'umask 077; mkdir -p -- "$1" && cd -- "$1" && rm -f codes steps moment options list sizes sizes.sum out.* err.*';
-  await runScript(source, 'making room for the pass', clean, [names.directory]);
-  await source.writeFile(`${names.directory}/pass`, program, 0o700);
-}
-
-async function openRoad(ends: PassEnds, input: PassInput, names: TransferNames): Promise<void> {
-  if (ends.sameHost) return;
-  const access = { destinationPath: ends.destinationPath, cipher: input.choice.cipher };
-  await renewAccess(ends.source, ends.destination, input.request, names, access);
-}
-
-async function hasLinks(ends: PassEnds, since: string): Promise<boolean> {
-  if (since === 'none') return false;
-  const script = 'find "$1" -type f -links +1 -printf linked -quit';
-  const answer = await runScript(
-    ends.destination,
-    'looking for files with several names',
-    script,
-    [ends.destinationPath],
-    {
-      timeout: 6 * 3_600_000,
-    },
-  );
-  return answer === 'linked';
-}
-
-async function sinceOf(ends: PassEnds, input: PassInput, marker: Marker): Promise<string> {
-  const [{ firstEntry }, now] = await Promise.all([
-    lookAtDestination(ends.destination, ends.destinationPath),
-    momentNow(ends.source),
-  ]);
-  if (firstEntry === undefined) return 'none';
-  return input.content === 'all' ? 'all' : doubtfulSince(marker.base, now);
+  const place = String.raw`
+umask 077
+mkdir -p -- "$1" && cd -- "$1" && rm -f codes steps moment options list sizes sizes.sum out.* err.* || return 1
+cat >pass.new <<'ferry-end-of-pass'
+${program}
+# end
+ferry-end-of-pass
+tail -n 2 pass.new | grep -q '^# end$' && mv -f pass.new pass`;
+  await runScript(source, 'making room for the pass', place, [names.directory]);
 }
 
 interface Seen {
+  /** Of the source. */
+  now: Moment;
+  /** Key and configuration of the road are on the source. */
+  key: boolean;
+  /** What the job left, when it has ended. */
+  result: string | undefined;
   active: boolean;
   exit: number | undefined;
   token: string | undefined;
@@ -195,15 +180,21 @@ async function watch(
   names: TransferNames,
   patience: { milliseconds?: number; signal?: AbortSignal | undefined } = {},
 ): Promise<Seen> {
-  const tenths = Math.round((patience.milliseconds ?? 0) / 100);
-  const args = [unitOf(names.job), jobDirectory(names.job), names.directory, ends.sourcePath, `${tenths}`];
+  const args = [unitOf(names.job), jobDirectory(names.job), names.directory, ends.sourcePath];
   const options = { timeout: 30_000, ...(patience.signal && { signal: patience.signal }) };
-  const fields = parseFields(await runScript(ends.source, 'watching the pass', watchScript, args, options));
+  const script = watchScript + resultScript;
+  const looks = `${Math.round((patience.milliseconds ?? 0) / 50)}`;
+  const answer = await runScript(ends.source, 'watching the pass', script, [...args, looks], options);
+  const [text = '', result] = answer.split('=== result\n');
+  const fields = parseFields(text);
   const parts = ['doubtful', 'rest'].map((name) => parseProgress(fields.get(name) ?? ''));
   const exit = fields.get('exit');
   const state = fields.get('ActiveState');
   const step = (fields.get('step') ?? '').split(' ')[0];
   return {
+    now: momentOf(fields),
+    key: fields.get('key') === 'there',
+    result,
     active: state !== 'inactive' && state !== 'failed',
     exit: exit === undefined ? undefined : Number(exit),
     token: fields.get('token'),
@@ -222,14 +213,14 @@ async function watch(
   };
 }
 
-/** Reports until the job has ended. Gives up when neither machine does anything, or the source stays away. */
+/** Reports until the job has ended; answers what it left. Gives up when neither machine does anything, or the source stays away. */
 async function observe(
   jobs: Jobs,
   ends: PassEnds,
   input: PassInput,
   names: TransferNames,
   scope: TransferScope,
-): Promise<void> {
+): Promise<string | undefined> {
   const begin = Date.now();
   let answeredAt = begin;
   let movedAt = begin;
@@ -246,7 +237,7 @@ async function observe(
       answeredAt = Date.now();
       bytes = Math.max(bytes, seen.bytes);
       scope.heartbeat(progressOf(input, names, seen, bytes));
-      if (!seen.active) return;
+      if (!seen.active) return seen.result;
       // It has ended, and systemd is about to notice.
       if (seen.exit !== undefined) rest = 50;
       if (last === undefined || seen.bytes !== last.bytes || seen.work - last.work >= workThatCounts) {
@@ -272,7 +263,7 @@ async function observe(
         next: 'it is tried again by itself; if it repeats, look at disks and network of both machines',
       });
     }
-    interval = Math.min(watchInterval, interval * 1.5);
+    interval = Math.min(watchInterval, interval * 2);
     if (rest > 0) await sleep(rest, undefined, { ...(scope.signal && { signal: scope.signal }) });
   }
 }
@@ -298,20 +289,6 @@ function progressOf(input: PassInput, names: TransferNames, seen: Seen, bytes: n
   };
 }
 
-const resultScript = String.raw`
-cd -- "$1" 2>/dev/null || return 0
-echo "moment=$(cat moment 2>/dev/null)"
-[ -f options ] && echo "options=$(cat options)"
-echo "codes=$(tr '\n' ';' <codes 2>/dev/null)"
-echo "steps=$(tr '\n' ';' <steps 2>/dev/null)"
-[ -f sizes ] && echo "doubtful=$(wc -l <sizes)"
-for name in doubtful rest list pack; do
-  echo "=== out $name"; tail -c 3000 "out.$name" 2>/dev/null
-  echo; echo "=== err $name"; { grep -av 'file has vanished' "err.$name"; grep -a 'file has vanished' "err.$name" | head -n 5; } 2>/dev/null | head -n 40 | cut -c1-4000; echo
-done
-:
-`;
-
 /** Reads what the ended job left, judges it, and moves the base of the destination forward. */
 async function conclude(
   jobs: Jobs,
@@ -319,8 +296,8 @@ async function conclude(
   input: PassInput,
   names: TransferNames,
   marker: Marker,
+  text = '',
 ): Promise<PassReport> {
-  const text = await runScript(ends.source, 'reading the result of the pass', resultScript, [names.directory]);
   const fields = parseFields(text.split('=== out')[0] ?? '');
   const codes = new Map(
     (fields.get('codes') ?? '').split(';').flatMap((line): [string, number][] => {
@@ -335,9 +312,12 @@ async function conclude(
   }
   const [epoch = '0', uptime = '0', bootId = ''] = (fields.get('moment') ?? '').split(' ');
   const moment: Moment = { epoch, uptime: Number(uptime), bootId };
-  await writeMarker(ends.destination, names, { ...marker, state: 'incomplete', base: moment });
   const report = reportOf(input, text, fields, end.kind === 'vanished');
-  await jobs.clear(ends.source, names.job);
+  // A base that is not moved forward only makes the next pass look at more.
+  await Promise.all([
+    writeMarker(ends.destination, names, { ...marker, state: 'incomplete', base: moment }),
+    jobs.clear(ends.source, names.job),
+  ]);
   return report;
 }
 

@@ -5,7 +5,7 @@ import { needsHuman, permanent } from './failures.ts';
 import { parseFields, runScript, tryScript } from './host-script.ts';
 import { placesBelow } from './mounts.ts';
 import { chooseCopy } from './rsync-options.ts';
-import { evictWriter, grantAccess, parseTrial, trialScript } from './transfer-access.ts';
+import { checkScript, evictWriter, grantAccess, parseTrial, trialScript } from './transfer-access.ts';
 import type { Prepared } from './transfer-contract.ts';
 import { guardDestination, size } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
@@ -13,7 +13,8 @@ import { readMarker, writeMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
 import type { EndProbe } from './transfer-probe.ts';
 import { bringProgram, programOf } from './transfer-program.ts';
-import { keepsNanoseconds, lookAtDestination, measureTree, probeEnd } from './transfer-probe.ts';
+import { keepsNanoseconds, lookAtDestination, measureTreeIfThere, probeEnd } from './transfer-probe.ts';
+import type { TreeUser } from './transfer-users.ts';
 import { describeUsers, usersOf } from './transfer-users.ts';
 
 /** File systems on which a write through a mapping moves the change time after a flush; seen with tests. */
@@ -26,14 +27,19 @@ export async function prepare(
   destination: HostConnection,
   request: ReplicateInput,
   mode: 'live' | 'final',
+  links: LinkMemory,
   signal: AbortSignal | undefined,
 ): Promise<Prepared> {
   const { transfer } = request;
-  const [from, to] = await Promise.all([
+  // Looks that do not need each other's answers go side by side: a small directory takes no longer to copy than they do.
+  const [from, to, tree, there, room] = await Promise.all([
     probeEnd(source, transfer.source.path),
     probeEnd(destination, transfer.destination.path),
+    measureTreeIfThere(source, transfer.source.path, signal),
+    measureTreeIfThere(destination, transfer.destination.path, signal),
+    lookAtDestination(destination, transfer.destination.path),
   ]);
-  if (!from.exists) {
+  if (!from.exists || tree === undefined) {
     throw needsHuman({
       what: `${transfer.id} cannot be copied`,
       cause: `${transfer.source.host}:${transfer.source.path} is no directory`,
@@ -41,13 +47,11 @@ export async function prepare(
       next: 'correct the path in the plan and approve the new plan',
     });
   }
-  const sameHost = await isSameHost(source, destination, from, to);
-  const tree = await measureTree(source, from.path, signal);
   const names = namesOf(request, to.path);
-  const [marker, room, there] = await Promise.all([
+  const [sameHost, marker, users] = await Promise.all([
+    isSameHost(source, destination, from, to),
     readMarker(destination, names).catch(() => strangersMarker),
-    lookAtDestination(destination, to.path),
-    to.exists ? measureTree(destination, to.path, signal) : undefined,
+    to.exists ? usersOf(destination, to.path, 'any') : [],
   ]);
   const wishes = { mode, sameHost, limitKiBps: mode === 'final' ? 0 : request.limitKiBps, linkBytesPerSecond: 0 };
   const program = from.rsync === undefined || to.rsync === undefined ? await programOf(request) : undefined;
@@ -71,24 +75,27 @@ export async function prepare(
     },
     inplace,
   );
-  await guardUsers(request, destination, to);
-  await jobs.stop(source, names.job);
-  await jobs.clear(source, names.job);
-  await claim(destination, request, from, to, marker, room.firstEntry === undefined);
+  guardUsers(request, users);
+  await Promise.all([
+    jobs.stop(source, names.job).then(async () => jobs.clear(source, names.job)),
+    claim(destination, request, from, to, marker, room.firstEntry === undefined),
+  ]);
   await evictWriter(destination, names);
-  if (!sameHost) await guardShared(source, destination, request, from.path, to.path);
+  const [nanoseconds] = await Promise.all([
+    keepsNanoseconds(destination, to.path, randomBytes(4).toString('hex')),
+    sameHost || guardShared(source, destination, request, from.path, to.path),
+  ]);
   const lent = await bringProgram(
     program,
     names,
     { source: { connection: source, probe: from }, destination: { connection: destination, probe: to } },
     sameHost,
   );
-  const nanoseconds = await keepsNanoseconds(destination, to.path, randomBytes(4).toString('hex'));
   const target = { ...lent.destination, nanoseconds };
   let choice = chooseCopy(lent.source, target, tree, wishes);
   if (!sameHost) {
     await grantAccess(source, destination, request, names, { destinationPath: to.path, cipher: choice.cipher });
-    const linkBytesPerSecond = await tryOut(source, request, names.directory);
+    const linkBytesPerSecond = await tryRoad(source, request, names.directory, tree.bytes, links);
     choice = chooseCopy(lent.source, target, tree, { ...wishes, linkBytesPerSecond });
   }
   choice.reasons.push(...lent.reasons);
@@ -161,12 +168,11 @@ async function claim(
 }
 
 /** Whoever uses the destination would see it change under him, or write into it. */
-async function guardUsers(request: ReplicateInput, destination: HostConnection, to: EndProbe): Promise<void> {
-  if (!to.exists) return;
-  const users = (await usersOf(destination, to.path, 'any')).filter((user) => user.kind !== 'cron');
+function guardUsers(request: ReplicateInput, all: readonly TreeUser[]): void {
+  const users = all.filter((user) => user.kind !== 'cron');
   if (users.length === 0) return;
   throw needsHuman({
-    what: `${request.transfer.destination.host}:${to.path} is in use`,
+    what: `${request.transfer.destination.host}:${request.transfer.destination.path} is in use`,
     cause: describeUsers(users),
     untouched: 'source and destination are as they were',
     next: `stop it on ${request.transfer.destination.host}, then resume`,
@@ -198,10 +204,59 @@ async function guardShared(
   }
 }
 
+/** The wire of a copy that ends at once makes no difference. */
+const tooSmallForTrial = 8 * 1024 ** 2;
+const linkIsKnownFor = 10 * 60_000;
+
+/** What the wires between machines carried when they were tried lately, by pair. Trials side by side would measure each other. */
+export class LinkMemory {
+  private readonly known = new Map<string, { at: number; rate: Promise<number> }>();
+
+  /** Tries unless it is known; the second one to ask waits for the first. `isMine`: this caller's own trial gave the answer. */
+  async rate(pair: string, trial: () => Promise<number>): Promise<{ rate: number; isMine: boolean }> {
+    const earlier = this.known.get(pair);
+    if (earlier !== undefined && Date.now() - earlier.at < linkIsKnownFor) {
+      const rate = await earlier.rate.catch(() => 0);
+      if (rate > 0) return { rate, isMine: false };
+    }
+    const rate = trial();
+    this.known.set(pair, { at: Date.now(), rate });
+    return { rate: await rate, isMine: true };
+  }
+}
+
 /** The road that the data takes is tried before anything depends on it. Answers the bytes per second that it carries, 0 when unknown. */
-async function tryOut(source: HostConnection, request: ReplicateInput, directory: string): Promise<number> {
-  const result = await tryScript(source, trialScript, [directory], { timeout: 60_000 });
-  if (result.code === 0 && result.stdout.includes('ferry-ready')) return parseTrial(result.stdout);
+async function tryRoad(
+  source: HostConnection,
+  request: ReplicateInput,
+  directory: string,
+  bytes: number,
+  links: LinkMemory,
+): Promise<number> {
+  const check = async (): Promise<void> => {
+    await askGate(source, request, checkScript, directory);
+  };
+  if (bytes < tooSmallForTrial) {
+    await check();
+    return 0;
+  }
+  const pair = [request.source.address, request.destination.address, request.destination.port].join(' ');
+  const { rate, isMine } = await links.rate(pair, async () =>
+    parseTrial(await askGate(source, request, trialScript, directory)),
+  );
+  // The wire is the same for all of the pair; key and gate are this transfer's own.
+  if (!isMine) await check();
+  return rate;
+}
+
+async function askGate(
+  source: HostConnection,
+  request: ReplicateInput,
+  script: string,
+  directory: string,
+): Promise<string> {
+  const result = await tryScript(source, script, [directory], { timeout: 60_000 });
+  if (result.code === 0 && result.stdout.includes('ferry-ready')) return result.stdout;
   const said = result.stderr.trim().split('\n').slice(-3).join('; ');
   throw needsHuman({
     what: `${request.transfer.source.host} cannot reach ${request.transfer.destination.host} for ${request.transfer.id}`,

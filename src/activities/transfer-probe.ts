@@ -31,8 +31,8 @@ echo "ciphers=$(ssh -Q cipher 2>/dev/null | tr '\n' ' ')"
 grep -qw aes /proc/cpuinfo && echo aes=yes
 echo "cores=$(nproc)"
 command -v perl >/dev/null 2>&1 && perl -e 1 && echo interpreter=perl
-trial() { # name, command: nanoseconds for 16 MiB
-  t=$(date +%s%N); head -c 16777216 /dev/zero | $2 >/dev/null 2>&1 || return
+trial() { # name, command: nanoseconds for 8 MiB
+  t=$(date +%s%N); head -c 8388608 /dev/zero | $2 >/dev/null 2>&1 || return
   echo "digest-$1=$(( $(date +%s%N) - t ))"
 }
 command -v sha256sum >/dev/null && trial sha256 sha256sum
@@ -64,7 +64,8 @@ export async function probeEnd(connection: HostConnection, path: string): Promis
   };
 }
 
-function momentOf(fields: Map<string, string>): Moment {
+/** From lines with `epoch`, `uptime` and `boot`. */
+export function momentOf(fields: Map<string, string>): Moment {
   return {
     epoch: fields.get('epoch') ?? '0',
     uptime: Number(fields.get('uptime') ?? 0),
@@ -74,7 +75,7 @@ function momentOf(fields: Map<string, string>): Moment {
 
 function speed(fields: Map<string, string>, name: 'sha256' | 'blake2b'): Partial<Record<typeof name, number>> {
   const nanoseconds = Number(fields.get(`digest-${name}`) ?? 0);
-  return nanoseconds > 0 ? { [name]: 16_777_216e9 / nanoseconds } : {};
+  return nanoseconds > 0 ? { [name]: 8_388_608e9 / nanoseconds } : {};
 }
 
 export interface SourceTree extends TreeFacts {
@@ -83,7 +84,8 @@ export interface SourceTree extends TreeFacts {
 }
 
 const treeScript = String.raw`
-cd -- "$1" || exit 1
+[ -d "$1" ] || return 0
+cd -- "$1" || return 1
 find . -printf '%y %n %s %b\n' | awk '
   { entries++; blocks += $4 }
   $1 == "s" || ($1 ~ /^[pbc]$/ && $2 > 1) { odd++ }
@@ -91,7 +93,7 @@ find . -printf '%y %n %s %b\n' | awk '
   END { printf "entries=%d\nblocks=%.0f\nbytes=%.0f\nlargest=%.0f\nlinks=%d\nodd=%d\n", entries, blocks, bytes, largest, links, odd }'
 `;
 
-/** Size and shape of a tree. A tree in use may change under it. */
+/** Size and shape of a tree, nothing where there is none. A tree in use may change under it. */
 export async function measureTree(connection: HostConnection, path: string, signal?: AbortSignal): Promise<SourceTree> {
   const text = await runScript(connection, `measuring ${path}`, treeScript, [path], {
     timeout: 6 * 3_600_000,
@@ -112,7 +114,20 @@ export async function measureTree(connection: HostConnection, path: string, sign
   };
 }
 
+/** Like measureTree; undefined where there is no such directory. */
+export async function measureTreeIfThere(
+  connection: HostConnection,
+  path: string,
+  signal?: AbortSignal,
+): Promise<SourceTree | undefined> {
+  const tree = await measureTree(connection, path, signal);
+  // The directory itself is an entry.
+  return tree.files === 0 ? undefined : tree;
+}
+
 const roomScript = String.raw`
+# A symlink names the directory that it leads to.
+set -- "$(realpath -m -- "$1")"
 d=$1; while [ ! -d "$d" ]; do d=$(dirname -- "$d"); done
 stat -f -c 'space=%a %S %d %c' -- "$d"
 if [ -d "$1" ]; then
@@ -144,13 +159,6 @@ f="$1/.ferry-probe.$2"; : >"$f" && touch -d '@1000000000.123456789' -- "$f" && s
 export async function keepsNanoseconds(connection: HostConnection, directory: string, token: string): Promise<boolean> {
   const text = await runScript(connection, `trying ${directory}`, nanosecondScript, [directory, token]);
   return text.includes('.123456789');
-}
-
-/** The machine's time now. */
-export async function momentNow(connection: HostConnection): Promise<Moment> {
-  const script =
-    'echo "epoch=$(date +%s.%N)"; read -r up rest </proc/uptime; echo "uptime=$up"; echo "boot=$(cat /proc/sys/kernel/random/boot_id)"';
-  return momentOf(parseFields(await runScript(connection, 'reading the clock', script)));
 }
 
 /** Kernel ticks and file systems with whole seconds: what lies so close before a moment may be after it. */

@@ -2,7 +2,7 @@ import type { HostConnection, Hosts, Jobs } from '../hosts/contract.ts';
 import type { ReplicateInput } from '../plan/replicate.ts';
 import type { Evidence } from './contract.ts';
 import { needsHuman } from './failures.ts';
-import { runScript } from './host-script.ts';
+import { parseFields, runScript } from './host-script.ts';
 import { whileBeating } from './polling.ts';
 import { revokeAccess } from './transfer-access.ts';
 import type { PassInput, PassReport, Prepared, TransferActivities, Verification } from './transfer-contract.ts';
@@ -11,7 +11,7 @@ import { readMarker, writeMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
 import type { PassEnds } from './transfer-pass.ts';
 import { endPass, runRsyncPass } from './transfer-pass.ts';
-import { prepare } from './transfer-prepare.ts';
+import { LinkMemory, prepare } from './transfer-prepare.ts';
 import { transferScope } from './transfer-scope.ts';
 import { describeUsers, usersOf } from './transfer-users.ts';
 import { verifyTrees } from './transfer-verify.ts';
@@ -27,6 +27,8 @@ const kept = 'the source is untouched; the destination stays marked incomplete';
 
 /** Activities of `replicateDirectory`. */
 export function createTransferActivities({ hosts, jobs }: TransferDependencies): TransferActivities {
+  const links = new LinkMemory();
+
   async function connectBoth(request: ReplicateInput): Promise<[HostConnection, HostConnection]> {
     return Promise.all([hosts.connect(request.source), hosts.connect(request.destination)]);
   }
@@ -37,7 +39,7 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
       const scope = transferScope();
       const [source, destination] = await connectBoth(request);
       return whileBeating({ step: 'looking at both machines' }, async () =>
-        prepare(jobs, source, destination, request, input.mode, scope.signal),
+        prepare(jobs, source, destination, request, input.mode, links, scope.signal),
       );
     });
   }
@@ -118,18 +120,18 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
 
   async function endsOf(request: ReplicateInput): Promise<PassEnds> {
     const [source, destination] = await connectBoth(request);
-    const [sourcePath, destinationPath, same, nested] = await Promise.all([
-      resolved(source, request.transfer.source.path),
-      resolved(destination, request.transfer.destination.path),
-      isSame(source, destination),
-      runScript(
-        source,
-        'looking for mounts',
-        'cut -d" " -f5 /proc/self/mountinfo | grep -cF -- "$(realpath -m -- "$1")/" || :',
-        [request.transfer.source.path],
-      ),
+    const [from, to] = await Promise.all([
+      lookAtEnd(source, request.transfer.source.path),
+      lookAtEnd(destination, request.transfer.destination.path),
     ]);
-    return { source, destination, sourcePath, destinationPath, sameHost: same, nestedMounts: nested.trim() !== '0' };
+    return {
+      source,
+      destination,
+      sourcePath: from.path,
+      destinationPath: to.path,
+      sameHost: source.host.name === destination.host.name || from.machine === to.machine,
+      nestedMounts: from.nestedMounts,
+    };
   }
 
   return { prepareTransfer, runPass, proveQuiet, verifyTransfer, finishTransfer };
@@ -140,14 +142,23 @@ async function resolved(connection: HostConnection, path: string): Promise<strin
   return text.replace(/\n$/, '');
 }
 
-async function isSame(source: HostConnection, destination: HostConnection): Promise<boolean> {
-  if (source.host.name === destination.host.name) return true;
-  const script = 'cat /etc/machine-id; readlink /proc/1/ns/net /proc/1/ns/mnt; cat /proc/sys/kernel/random/boot_id';
-  const [left, right] = await Promise.all([
-    runScript(source, 'reading the machine id', script),
-    runScript(destination, 'reading the machine id', script),
-  ]);
-  return left === right;
+const endScript = String.raw`
+path=$(realpath -m -- "$1")
+echo "path=$path"
+echo "machine=$({ cat /etc/machine-id; readlink /proc/1/ns/net /proc/1/ns/mnt; cat /proc/sys/kernel/random/boot_id; } | tr '\n' ' ')"
+echo "nested=$(cut -d" " -f5 /proc/self/mountinfo | grep -cF -- "$path/")"
+`;
+
+/** Where a path really is, on which machine, and whether something is mounted below it. One machine may have two names. */
+async function lookAtEnd(
+  connection: HostConnection,
+  path: string,
+): Promise<{ path: string; machine: string; nestedMounts: boolean }> {
+  const fields = parseFields(await runScript(connection, `resolving ${path}`, endScript, [path]));
+  const found = fields.get('path');
+  const machine = fields.get('machine');
+  if (found === undefined || machine === undefined) throw new TypeError(`${path} could not be resolved`);
+  return { path: found, machine, nestedMounts: fields.get('nested') !== '0' };
 }
 
 async function guarded<T>(what: string, untouched: string, step: () => Promise<T>): Promise<T> {
