@@ -82,8 +82,15 @@ const blockSize = 16 * 1024;
 /** Above it the list of block digests grows too long for memory. */
 const largestForSmallBlocks = 16 * 1024 ** 3;
 const large = 64 * 1024 ** 2;
-/** Compression pays where the wire is slower than zstd at its fastest on one core: a gigabit and less (docs/benchmarks.md). */
-const slowLink = 128 * 1024 ** 2;
+const MiB = 1024 ** 2;
+/**
+ * Bytes per second up to which each compression pays: it must give back on the wire what one core spends on it. Measured per byte, with
+ * data of which half is random, zstd at level 3 costs the sender five times what an uncompressed copy does and saves two fifths, at
+ * level 1 two and a half times and a third, lz4 half as much again and a fifth (docs/benchmarks.md).
+ */
+const paysUpTo = { zstdWell: 40 * MiB, zstdFast: 128 * MiB, lz4: 300 * MiB, zlib: 10 * MiB };
+/** Between a gigabit and the speed of a core compression takes a core that must not be needed elsewhere. */
+const coresForFastLink = 4;
 
 /** How to copy, from what both ends can do. Throws CopyRefused where something would be lost. */
 export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFacts, wishes: Wishes): CopyChoice {
@@ -139,7 +146,7 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
     inplace,
     sparse: true,
     blockSize: small ? blockSize : 0,
-    compress: chooseCompression(source.rsync, destination.rsync, wishes, reasons),
+    ...chooseCompression(source, destination, wishes, reasons),
     info: both('3.1.0'),
     streams: 1,
   };
@@ -163,27 +170,44 @@ function refuseLosses(source: RsyncFacts, destination: RsyncFacts, tree: TreeFac
 }
 
 function chooseCompression(
-  source: RsyncFacts,
-  destination: RsyncFacts,
+  source: EndFacts,
+  destination: EndFacts,
   wishes: Wishes,
   reasons: string[],
-): CopyChoice['compress'] {
-  if (wishes.sameHost) return 'none';
+): Pick<CopyChoice, 'compress' | 'compressLevel'> {
+  const plain = { compress: 'none' } as const;
+  if (wishes.sameHost) return plain;
   const limit = wishes.limitKiBps * 1024;
   const known = [limit, wishes.linkBytesPerSecond].filter((rate) => rate > 0);
-  const rate = known.length === 0 ? Infinity : Math.min(...known);
-  if (rate >= slowLink) return 'none';
-  const method = (['zstd', 'lz4'] as const).find(
-    (name) => source.compress.includes(name) && destination.compress.includes(name),
-  );
-  if (method === undefined) {
-    // zlib takes longer than the wire on anything but a very slow one.
-    if (rate >= 10 * 1024 ** 2) return 'none';
-    reasons.push('compressed by zlib: the wire is very slow and nothing faster is on both machines');
-    return 'zlib';
+  if (known.length === 0) {
+    reasons.push('not compressed: the speed of the wire is not known');
+    return plain;
   }
-  reasons.push(`compressed by ${method}: the wire (${Math.round(rate / 1024 ** 2)} MiB/s) is slower than it`);
-  return method;
+  const rate = Math.min(...known);
+  const has = (name: string): boolean =>
+    [source, destination].every((end) => end.rsync?.compress.includes(name) ?? false);
+  const wire = `${rate === limit ? 'the limit' : 'the wire'} (${Math.round(rate / MiB)} MiB/s)`;
+  if (has('zstd') && rate <= paysUpTo.zstdFast) {
+    const compressLevel = rate <= paysUpTo.zstdWell ? 3 : 1;
+    reasons.push(`compressed by zstd at level ${compressLevel}: ${wire} is slower than it`);
+    return { compress: 'zstd', compressLevel };
+  }
+  const isSpare = Math.min(source.cores, destination.cores) >= coresForFastLink;
+  if (has('lz4') && (rate <= paysUpTo.zstdFast || (rate <= paysUpTo.lz4 && isSpare))) {
+    reasons.push(`compressed by lz4: ${wire} is slower than it`);
+    return { compress: 'lz4' };
+  }
+  if (rate <= paysUpTo.zlib) {
+    reasons.push(`compressed by zlib: ${wire} is very slow and nothing faster is on both machines`);
+    return { compress: 'zlib' };
+  }
+  const isSlow = rate <= paysUpTo.zstdFast;
+  reasons.push(
+    isSlow
+      ? `not compressed: zlib, all that both machines have, is slower than ${wire}`
+      : `not compressed: it would be slower than ${wire}`,
+  );
+  return plain;
 }
 
 const ciphersByPreference = [
@@ -220,18 +244,18 @@ export function rsyncOptions(choice: CopyChoice, limitKiBps: number): string[] {
     ...(choice.nanoseconds ? ['--modify-window=-1'] : []),
     ...(choice.inplace ? ['--inplace'] : ['--partial']),
     ...(choice.blockSize > 0 ? [`--block-size=${choice.blockSize}`] : []),
-    ...compression(choice.compress),
+    ...compression(choice),
     ...(limitKiBps > 0 ? [`--bwlimit=${limitKiBps}`] : []),
     ...(choice.info ? ['--info=progress2,stats2,name0,flist0'] : ['--stats', '--progress']),
   ];
 }
 
-function compression(method: CopyChoice['compress']): string[] {
-  switch (method) {
+function compression({ compress, compressLevel = 1 }: CopyChoice): string[] {
+  switch (compress) {
     case 'none':
       return [];
     case 'zstd':
-      return ['--compress', '--compress-choice=zstd', '--compress-level=1'];
+      return ['--compress', '--compress-choice=zstd', `--compress-level=${compressLevel}`];
     case 'lz4':
       return ['--compress', '--compress-choice=lz4'];
     case 'zlib':

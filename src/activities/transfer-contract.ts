@@ -16,6 +16,8 @@ export interface CopyChoice {
   /** Delta block size in bytes; 0 leaves it to rsync. */
   blockSize: number;
   compress: 'none' | 'zstd' | 'lz4' | 'zlib';
+  /** Of zstd; absent: 1. */
+  compressLevel?: number;
   /** rsync knows `--info` (3.1 or later). */
   info: boolean;
   cipher: string;

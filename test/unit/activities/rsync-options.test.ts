@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { EndFacts, RsyncFacts, TreeFacts, Wishes } from '../../../src/activities/rsync-options.ts';
 import {
   chooseCopy,
@@ -10,6 +10,7 @@ import {
 } from '../../../src/activities/rsync-options.ts';
 import { parseTrial } from '../../../src/activities/transfer-access.ts';
 import { explain } from '../../../src/activities/transfer-pass.ts';
+import { LinkMemory } from '../../../src/activities/transfer-prepare.ts';
 
 const MiB = 1024 ** 2;
 
@@ -170,21 +171,53 @@ describe('what both machines can do', () => {
 });
 
 describe('compression', () => {
-  it.each<[string, Partial<Wishes>, string[], string]>([
-    ['an unknown wire', {}, ['zstd', 'zlib'], 'none'],
-    ['a fast wire', { linkBytesPerSecond: 200 * MiB }, ['zstd', 'zlib'], 'none'],
-    ['a gigabit', { linkBytesPerSecond: 112 * MiB }, ['zstd', 'zlib'], 'zstd'],
-    ['a gigabit with zlib alone', { linkBytesPerSecond: 112 * MiB }, ['zlib'], 'none'],
-    ['a slow wire', { linkBytesPerSecond: 20 * MiB }, ['zstd', 'zlib'], 'zstd'],
-    ['a slow wire without zstd', { linkBytesPerSecond: 20 * MiB }, ['lz4', 'zlib'], 'lz4'],
-    ['a slow wire with zlib alone', { linkBytesPerSecond: 20 * MiB }, ['zlib'], 'none'],
-    ['a very slow wire with zlib alone', { linkBytesPerSecond: MiB }, ['zlib'], 'zlib'],
-    ['a low limit', { limitKiBps: 10_240, linkBytesPerSecond: 100 * MiB }, ['zstd'], 'zstd'],
-    ['no wire', { sameHost: true, limitKiBps: 1 }, ['zstd'], 'none'],
-  ])('over %s', (_name, change, compress, expected) => {
-    const both = end('3.4.1', { rsync: rsync('3.4.1', { compress }) });
+  const all = ['zstd', 'lz4', 'zlib'];
 
-    expect(choose(both, both, tree, { ...wishes, ...change }).compress).toBe(expected);
+  it.each<[string, Partial<Wishes>, string[], number, string, RegExp]>([
+    ['an unknown wire', {}, all, 4, 'none', /speed of the wire is not known/],
+    ['ten gigabits', { linkBytesPerSecond: 1000 * MiB }, all, 16, 'none', /slower than the wire \(1000 MiB\/s\)/],
+    ['two gigabits', { linkBytesPerSecond: 240 * MiB }, all, 4, 'lz4', /by lz4/],
+    ['two gigabits with few cores', { linkBytesPerSecond: 240 * MiB }, all, 2, 'none', /would be slower/],
+    ['two gigabits without lz4', { linkBytesPerSecond: 240 * MiB }, ['zstd', 'zlib'], 8, 'none', /would be slower/],
+    ['a gigabit', { linkBytesPerSecond: 112 * MiB }, all, 2, 'zstd 1', /zstd at level 1: the wire \(112 MiB\/s\)/],
+    ['a gigabit without zstd', { linkBytesPerSecond: 112 * MiB }, ['lz4', 'zlib'], 2, 'lz4', /by lz4/],
+    ['a gigabit with zlib alone', { linkBytesPerSecond: 112 * MiB }, ['zlib'], 4, 'none', /zlib, all that both/],
+    ['a slow wire', { linkBytesPerSecond: 11 * MiB }, all, 2, 'zstd 3', /zstd at level 3/],
+    ['a slow wire without zstd', { linkBytesPerSecond: 20 * MiB }, ['lz4', 'zlib'], 2, 'lz4', /by lz4/],
+    ['a slow wire with zlib alone', { linkBytesPerSecond: 20 * MiB }, ['zlib'], 4, 'none', /zlib, all that both/],
+    ['a very slow wire with zlib alone', { linkBytesPerSecond: MiB }, ['zlib'], 4, 'zlib', /very slow/],
+    ['a low limit', { limitKiBps: 10_240, linkBytesPerSecond: 100 * MiB }, all, 2, 'zstd 3', /the limit \(10 MiB\/s\)/],
+    [
+      'a limit above the wire',
+      { limitKiBps: 204_800, linkBytesPerSecond: 50 * MiB },
+      all,
+      2,
+      'zstd 1',
+      /the wire \(50/,
+    ],
+    ['a limit and an unknown wire', { limitKiBps: 1024 }, all, 2, 'zstd 3', /the limit \(1 MiB\/s\)/],
+  ])('over %s', (_name, change, compress, cores, expected, reason) => {
+    const both = end('3.4.1', { rsync: rsync('3.4.1', { compress }), cores });
+
+    const choice = choose(both, both, tree, { ...wishes, ...change });
+
+    expect([choice.compress, ...(choice.compressLevel === undefined ? [] : [choice.compressLevel])].join(' ')).toBe(
+      expected,
+    );
+    expect(choice.reasons.join('; ')).toMatch(reason);
+  });
+
+  it('is for wires only', () => {
+    const choice = choose(end('3.4.1'), end('3.4.1'), tree, { ...wishes, sameHost: true, limitKiBps: 1 });
+
+    expect(choice).toMatchObject({ compress: 'none', reasons: [] });
+  });
+
+  it('is what both ends have', () => {
+    const left = end('3.4.1', { rsync: rsync('3.4.1', { compress: ['zstd', 'zlib'] }) });
+    const right = end('3.4.1', { rsync: rsync('3.4.1', { compress: ['lz4', 'zlib'] }) });
+
+    expect(choose(left, right, tree, { ...wishes, linkBytesPerSecond: MiB }).compress).toBe('zlib');
   });
 });
 
@@ -195,8 +228,31 @@ describe('the trial of the wire', () => {
     ['ferry-ready\nferry-trial 0 1000000000\n', 0],
     ['ferry-ready\nferry-trial 16777216 0\n', 0],
     ['ferry-ready\n', 0],
+    ['ferry-ready\nferry-trial 16777216 160000000\nferry-tasks 5 2\nferry-tasks 8 2\n', 104_857_600],
+    ['ferry-ready\nferry-trial 16777216 160000000\nferry-tasks 40 2\nferry-tasks 3 2\n', 0],
+    ['ferry-ready\nferry-trial 16777216 160000000\nferry-tasks 3 64\nferry-tasks 9 2\n', 0],
   ])('%j carries %d bytes per second', (answer, expected) => {
     expect(parseTrial(answer)).toBe(expected);
+  });
+
+  it('is made once for copies side by side, by the first of them', async () => {
+    const links = new LinkMemory();
+    const trial = vi.fn(async () => Promise.resolve(100 * MiB));
+
+    const answers = await Promise.all(['a b', 'a b', 'a c'].map(async (pair) => links.rate(pair, trial)));
+
+    expect(answers.map(({ isMine }) => isMine)).toEqual([true, false, true]);
+    expect(answers.map(({ rate }) => rate)).toEqual([100 * MiB, 100 * MiB, 100 * MiB]);
+    expect(trial).toHaveBeenCalledTimes(2);
+  });
+
+  it('is made again when it failed or said nothing', async () => {
+    const links = new LinkMemory();
+
+    await expect(links.rate('a b', async () => Promise.reject(new Error('refused')))).rejects.toThrow('refused');
+    expect(await links.rate('a b', async () => Promise.resolve(0))).toEqual({ rate: 0, isMine: true });
+    expect(await links.rate('a b', async () => Promise.resolve(MiB))).toEqual({ rate: MiB, isMine: true });
+    expect(await links.rate('a b', async () => Promise.resolve(2))).toEqual({ rate: MiB, isMine: false });
   });
 
   it('is kept with the choice, where there was one', () => {
