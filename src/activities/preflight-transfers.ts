@@ -1,12 +1,12 @@
 import { CommandTimedOut } from '../hosts/errors.ts';
 import type { HostConnection } from '../hosts/contract.ts';
-import type { ReplicateInput } from '../plan/replicate.ts';
 import { componentTable } from '../plan/components.ts';
 import type { Transfer } from '../plan/plan.ts';
 import type { DirectorySize } from './directories.ts';
 import { inspectPath, measureDirectory, measureFreeSpace } from './directories.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
 import { askMachines, count } from './preflight-world.ts';
+import { readMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
 
 /** Checks of the directories that are to move. */
@@ -86,7 +86,7 @@ async function checkDestinations(world: World): Promise<Finding> {
     else if (state === 'link' || resolved !== path) {
       failures.push(`${host}:${path} leads over a symbolic link to ${resolved} (${transfer.id})`);
     } else if (await isOurs(connection, world, transfer, resolved)) ours += 1;
-    else failures.push(`${host}:${path} is not empty and does not carry this migration's mark (${transfer.id})`);
+    else failures.push(`${host}:${path} is not empty and does not carry the mark of this migration (${transfer.id})`);
   });
   return {
     failures: [...unreachable, ...failures],
@@ -95,16 +95,26 @@ async function checkDestinations(world: World): Promise<Finding> {
   };
 }
 
+/** By the same marks as the copy itself goes by: an earlier try of this migration may be taken up. */
 async function isOurs(
   connection: HostConnection,
   world: World,
   transfer: Transfer,
   resolved: string,
 ): Promise<boolean> {
-  const request = { migration: world.plan.cluster, transfer } as ReplicateInput;
-  const { claim, key } = namesOf(request, resolved);
-  const result = await connection.run(['grep', '-rqsF', '--', key, claim], { timeout: 30_000 });
-  return result.code === 0;
+  const migration = world.plan.cluster;
+  try {
+    const marker = await readMarker(connection, namesOf({ migration, transfer }, resolved));
+    return (
+      marker?.migration === migration &&
+      marker.transfer === transfer.id &&
+      marker.sourceHost === transfer.source.host &&
+      marker.sourcePath === transfer.source.path
+    );
+  } catch {
+    // one that cannot be read is a stranger's
+    return false;
+  }
 }
 
 interface Need {

@@ -16,7 +16,10 @@ export interface TransferNames {
 const root = '/var/lib/ferry';
 
 /** Names of a transfer; `destinationPath` is the resolved path. */
-export function namesOf(request: ReplicateInput, destinationPath = request.transfer.destination.path): TransferNames {
+export function namesOf(
+  request: { migration: string; transfer: ReplicateInput['transfer'] },
+  destinationPath = request.transfer.destination.path,
+): TransferNames {
   const key = keyOf(request.migration, request.transfer.id);
   return {
     key,

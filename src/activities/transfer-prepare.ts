@@ -155,7 +155,9 @@ async function claim(
   const names = namesOf(request, to.path);
   const script = 'umask 077; mkdir -p -- "$1" "$2" "$3"';
   await runScript(destination, 'making the destination', script, [to.path, names.claim, names.directory]);
-  const { base } = isEmpty ? { base: from.moment } : (marker ?? {});
+  // What was verified once was given to its component: it may have written there before the migration was rolled back.
+  const kept = marker?.state === 'verified' ? undefined : marker;
+  const { base } = isEmpty ? { base: from.moment } : (kept ?? {});
   await writeMarker(destination, names, {
     migration: request.migration,
     transfer: request.transfer.id,

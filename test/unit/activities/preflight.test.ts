@@ -5,6 +5,8 @@ import { ApiError, type KubernetesApi } from '../../../src/activities/kubernetes
 import { createPreflightActivities, runPreflight } from '../../../src/activities/preflight.ts';
 import { chartVersions, compareVersions } from '../../../src/activities/preflight-hosts.ts';
 import { formatBytes } from '../../../src/activities/preflight-transfers.ts';
+import type { Marker } from '../../../src/activities/transfer-marker.ts';
+import { namesOf } from '../../../src/activities/transfer-names.ts';
 import type { HostConnection, Hosts, RunResult } from '../../../src/hosts/contract.ts';
 import { HostUnreachable } from '../../../src/hosts/errors.ts';
 import { componentTable } from '../../../src/plan/components.ts';
@@ -816,14 +818,46 @@ describe('preflight finds', () => {
     expect(results.find(({ name }) => name === 'worker')?.cause).toMatch(/^the worker (runs on none of|does not know)/);
   });
 
-  it('what was copied already is no obstacle', async () => {
-    const results = await check((platform) => {
-      command(/node-4 .*readlink .*\/sysvol\/grafana$/, { stdout: 'filled\n/sysvol/grafana\n' })(platform);
-      command(/node-4 grep -rqsF -- sample-grafana-0-/, { code: 0 })(platform);
+  describe('a directory that is full already', () => {
+    const { plan } = healthyPlatform();
+    const transfer = plan.transfers.find(({ id }) => id === 'grafana-0')!;
+    const { claim } = namesOf({ migration: plan.cluster, transfer });
+    const destinations = async (marker: object | string | undefined): Promise<CheckResult | undefined> => {
+      const results = await check((platform) => {
+        command(/node-4 .*readlink .*\/sysvol\/grafana$/, { stdout: 'filled\n/sysvol/grafana\n' })(platform);
+        const text = typeof marker === 'string' ? marker : JSON.stringify(marker);
+        if (marker !== undefined) platform.files.set(`node-4 ${claim}/marker.json`, text);
+      });
+      return results.find((entry) => entry.name === 'destinations');
+    };
+    const own: Marker = {
+      migration: plan.cluster,
+      transfer: transfer.id,
+      sourceHost: transfer.source.host,
+      sourcePath: transfer.source.path,
+      destinationPath: transfer.destination.path,
+      state: 'verified',
+    };
+
+    it('is no obstacle when an earlier try of the migration filled it', async () => {
+      expect(await destinations(own)).toMatchObject({
+        state: 'ok',
+        cause: 'empty or absent; 1 already filled by this migration',
+      });
     });
-    expect(results.find((entry) => entry.name === 'destinations')).toMatchObject({
-      state: 'ok',
-      cause: 'empty or absent; 1 already filled by this migration',
+
+    it.each<[string, object | string | undefined]>([
+      ['carries no mark', undefined],
+      ['carries the mark of another migration', { ...own, migration: 'other' }],
+      ['carries the mark of another transfer', { ...own, transfer: 'redis-0' }],
+      ['was filled from another machine', { ...own, sourceHost: 'node-9' }],
+      ['was filled from another directory', { ...own, sourcePath: '/sysvol/other' }],
+      ['carries a mark that cannot be read', '{'],
+    ])('is one when it %s', async (_what, marker) => {
+      expect(await destinations(marker)).toMatchObject({
+        state: 'failed',
+        cause: expect.stringContaining('does not carry the mark of this migration (grafana-0)') as unknown,
+      });
     });
   });
 });
