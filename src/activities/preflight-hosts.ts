@@ -3,6 +3,7 @@ import type { HostConnection } from '../hosts/contract.ts';
 import { componentTable } from '../plan/components.ts';
 import { readVersion } from './facts.ts';
 import { helmBinary, lastLines, noHelm } from './helm.ts';
+import { etcdDirectoryOf } from './preflight-masters.ts';
 import { checkRsync } from './preflight-rsync.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
 import { askMachines, count } from './preflight-world.ts';
@@ -131,14 +132,18 @@ async function checkPackageVersions(world: World): Promise<Finding> {
 }
 
 async function checkNewMachines(world: World): Promise<Finding> {
-  const { config } = await world.cluster();
+  const { config, document } = await world.cluster();
+  const traces = [
+    '/etc/kubernetes/kubelet.conf',
+    '/etc/kubernetes/manifests/kube-apiserver.yaml',
+    ...new Set(['/var/lib/etcd', etcdDirectoryOf(document)].map((directory) => `${directory}/member`)),
+  ];
   const joining = world.plan.nodes.add
     .map((node) => node.name)
     .filter((name) => !config.nodes.some((node) => node.name === name));
   const failures = await askMachines(world, joining, async (connection, name) => {
-    const script =
-      'for f in /etc/kubernetes/kubelet.conf /etc/kubernetes/manifests/kube-apiserver.yaml /var/lib/etcd/member; do if [ -e "$f" ]; then echo "$f"; fi; done';
-    const left = (await connection.run(['sh', '-c', script], { timeout: short })).stdout
+    const script = 'for f in "$@"; do if [ -e "$f" ]; then echo "$f"; fi; done';
+    const left = (await connection.run(['sh', '-c', script, 'sh', ...traces], { timeout: short })).stdout
       .trim()
       .split('\n')
       .filter(Boolean);

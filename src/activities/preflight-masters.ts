@@ -313,7 +313,7 @@ async function checkRoom(world: World): Promise<Finding> {
 }
 
 /** `cs.etcd_data_dir`, or kubeadm's own. */
-function etcdDirectoryOf(document: string): string {
+export function etcdDirectoryOf(document: string): string {
   const { cs } = (parse(document, { schema: 'failsafe' }) ?? {}) as { cs?: { etcd_data_dir?: unknown } };
   const named = cs?.etcd_data_dir;
   return typeof named === 'string' && named.startsWith('/') ? named : '/var/lib/etcd';

@@ -579,6 +579,15 @@ describe('preflight finds', () => {
       /rsync 3\.1\.2 of node-4 compares times to the second/,
     ],
     [
+      'a machine that was a member of etcd once, where the configuration keeps its data',
+      command(/node-4 .*kubelet\.conf .* \/sysvol\/proton_data\/cs_etcd_data\/member$/, {
+        stdout: '/sysvol/proton_data/cs_etcd_data/member\n',
+      }),
+      'new-machines',
+      'failed',
+      /node-4 has leftovers of a cluster: \/sysvol\/proton_data\/cs_etcd_data\/member/,
+    ],
+    [
       'a machine with a past',
       command(/node-4 .*kubelet\.conf/, { stdout: '/etc/kubernetes/kubelet.conf\n' }),
       'new-machines',
