@@ -5,6 +5,7 @@ import type { DataConverter } from '@temporalio/common';
 import type { NativeConnection } from '@temporalio/worker';
 import { Worker } from '@temporalio/worker';
 import { createMigrationActivities } from './activities/activities.ts';
+import { rememberTries } from './activities/earlier-tries.ts';
 import { createKubernetesApi, loadKubeConfig } from './activities/kubernetes-api.ts';
 import { createPreflightActivities } from './activities/preflight.ts';
 import { createTransferActivities } from './activities/transfer.ts';
@@ -66,6 +67,7 @@ export async function createFerryWorker(options: FerryWorkerOptions): Promise<Fe
       ...createPreflightActivities({ api: createKubernetesApi(kubeConfig), hosts }),
       ...createTransferActivities({ hosts, jobs }),
     },
+    interceptors: { activity: [rememberTries] },
     maxConcurrentActivityTaskExecutions: options.maxActivities ?? 50,
     // Progress on the screen is as old as this.
     maxHeartbeatThrottleInterval: '5s',

@@ -20,6 +20,16 @@ export interface FailureDetail {
   next: string;
 }
 
+/**
+ * What earlier tries of an activity said, `{ earlierTries: Try[] }`: second detail of its failure, and beside whatever else the details of
+ * its heartbeats hold. Tries that failed alike are one entry; tries without one left no word, as those of a worker that was lost.
+ */
+export interface Try {
+  from: number;
+  to: number;
+  cause: string;
+}
+
 /** What every mutating activity returns. */
 export interface Evidence {
   /** False when the world already was as wanted and nothing had to be changed. */

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
+import { withEarlierTries } from './earlier-tries.ts';
 
 /** Heartbeat and cancellation of the running activity; outside of one, they do nothing. */
 export interface ActivityScope {
@@ -31,7 +32,7 @@ export function activityScope(): ActivityScope {
   }
   const { workflowExecution, activityId, attempt } = context.info;
   return {
-    heartbeat: (details) => context.heartbeat(details),
+    heartbeat: (details) => context.heartbeat(withEarlierTries(context, details)),
     signal: context.cancellationSignal,
     isGivenUp: () => context.cancellationDetails?.cancelRequested === true,
     token: `${workflowExecution?.runId ?? 'standalone'}/${activityId}`,

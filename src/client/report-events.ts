@@ -1,5 +1,7 @@
 import type { Client } from '@temporalio/client';
 import type { Payload } from '@temporalio/common';
+import { z } from 'zod';
+import type { Try } from '../activities/contract.ts';
 import { decodePayload, failureMessage } from './payloads.ts';
 
 /* What a report needs of an event of a history: decoded, and without the shapes of the wire. */
@@ -8,6 +10,8 @@ export interface EventFailure {
   message: string;
   /** `Transient`, `NeedsHuman`, …; or `timeout` with what ran out. */
   type: string;
+  /** What the tries before it said, as the worker handed it on. */
+  earlier?: Try[];
 }
 
 export type ReportEvent = { at: string } & (
@@ -229,11 +233,28 @@ async function failureOf(client: Client, failure: WireFailure | null | undefined
   for (let current = failure, depth = 0; current && depth < 10; current = current.cause, depth += 1) {
     const message = await failureMessage(client, current);
     const application = current.applicationFailureInfo?.type ?? '';
-    if (application !== '') return { message, type: application };
-    if (current.timeoutFailureInfo) best = { message, type: 'timeout' };
-    else if (best.type !== 'timeout') best = { message, type: '' };
+    if (application !== '') {
+      const earlier = await earlierTries(client, current.applicationFailureInfo?.details?.payloads?.[1]);
+      return { message, type: application, ...earlier };
+    }
+    const timeout = current.timeoutFailureInfo ?? undefined;
+    if (timeout !== undefined) {
+      const earlier = await earlierTries(client, timeout.lastHeartbeatDetails?.payloads?.[0]);
+      best = { message, type: 'timeout', ...earlier };
+    }
+    if (timeout === undefined && best.type !== 'timeout') best = { message, type: '' };
   }
   return best;
+}
+
+const triesSchema = z.looseObject({
+  earlierTries: z.array(z.object({ from: z.int(), to: z.int(), cause: z.string() })),
+});
+
+async function earlierTries(client: Client, payload: Payload | undefined): Promise<{ earlier?: Try[] }> {
+  if (payload === undefined) return {};
+  const parsed = triesSchema.safeParse(await decodePayload(client, payload));
+  return parsed.success ? { earlier: parsed.data.earlierTries } : {};
 }
 
 function one(payload: Payload | null | undefined): Payload[] {

@@ -2,7 +2,7 @@ import type { Html } from './html.ts';
 import { html } from './html.ts';
 import { bytes, seconds } from './output.ts';
 import type { ReportModel } from './report-model.ts';
-import { gateWait, phaseSeconds, retriesNote } from './report-model.ts';
+import { describeTry, gateWait, phaseSeconds, retriesNote } from './report-model.ts';
 import { describeOutcome, describePasses, moment, verdictOnDowntime } from './report-text.ts';
 import { timeline } from './report-timeline.ts';
 
@@ -229,10 +229,16 @@ function probeSection(model: ReportModel): Html {
 }
 
 function retrySection(model: ReportModel): Html {
-  const rows = model.retries.map(({ at, summary, activity, workflowId, attempts, cause }) =>
-    row(moment(at), html`${summary} ${code(activity)}`, code(workflowId), attempts, cause),
+  const rows = model.retries.map(({ at, summary, activity, workflowId, attempts, tries }) =>
+    row(
+      moment(at),
+      html`${summary} ${code(activity)}`,
+      code(workflowId),
+      attempts,
+      html`${tries.map((each) => html`<div>${describeTry(each)}</div>`)}`,
+    ),
   );
-  const headers = ['first try', 'what', 'workflow', 'tries', 'cause (of the last failed try)'];
+  const headers = ['first try', 'what', 'workflow', 'tries', 'what each failed try said'];
   const table = section('Retries', headers, rows, 'Everything went well at the first try.');
   return rows.length === 0
     ? table

@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import type { PlacementRow, Probe } from '../activities/contract.ts';
+import type { PlacementRow, Probe, Try } from '../activities/contract.ts';
 import type { Plan } from '../plan/plan.ts';
+import { addTry, briefly } from '../activities/earlier-tries.ts';
 import { gateNames } from '../plan/plan.ts';
 import { parsePlanData } from '../plan/validate.ts';
 import { version } from '../version.ts';
@@ -98,7 +99,10 @@ export interface ReportRetry {
   activity: string;
   summary: string;
   attempts: number;
+  /** What the last failed try said. */
   cause: string;
+  /** What each try said that another one followed, in order. */
+  tries: Try[];
 }
 
 /** One message to people, and whom of the plan's targets it reached. */
@@ -503,11 +507,13 @@ function callsOf({ workflowId, events }: RunHistory): Call[] {
 
 /** What a history holds of tries, for whoever reads a report. */
 export const retriesNote =
-  'Of an activity that succeeded in the end the server keeps how often it was tried and what the last failed try said; what the tries before said stands in the log of the worker. One that failed for good stands under failures.';
+  'Each try hands on what the ones before it said. A try whose worker was lost leaves no word; of very many only the first and the last ones are kept. The last try of one that failed for good stands under failures.';
 
-/** The server keeps how often an activity was tried and what the last failed try said. */
+const noWord = 'left no word: its worker was lost, or it took longer than it may';
+
 function retriesOf(call: Call): ReportRetry[] {
   if (call.attempts < 2) return [];
+  const tries = triesOf(call);
   return [
     {
       at: call.scheduledAt,
@@ -515,9 +521,31 @@ function retriesOf(call: Call): ReportRetry[] {
       activity: call.activity,
       summary: call.summary,
       attempts: call.attempts,
-      cause: call.lastFailure?.message ?? 'the server kept no cause; a worker that was lost leaves none',
+      cause: call.lastFailure?.message ?? tries.at(-1)?.cause ?? noWord,
+      tries,
     },
   ];
+}
+
+/** Every try before the last one: what was handed on, what the server kept of the last failed one, and gaps as what they are. */
+function triesOf({ attempts, failure, lastFailure }: Call): Try[] {
+  // A failure that ended it says what all tries before it said.
+  const handedOn = failure?.earlier ?? lastFailure?.earlier ?? [];
+  const isWhole = handedOn.some(({ to }) => to === attempts - 1);
+  const last = lastFailure === undefined ? noWord : briefly(lastFailure.message);
+  const known = isWhole ? handedOn : addTry(handedOn, attempts - 1, last);
+  const tries: Try[] = [];
+  for (const entry of known) {
+    const next = (tries.at(-1)?.to ?? 0) + 1;
+    if (entry.from > next) tries.push({ from: next, to: entry.from - 1, cause: noWord });
+    tries.push(entry);
+  }
+  return tries;
+}
+
+/** `1: …`, `2–4: …`. */
+export function describeTry({ from, to, cause }: Try): string {
+  return `${from === to ? from : `${from}–${to}`}: ${cause}`;
 }
 
 function failuresOf(history: MigrationHistory, calls: readonly Call[], copyCalls: readonly Call[]): ReportFailure[] {

@@ -1,6 +1,6 @@
 import { bytes, seconds } from './output.ts';
 import type { ReportModel, ReportTransfer } from './report-model.ts';
-import { gateWait, phaseSeconds, retriesNote } from './report-model.ts';
+import { describeTry, gateWait, phaseSeconds, retriesNote } from './report-model.ts';
 
 /* Words that both kinds of report use, and the report as Markdown. Pure. */
 
@@ -190,13 +190,13 @@ function sections(model: ReportModel): Section[] {
     },
     {
       title: 'Retries',
-      headers: ['first try', 'what', 'workflow', 'tries', 'cause (of the last failed try)'],
-      rows: model.retries.map(({ at, summary, activity, workflowId, attempts, cause }) => [
+      headers: ['first try', 'what', 'workflow', 'tries', 'what each failed try said'],
+      rows: model.retries.map(({ at, summary, activity, workflowId, attempts, tries }) => [
         moment(at),
         `${summary} (${activity})`,
         workflowId,
         String(attempts),
-        cause,
+        tries.map(describeTry).join('; '),
       ]),
       empty: 'Everything went well at the first try.',
       note: retriesNote,

@@ -1,6 +1,7 @@
 import type { WorkflowHandle } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { bundleWorkflowCode, DefaultLogger, Runtime, Worker } from '@temporalio/worker';
+import { rememberTries } from '../../src/activities/earlier-tries.ts';
 import type { GateName, Plan } from '../../src/plan/plan.ts';
 import type { MigrationStatus } from '../../src/workflows/messages.ts';
 import { approveSignal, searchAttributes, statusQuery, taskQueue } from '../../src/workflows/messages.ts';
@@ -18,11 +19,21 @@ export interface Harness {
   stop: () => Promise<void>;
 }
 
+interface HarnessOptions {
+  /** Take the places of those of the model world. */
+  activities?: Partial<typeof activities>;
+  /** Milliseconds for which a heartbeat may be held back; the product's worker holds them for five seconds. */
+  heartbeatThrottle?: number;
+}
+
 /**
  * A real server and one worker with the workflow and the model world. `time-skipping` passes days in moments; `development` keeps the
  * exact rules of cancellation (the time-skipping one loses its way when an activity is cancelled before a worker took it).
  */
-export async function startHarness(server: 'time-skipping' | 'development'): Promise<Harness> {
+export async function startHarness(
+  server: 'time-skipping' | 'development',
+  { heartbeatThrottle = 50, ...own }: HarnessOptions = {},
+): Promise<Harness> {
   const logger = new DefaultLogger('ERROR');
   Runtime.install({ logger });
   const environment = await (server === 'development'
@@ -39,9 +50,10 @@ export async function startHarness(server: 'time-skipping' | 'development'): Pro
     connection: environment.nativeConnection,
     taskQueue,
     workflowBundle,
-    activities,
-    maxHeartbeatThrottleInterval: 50,
-    defaultHeartbeatThrottleInterval: 50,
+    activities: { ...activities, ...own.activities },
+    interceptors: { activity: [rememberTries] },
+    maxHeartbeatThrottleInterval: heartbeatThrottle,
+    defaultHeartbeatThrottleInterval: heartbeatThrottle,
   });
   const running = worker.run();
   return {

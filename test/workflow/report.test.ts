@@ -100,6 +100,9 @@ describe('the report of a real history', () => {
       2,
       expect.stringContaining('the registry was away'),
     ]);
+    expect(model.retries.find(({ activity }) => activity === 'prewarmHost')?.tries).toEqual([
+      { from: 1, to: 1, cause: 'the registry was away' },
+    ]);
     expect(model.decisions).toMatchObject([{ decision: 'resume', by: 'li' }]);
     expect(last).toMatchObject({ outcome: 'terminated', why: expect.stringContaining('seen enough') as string });
   });

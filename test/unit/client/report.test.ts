@@ -96,9 +96,20 @@ describe('the report of a migration that ended', () => {
 
   it('has every retry with its cause, also those of copies', () => {
     expect(report.retries.map(({ activity, attempts, cause }) => [activity, attempts, cause])).toEqual([
-      ['runPass', 2, expect.stringContaining('no cause')],
+      ['runPass', 2, expect.stringContaining('its worker was lost')],
       ['applyConfig', 3, 'kubesuite said <no> | twice'],
     ]);
+  });
+
+  it('has what every try said, and says which left no word', () => {
+    const apply = report.retries.at(-1);
+
+    expect(apply?.tries).toEqual([
+      { from: 1, to: 1, cause: expect.stringContaining('left no word') as string },
+      { from: 2, to: 2, cause: 'kubesuite said <no> | twice' },
+    ]);
+    expect(reportMarkdown(report)).toMatch(/1: left no word: .*; 2: kubesuite said/);
+    expect(reportHtml(report)).toContain('<div>2: kubesuite said &lt;no&gt; | twice</div>');
   });
 
   it('has whom its messages reached, and why not', () => {
