@@ -221,7 +221,7 @@ export interface ProbeActivities {
 }
 
 export interface NotifyActivities {
-  /** Never blocks: failures are returned, not thrown, after its retries. */
+  /** Never blocks: failures are returned, not thrown, after its retries. Asked to stop, it answers whom it reached by then. */
   notify(input: {
     targets: string[];
     event: 'gate' | 'blocked' | 'finished' | 'rolled-back' | 'budget-exceeded';
@@ -230,6 +230,8 @@ export interface NotifyActivities {
     text: string;
     gate?: GateName;
     command?: string;
+    /** Somebody waits: a few tries within half a minute. */
+    brief?: true;
   }): Promise<{ delivered: string[]; failed: { target: string; why: string }[] }>;
 }
 

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { Context } from '@temporalio/activity';
 import type { NotifyActivities } from './contract.ts';
 import { errorText } from './failures.ts';
-import { pause, whileBeating } from './polling.ts';
+import { activityScope, pause, whileBeating } from './polling.ts';
 
 type NotifyInput = Parameters<NotifyActivities['notify']>[0];
 
@@ -29,6 +29,9 @@ export interface NotifyDeps {
 
 /** Nobody waits for a message: a service that restarts, or a network that comes back, still gets it. About six minutes in all. */
 export const notifyPauses: readonly number[] = [500, 2_000, 10_000, 30_000, 60_000, 120_000, 120_000];
+
+/** For when somebody waits for it. */
+export const briefPauses: readonly number[] = [500, 2_000, 5_000];
 
 /**
  * Targets from the worker's environment: `FERRY_NOTIFY_<NAME>=kind:url`, or `FERRY_NOTIFY_<NAME>=file:/path` of a file that holds
@@ -97,13 +100,25 @@ async function deliver(deps: NotifyDeps, name: string, input: NotifyInput): Prom
     return `its configuration on the worker cannot be read: ${errorText(error)}`;
   }
   if (target === undefined) return 'the worker knows no address for it (FERRY_NOTIFY_<NAME>)';
-  const pauses = deps.pauses ?? notifyPauses;
+  const pauses = deps.pauses ?? (input.brief === true ? briefPauses : notifyPauses);
   for (let attempt = 0; ; attempt += 1) {
     const { why, heals } = await post(target, input, deps.timeout ?? 5000);
     if (why === undefined) return undefined;
     const rest = pauses[attempt];
-    if (!heals || rest === undefined) return attempt === 0 ? why : `${why}, ${attempt + 1} tries`;
-    await pause(rest);
+    const tries = attempt === 0 ? why : `${why}, ${attempt + 1} tries`;
+    if (!heals || rest === undefined) return tries;
+    if (!(await rested(rest))) return `${tries}, then given up: the migration had ended`;
+  }
+}
+
+/** Pauses; false when the workflow asks to stop meanwhile. A worker that shuts down ends this try, and another one takes it up. */
+async function rested(milliseconds: number): Promise<boolean> {
+  try {
+    await pause(milliseconds);
+    return true;
+  } catch (error) {
+    if (activityScope().isGivenUp()) return false;
+    throw error;
   }
 }
 
@@ -165,7 +180,7 @@ export function messageBody(kind: NotifyKind, input: NotifyInput): object {
   const text = lines.join('\n');
   switch (kind) {
     case 'json': {
-      const { targets: _targets, ...event } = input;
+      const { targets: _targets, brief: _brief, ...event } = input;
       return event;
     }
     case 'slack':

@@ -209,7 +209,7 @@ export function reportOf(history: MigrationHistory, madeAt: string): ReportModel
     decisions,
     retries: [...calls, ...copyCalls].flatMap(retriesOf).toSorted(byTime),
     failures: failuresOf(history, calls, copyCalls),
-    notifications: notificationsOf(calls),
+    notifications: notificationsOf([...calls, ...copyCalls]).toSorted(byTime),
     backup: backupOf(calls),
     versions: versionsOf(plan, [...events, ...history.copies.flatMap((copy) => copy.events)]),
     gaps: [

@@ -7,7 +7,7 @@ import { watchBudget } from './clock.ts';
 import { receiveCancellation, receiveDecisions } from './decisions.ts';
 import type { MigrationResult, PhaseName } from './messages.ts';
 import type { Migration } from './migration.ts';
-import { notify, now, publish } from './migration.ts';
+import { notifyLast, now, publish } from './migration.ts';
 import { act } from './parking.ts';
 import type { GateStage, Stage } from './passing.ts';
 import { passStage, phasesOf } from './passing.ts';
@@ -106,6 +106,7 @@ function begin(plan: Plan, state: MigrationState): Migration {
     state,
     shield: CancellationScope.current(),
     forward: new CancellationScope({ cancellable: true }),
+    messages: new CancellationScope({ cancellable: true }),
     copies: new Map(),
     background: 0,
     published: '',
@@ -159,7 +160,7 @@ async function finish(migration: Migration, outcome: MigrationResult['outcome'])
     outcome === 'migrated'
       ? `${migration.plan.cluster} runs on its new machines.`
       : `${migration.plan.cluster} is back on its old machines.`;
-  notify(migration, outcome === 'migrated' ? 'finished' : 'rolled-back', text);
+  await notifyLast(migration, outcome === 'migrated' ? 'finished' : 'rolled-back', text);
   await condition(() => migration.background === 0);
   return { outcome, status: viewStatus(migration.plan, migration.state, Date.now()) };
 }

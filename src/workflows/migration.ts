@@ -1,5 +1,12 @@
 import type { CancellationScope, ChildWorkflowHandle, Workflow } from '@temporalio/workflow';
-import { proxyActivities, setCurrentDetails, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
+import {
+  log,
+  proxyActivities,
+  setCurrentDetails,
+  startChild,
+  upsertSearchAttributes,
+  workflowInfo,
+} from '@temporalio/workflow';
 import type { MigrationActivities } from '../activities/contract.ts';
 import type { GateName, Host, Plan } from '../plan/plan.ts';
 import type { PhaseName } from './messages.ts';
@@ -9,6 +16,7 @@ import { activityOptions } from './policies.ts';
 import type { MigrationState } from './state.ts';
 import { awaitingGate, describe, viewStatus } from './status.ts';
 import { currentPhase } from './gates.ts';
+import type { tellPeople } from './tell-people.ts';
 
 /** A migration at work: what was planned, what is known, and what runs. */
 export interface Migration {
@@ -19,6 +27,8 @@ export interface Migration {
   readonly shield: CancellationScope;
   /** Holds all forward work; cancelled by an abort. Undo runs outside of it. */
   readonly forward: CancellationScope;
+  /** Holds messages to people that are under way; cancelled at the end, when what they say is over. */
+  readonly messages: CancellationScope;
   /** Copies that run now, by transfer id. */
   readonly copies: Map<string, ChildWorkflowHandle<Workflow>>;
   /** Work that nobody waits for, e.g. notifications in flight. */
@@ -89,7 +99,8 @@ export function inBackground(migration: Migration, work: () => Promise<unknown>)
     });
 }
 
-type Event = Input<'notify'>[0]['event'];
+type Message = Input<'notify'>[0];
+type Event = Message['event'];
 
 /** Tells the targets of the plan; never blocks and never fails the migration. */
 export function notify(
@@ -98,21 +109,51 @@ export function notify(
   text: string,
   about: { gate?: GateName; command?: string } = {},
 ): void {
-  const { plan } = migration;
-  if (plan.notify.length === 0) {
+  const message = messageOf(migration, event, text, about);
+  if (message.targets.length > 0) {
+    inBackground(migration, () => migration.messages.run(() => tell(migration, message)));
+  }
+}
+
+/**
+ * The last message of a migration, which nothing may keep from ending: what half a minute does not deliver, a workflow of its own goes on
+ * trying. Messages that are still under way are given up.
+ */
+export async function notifyLast(migration: Migration, event: Event, text: string): Promise<void> {
+  migration.messages.cancel();
+  const message = messageOf(migration, event, text);
+  if (message.targets.length === 0) {
     return;
   }
+  try {
+    const { failed } = await tell(migration, { ...message, brief: true });
+    if (failed.length > 0) {
+      const late: Message = { ...message, targets: failed.map(({ target }) => target) };
+      await startChild<typeof tellPeople>('tellPeople', {
+        workflowId: `${message.workflowId}/last-message`,
+        args: [late],
+        parentClosePolicy: 'ABANDON',
+        staticSummary: `goes on telling ${late.targets.join(', ')}: ${event}`,
+      });
+    }
+  } catch (error) {
+    // Whom it did not reach stands in the report; the migration has ended all the same.
+    log.warn('the last message did not go out', { error });
+  }
+}
+
+function messageOf(
+  { plan }: Migration,
+  event: Event,
+  text: string,
+  about: { gate?: GateName; command?: string } = {},
+): Message {
   const { workflowId } = workflowInfo();
-  inBackground(migration, () =>
-    callActivity(migration, 'notify', `tell ${plan.notify.join(', ')}: ${event}`, {
-      targets: plan.notify,
-      event,
-      cluster: plan.cluster,
-      workflowId,
-      text,
-      ...about,
-    }),
-  );
+  return { targets: plan.notify, event, cluster: plan.cluster, workflowId, text, ...about };
+}
+
+function tell(migration: Migration, message: Message): Promise<Output<'notify'>> {
+  return callActivity(migration, 'notify', `tell ${message.targets.join(', ')}: ${message.event}`, message);
 }
 
 /**

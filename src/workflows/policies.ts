@@ -305,7 +305,7 @@ export const policies: Record<ActivityName, Policy> = {
     firstPause: '5s',
     longestPause: '2m',
     reason:
-      'Nobody waits for it. One try asks each target up to eight times over six minutes; another try comes only when a worker was lost, and leaves out whom the last one reached.',
+      'Nobody waits for it. One try asks each target up to eight times over six minutes, with the last message four times in half a minute; another try comes only when a worker was lost, and leaves out whom the last one reached.',
   },
 };
 

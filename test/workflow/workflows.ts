@@ -1,2 +1,3 @@
 export { migrateNodes } from '../../src/workflows/migrate-nodes.ts';
 export { replicateDirectory } from './copy-in-a-model.ts';
+export { tellPeople } from '../../src/workflows/tell-people.ts';

@@ -1,8 +1,10 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { ActivityCancellationDetails } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
+  briefPauses,
   createNotifyActivities,
   environmentTargets,
   messageBody,
@@ -115,6 +117,16 @@ describe('notifications', () => {
     expect(longest).toBeLessThan(Number(/^(\d+)m$/.exec(policies.notify.startToClose)?.[1]) * 60_000);
   });
 
+  it('have half a minute when somebody waits', { timeout: 30_000 }, async () => {
+    answers = briefPauses.map(() => ({ status: 503, body: '' }));
+    const { notify } = createNotifyActivities({ targets: () => Promise.resolve({ kind: 'json', url }) });
+
+    expect(await notify({ ...input, brief: true })).toEqual({ delivered: ['team'], failed: [] });
+    // Each request at its longest, too.
+    expect(briefPauses.reduce((sum, pause) => sum + pause + 5000, 5000)).toBeLessThanOrEqual(30_000);
+    expect(seen.at(-1)?.body).not.toHaveProperty('brief');
+  });
+
   it('are not sent twice to whom a lost worker had reached', async () => {
     const environment = new MockActivityEnvironment({ heartbeatDetails: { delivered: ['team'] } });
     const { notify } = activities('slack');
@@ -134,9 +146,26 @@ describe('notifications', () => {
     const environment = new MockActivityEnvironment();
     const running = environment.run(notify, input);
     await expect.poll(() => seen.length).toBe(1);
-    environment.cancel('WORKER_SHUTDOWN');
+    environment.cancel('WORKER_SHUTDOWN', new ActivityCancellationDetails({ workerShutdown: true }));
 
     await expect(running).rejects.toThrow();
+  });
+
+  it('say whom they did not reach when the migration ends', async () => {
+    answers = [{ status: 503, body: '' }];
+    const { notify } = createNotifyActivities({
+      targets: () => Promise.resolve({ kind: 'slack', url }),
+      pauses: [60_000],
+    });
+    const environment = new MockActivityEnvironment();
+    const running = environment.run(notify, input);
+    await expect.poll(() => seen.length).toBe(1);
+    environment.cancel('CANCELLED', new ActivityCancellationDetails({ cancelRequested: true }));
+
+    expect(await running).toEqual({
+      delivered: [],
+      failed: [{ target: 'team', why: 'HTTP 503, then given up: the migration had ended' }],
+    });
   });
 
   it.each<{ kind: NotifyKind; answer: { status: number; body: string }; why: string; requests: number }>([
