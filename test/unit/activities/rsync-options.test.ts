@@ -219,6 +219,23 @@ describe('compression', () => {
 
     expect(choose(left, right, tree, { ...wishes, linkBytesPerSecond: MiB }).compress).toBe('zlib');
   });
+
+  it.each([
+    ['all hole, at a limit', ['zlib'], 10_000, 10_100, 50 * 1024, 'zlib', /compressed by zlib: 10000 MiB of holes/],
+    ['all data', ['zlib'], 0, 10_100, 50 * 1024, 'none', /zlib, all that both machines have, is slower/],
+    ['hardly any hole', ['zlib'], 100, 10_100, 50 * 1024, 'none', /zlib, all that both machines have, is slower/],
+    ['all hole, on a fast wire', ['zlib'], 10_000, 10_100, 900 * 1024, 'none', /it would be slower/],
+    ['all hole, and zstd', ['zstd', 'lz4', 'zlib'], 10_000, 10_100, 400 * 1024, 'zstd', /by zstd: 10000 MiB of holes/],
+    ['half hole, and zstd', ['zstd', 'lz4', 'zlib'], 5000, 10_000, 300 * 1024, 'lz4', /by lz4: 5000 MiB of holes/],
+  ])('of files that are %s', (_name, compress, holes, mebibytes, limitKiBps, expected, reason) => {
+    const both = end('3.4.1', { rsync: rsync('3.4.1', { compress }), cores: 2 });
+    const data = { ...tree, holes: holes * MiB, bytes: mebibytes * MiB };
+
+    const choice = choose(both, both, data, { ...wishes, limitKiBps });
+
+    expect(choice.compress).toBe(expected);
+    expect(choice.reasons.join('; ')).toMatch(reason);
+  });
 });
 
 describe('the trial of the wire', () => {
