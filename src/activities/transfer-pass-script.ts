@@ -25,8 +25,15 @@ if [ "$flush" = tree ]; then sync -f "$source" 2>/dev/null || sync; else sync; f
 copy() { # name, rsync's arguments
   name=$1
   shift
-  if [ "$lock" = - ]; then rsync "$@"; else flock -n -E 97 "$lock" rsync "$@"; fi >"$state/out.$name" 2>"$state/err.$name"
-  code=$?
+  tries=0
+  while :; do
+    if [ "$lock" = - ]; then rsync "$@"; else flock -n -E 97 "$lock" rsync "$@"; fi >"$state/out.$name" 2>"$state/err.$name"
+    code=$?
+    # sshd hangs up on some of many that log in at once (MaxStartups), before a word is said.
+    [ "$code" -ne 0 ] && [ "$tries" -lt 20 ] && grep -qE '^(kex|ssh)_exchange_identification: ' "$state/err.$name" || break
+    tries=$((tries + 1))
+    sleep "$((1 + tries / 4)).$(($$ % 10))"
+  done
   [ "$name" = room ] || echo "$name $code" >>"$state/codes"
   return "$code"
 }

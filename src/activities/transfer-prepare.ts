@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostConnection, Jobs } from '../hosts/contract.ts';
 import type { ReplicateInput } from '../plan/replicate.ts';
-import { needsHuman, permanent } from './failures.ts';
+import { needsHuman, permanent, transient } from './failures.ts';
 import { parseFields, runScript, tryScript } from './host-script.ts';
 import { placesBelow } from './mounts.ts';
 import { chooseCopy } from './rsync-options.ts';
@@ -206,6 +207,10 @@ async function guardShared(
   }
 }
 
+/** sshd hangs up on some of many that log in at once (MaxStartups), before a word is said. */
+const turnedAway = /^(?:kex|ssh)_exchange_identification: /m;
+const knockFor = 60_000;
+
 /** The wire of a copy that ends at once makes no difference. */
 const tooSmallForTrial = 8 * 1024 ** 2;
 const linkIsKnownFor = 10 * 60_000;
@@ -257,10 +262,16 @@ async function askGate(
   script: string,
   directory: string,
 ): Promise<string> {
-  const result = await tryScript(source, script, [directory], { timeout: 60_000 });
+  let result = await tryScript(source, script, [directory], { timeout: 60_000 });
+  const begin = Date.now();
+  const isTurnedAway = (): boolean => result.code === 255 && turnedAway.test(result.stderr);
+  while (isTurnedAway() && Date.now() - begin < knockFor) {
+    await sleep(300 + 1500 * Math.random());
+    result = await tryScript(source, script, [directory], { timeout: 60_000 });
+  }
   if (result.code === 0 && result.stdout.includes('ferry-ready')) return result.stdout;
   const said = result.stderr.trim().split('\n').slice(-3).join('; ');
-  throw needsHuman({
+  throw (isTurnedAway() ? transient : needsHuman)({
     what: `${request.transfer.source.host} cannot reach ${request.transfer.destination.host} for ${request.transfer.id}`,
     cause: said === '' ? `ssh ended with ${result.code ?? result.signal ?? '?'}` : said,
     untouched: 'no data was copied',
