@@ -8,11 +8,14 @@ import { writeFile } from 'node:fs/promises';
 import pLimit from 'p-limit';
 import { limitRate } from '../lab/machines/machines.ts';
 import type { CopyChoice, Prepared } from '../src/activities/transfer-contract.ts';
+import { createTransferActivities } from '../src/activities/transfer.ts';
+import { createJobs } from '../src/hosts/jobs.ts';
 import type { ReplicateInput } from '../src/plan/replicate.ts';
 import { script } from '../test/hosts/machines.ts';
 import type { Mover } from '../test/hosts/transfer-setup.ts';
 import { once, openMover, pass } from '../test/hosts/transfer-setup.ts';
-import type { CaseResult, Row } from './table.ts';
+import { crowd } from './crowd.ts';
+import type { CaseResult, CrowdResult, Row } from './table.ts';
 import { databaseDirectories, dirtyPages, makeTree } from './trees.ts';
 
 export interface Settings {
@@ -23,10 +26,13 @@ export interface Settings {
   largeBytes: number;
   slowBytes: number;
   files: number;
+  /** How many small transfers at once. */
+  crowds: number[];
 }
 
 export interface Measured {
   cases: CaseResult[];
+  crowds: CrowdResult[];
   versions: string[];
 }
 
@@ -160,8 +166,8 @@ async function requestFor(tree: string, there: string, mode: 'live' | 'final' = 
   });
 }
 
-async function prepareOne(request: ReplicateInput): Promise<Prepared> {
-  return once(() => activities.prepareTransfer({ request, mode: request.mode }));
+async function prepareOne(request: ReplicateInput, worker = activities): Promise<Prepared> {
+  return once(() => worker.prepareTransfer({ request, mode: request.mode }));
 }
 
 async function finishOne(request: ReplicateInput): Promise<void> {
@@ -171,16 +177,18 @@ async function finishOne(request: ReplicateInput): Promise<void> {
 /** A first copy by the real activities: all checks, one pass, side by side as a migration does it. Proved equal once, outside the time. */
 async function firstCopy(pairs: readonly (readonly [string, string])[], isProved: boolean): Promise<Taken> {
   const requests = await Promise.all(pairs.map(async ([tree, there]) => requestFor(tree, there)));
+  // A worker that knows nothing yet: it tries the wire every time.
+  const worker = createTransferActivities({ hosts: mover.hosts, jobs: createJobs() });
   const slots = pLimit(transfersAtOnce);
   const begin = performance.now();
-  const prepared = await Promise.all(requests.map(async (request) => slots(async () => prepareOne(request))));
+  const prepared = await Promise.all(requests.map(async (request) => slots(async () => prepareOne(request, worker))));
   const middle = performance.now();
   const reports = await Promise.all(
     requests.map(async (request, index) =>
       slots(async () => {
-        const { choice, bytes } = prepared[index] ?? (await prepareOne(request));
+        const { choice, bytes } = prepared[index] ?? (await prepareOne(request, worker));
         // A live pass lets others go first (nice, ionice); beside lines that do not, this one does not either.
-        return once(() => activities.runPass(pass(request, choice, 1, { mode: 'final', expectedBytes: bytes })));
+        return once(() => worker.runPass(pass(request, choice, 1, { mode: 'final', expectedBytes: bytes })));
       }),
     ),
   );
@@ -419,7 +427,7 @@ function describe(bytes: number, files: number): string {
 
 async function main(): Promise<void> {
   const wanted = (...ids: string[]): boolean => ids.some((id) => settings.cases.includes(id));
-  const measured: Measured = { cases: [], versions: await versions() };
+  const measured: Measured = { cases: [], crowds: [], versions: await versions() };
   await openRoad();
   say('making the trees');
   const make = async (
@@ -446,6 +454,11 @@ async function main(): Promise<void> {
   for (const [id, step] of steps) {
     if (!wanted(id)) continue;
     measured.cases.push(await step());
+    await writeFile(outputFile, JSON.stringify(measured));
+  }
+  if (!wanted('g')) return;
+  for (const transfersAtOnce of settings.crowds) {
+    measured.crowds.push(await crowd(mover, transfersAtOnce, base));
     await writeFile(outputFile, JSON.stringify(measured));
   }
 }

@@ -1,5 +1,5 @@
 /**
- * `npm run bench:mover -- [--quick] [--case a,b] [--rounds N] [--files N] [--mib N]`: the mover beside what people type, on the lab's machines,
+ * `npm run bench:mover -- [--quick] [--case a,b] [--rounds N] [--files N] [--mib N] [--crowds 10,100]`: the mover beside what people type, on the lab's machines,
  * in a lab of its own that ends with this process, however it ends. Prints a table; a run of all cases also writes the measured part of
  * docs/benchmarks.md. It shows times and never judges them.
  */
@@ -16,7 +16,7 @@ const root = join(import.meta.dirname, '..');
 const document = join(root, 'docs', 'benchmarks.md');
 const begin = '<!-- measured -->';
 const end = '<!-- end -->';
-const allCases = ['a', 'b', 'c', 'd', 'e', 'f'];
+const allCases = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
 const MiB = 1024 ** 2;
 
 function readSettings(): { settings: Settings; command: string } {
@@ -28,6 +28,8 @@ function readSettings(): { settings: Settings; command: string } {
       files: { type: 'string' },
       /** Size of the mixed tree. */
       mib: { type: 'string' },
+      /** Numbers of small transfers at once. */
+      crowds: { type: 'string' },
     },
   });
   const cases = values.case.split(',');
@@ -47,6 +49,9 @@ function readSettings(): { settings: Settings; command: string } {
     ...(values.mib !== undefined && { databaseBytes: count('mib', values.mib) * MiB }),
     rounds: count('rounds', values.rounds),
     cases,
+    crowds: (values.crowds ?? (values.quick ? '10,100' : '10,100,1000'))
+      .split(',')
+      .map((text) => count('crowds', text)),
   };
   const given = process.argv.slice(2);
   return { settings, command: ['npm run bench:mover', ...(given.length > 0 ? ['--', ...given] : [])].join(' ') };
@@ -72,7 +77,14 @@ async function measure(settings: Settings): Promise<{ measured: Measured; isComp
   const folder = await mkdtemp(join(tmpdir(), 'ferry-bench-'));
   const output = join(folder, 'measured.json');
   try {
-    const machines = ['--light', '--no-temporal', '--hosts', 'old1,new1', '--while', `${process.pid}`];
+    const machines = [
+      '--light',
+      ...(settings.cases.includes('g') ? [] : ['--no-temporal']),
+      '--hosts',
+      'old1,new1',
+      '--while',
+      `${process.pid}`,
+    ];
     if ((await run([...lab, 'up', ...machines], environment)) !== 0) throw new Error('the lab did not come up');
     const inside = [process.execPath, join(root, 'bench', 'measure.ts'), output, JSON.stringify(settings)];
     const code = await run([...lab, 'run', ...inside], environment);
@@ -112,6 +124,7 @@ async function main(): Promise<void> {
       versions: [...measured.versions, `Node.js ${process.version}`],
     },
     measured.cases,
+    measured.crowds,
   );
   console.log(table);
   if (!isComplete) {

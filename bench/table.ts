@@ -23,6 +23,18 @@ export interface CaseResult {
   explanations: string[];
 }
 
+/** Small transfers that begin at once, through one worker. */
+export interface CrowdResult {
+  count: number;
+  /** From the first start to the last end. */
+  seconds: number;
+  /** Peak of the worker's resident memory. */
+  peakBytes: number;
+  /** Of one transfer, on average. */
+  events: number;
+  historyBytes: number;
+}
+
 export interface Surroundings {
   command: string;
   date: string;
@@ -42,13 +54,35 @@ export function median(values: readonly number[]): number {
 }
 
 /** Markdown of everything that one run measured. */
-export function render(surroundings: Surroundings, cases: readonly CaseResult[]): string {
+export function render(
+  surroundings: Surroundings,
+  cases: readonly CaseResult[],
+  crowds: readonly CrowdResult[],
+): string {
   const { command, date, rounds, cpu, cores, memoryGiB, kernel, versions } = surroundings;
   const head = [
     `Measured ${date} by \`${command}\`, ${rounds} interleaved rounds: medians, and the fastest and the slowest round.`,
     `Machine: ${cores} cores of ${cpu}, ${memoryGiB} GiB, Linux ${kernel}; source and destination are two machines of the lab on it and share the cores. ${versions.join(', ')}.`,
   ];
-  return [...head, ...cases.map(renderCase)].join('\n\n');
+  return [...head, ...cases.map(renderCase), ...(crowds.length === 0 ? [] : [renderCrowds(crowds)])].join('\n\n');
+}
+
+function renderCrowds(crowds: readonly CrowdResult[]): string {
+  const columns = ['transfers', 'seconds', 'seconds each', 'memory of the worker', 'events each', 'history each'];
+  const lines = crowds.map(({ count, seconds, peakBytes, events, historyBytes }) => [
+    count.toLocaleString('en'),
+    digits(seconds),
+    digits(seconds / count),
+    `${digits(peakBytes / 1024 ** 2)} MiB`,
+    digits(events),
+    `${digits(historyBytes / 1024)} KiB`,
+  ]);
+  const table = [columns, columns.map(() => '---:'), ...lines];
+  return [
+    '### (g) Many small transfers at once',
+    'Every one is a workflow of its own with a directory of ten files of 4 KiB: checks, one pass, tidying. All begin at once, through one worker and the sshd of two machines, whose limits of sessions and logins are those of the distribution. Every copy was compared afterwards.',
+    table.map((cells) => `| ${cells.join(' | ')} |`).join('\n'),
+  ].join('\n\n');
 }
 
 function renderCase(result: CaseResult): string {
