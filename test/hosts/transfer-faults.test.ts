@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ApplicationFailure } from '@temporalio/common';
+import { ActivityCancellationDetails, ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { faults } from '../../lab/faults.ts';
 import type { PassInput, PassReport } from '../../src/activities/transfer-contract.ts';
 import type { ReplicateInput } from '../../src/plan/replicate.ts';
 import { freshName, script } from './machines.ts';
 import { seeded } from './random.ts';
-import type { Mover } from './transfer-setup.ts';
+import type { Attempt, Mover } from './transfer-setup.ts';
 import { attempt, bothTrees, once, openMover, pass, prepare, sweep, traces } from './transfer-setup.ts';
 
 const random = seeded();
@@ -47,6 +47,7 @@ const mishaps: Record<string, Mishap> = {
   },
   'the destination reboots': async ({ destination }) => reboot(destination),
   'the source reboots': async ({ source }) => reboot(source),
+  'the worker is restarted': restartWorker,
   'the link is down for a while': async () => {
     const host = random.pick([from, to]);
     await fault('cut', host);
@@ -66,21 +67,49 @@ async function reboot(connection: Mover['source']): Promise<void> {
   await expect.poll(bootOf, { timeout: 60_000, interval: 500 }).not.toBeOneOf(['', before]);
 }
 
-/** What Temporal does with a pass: the same activity again while its failures heal by themselves. */
-async function untilDone(mover: Mover, input: PassInput): Promise<{ report: PassReport; failures: string[] }> {
+/** The worker's observer of the pass at work. */
+let observer: Attempt | undefined;
+
+/** A worker that shuts down lets go of its pass; the next one takes it over. */
+function restartWorker(): Promise<void> {
+  observer?.environment.cancel('WORKER_SHUTDOWN', new ActivityCancellationDetails({ workerShutdown: true }));
+  return Promise.resolve();
+}
+
+const isAgain = (error: unknown): error is Error =>
+  error instanceof CancelledFailure || (error instanceof ApplicationFailure && error.type === 'Transient');
+
+/**
+ * What Temporal and people do with a pass: the same activity again while its failures heal by themselves; preparation and pass again
+ * when there was no space and somebody made some.
+ */
+async function untilDone(
+  mover: Mover,
+  input: PassInput,
+  isMadeRoom = false,
+): Promise<{ report: PassReport; failures: string[] }> {
   const failures: string[] = [];
-  const id = freshName('pass');
-  const deadline = Date.now() + 150_000;
+  let id = freshName('pass');
+  const deadline = Date.now() + 200_000;
   for (;;) {
     try {
-      return { report: await attempt(id).run(() => mover.activities.runPass(input)), failures };
+      observer = attempt(id);
+      return { report: await observer.run(() => mover.activities.runPass(input)), failures };
     } catch (error) {
-      if (!(error instanceof ApplicationFailure) || error.type !== 'Transient' || Date.now() > deadline) throw error;
+      const isFull = isMadeRoom && error instanceof ApplicationFailure && error.message.includes('no space');
+      if ((!isAgain(error) && !isFull) || Date.now() > deadline) throw error;
       failures.push(error.message);
       await sleep(1000);
+      if (!isFull) continue;
+      id = freshName('pass');
+      await expect
+        .poll(() => prepare(mover, input.request).catch(messageOf), { timeout: 60_000 })
+        .toHaveProperty('choice');
     }
   }
 }
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : '');
 
 describe(`a pass under faults, seed ${random.seed}`, () => {
   let mover: Mover;
@@ -117,7 +146,7 @@ ln -s large link; mkdir -p empty/deep; truncate -s 2M zero; setfattr -n user.a -
   }
 
   const all = random.shuffled(Object.keys(mishaps)).map((name) => ({ name, after: 200 + random.below(3500) }));
-  const rounds = [all.slice(0, 3), all.slice(3, 6), all.slice(6)].map((round) => ({
+  const rounds = [all.slice(0, 4), all.slice(4, 8), all.slice(8)].map((round) => ({
     round,
     title: round.map(({ name, after }) => `${name} after ${after} ms`).join(', '),
   }));
@@ -145,6 +174,62 @@ ln -s large link; mkdir -p empty/deep; truncate -s 2M zero; setfattr -n user.a -
     await once(() => mover.activities.finishTransfer({ request, verified: verification.digest ?? '' }));
     expect(await traces(mover, request)).toBe('');
   });
+
+  /** Every one leaves a destination on a small file system in memory as it is. */
+  const survivable = Object.keys(mishaps).filter((name) => !/the destination (?:loses|reboots)/.test(name));
+  const storms = [
+    { path: undefined, kinds: Object.keys(mishaps) },
+    { path: '/small', kinds: [...survivable, 'the disk is full for a while'] },
+  ].map(({ path, kinds }) => {
+    const certain = path === undefined ? [] : ['the disk is full for a while'];
+    const drawn = random.shuffled([
+      ...certain,
+      ...Array.from({ length: 5 - certain.length }, () => random.pick(kinds)),
+    ]);
+    const schedule = drawn.map((name) => ({ name, after: 300 + random.below(2500) }));
+    return { path, schedule, title: schedule.map(({ name, after }) => `${name} after ${after} ms`).join(', ') };
+  });
+
+  it.each(storms)('under load: $title', async ({ path, schedule, title }) => {
+    console.log(title);
+    const request = await filled('storm', 24, path);
+    const { choice, bytes } = await prepare(mover, request);
+    const input = pass(request, choice, 1, { mode: 'final', limitKiBps: 2000, expectedBytes: bytes });
+    const busy = `systemd-run --quiet --collect --unit=busy-${request.transfer.id} timeout 60 sh -c 'while :; do head -c 32M /dev/urandom | sha256sum; done'`;
+    for (const machine of [mover.source, mover.destination]) await script(machine, busy);
+
+    const [{ report, failures }] = await Promise.all([
+      untilDone(mover, input, true),
+      (async () => {
+        for (const { name, after } of schedule) {
+          await sleep(after);
+          if (name === 'the disk is full for a while') await fillForAWhile();
+          else await mishaps[name]?.(mover);
+        }
+      })(),
+    ]);
+    const end = `systemctl stop busy-${request.transfer.id} 2>/dev/null || :`;
+    for (const machine of [mover.source, mover.destination]) await script(machine, end);
+    const [left, right] = await bothTrees(mover, request);
+    const verification = await once(() => mover.activities.verifyTransfer({ request, choice }));
+
+    console.log(`${failures.length} attempts failed, the last sent ${report.literalBytes} of ${bytes} bytes`);
+    expect(right).toEqual(left);
+    expect(verification).toMatchObject({ equal: true, differences: [] });
+    await once(() => mover.activities.finishTransfer({ request, verified: verification.digest ?? '' }));
+    expect(await traces(mover, request)).toBe('');
+  });
+
+  /** Nothing that another fault does to ssh meanwhile may leave it full. */
+  async function fillForAWhile(): Promise<void> {
+    await fault('fill', to, '/small');
+    await sleep(1000 + random.below(3000));
+    await expect
+      .poll(async () => script(mover.destination, 'rm -f /small/.lab-fill; ls -A /small').catch(messageOf), {
+        timeout: 30_000,
+      })
+      .not.toMatch(/lab-fill|reached|refused/);
+  }
 
   it('ends the orphan that a cut link left at the destination, and does not send again what is there', async () => {
     const request = await filled('orphan', 24);
