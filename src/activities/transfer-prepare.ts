@@ -214,17 +214,23 @@ const knockFor = 60_000;
 /** The wire of a copy that ends at once makes no difference. */
 const tooSmallForTrial = 8 * 1024 ** 2;
 const linkIsKnownFor = 10 * 60_000;
+/** Where processors are crowded the trial gives no answer, and another one at once gives none either. */
+const crowdedFor = 60_000;
 
 /** What the wires between machines carried when they were tried lately, by pair. Trials side by side would measure each other. */
 export class LinkMemory {
   private readonly known = new Map<string, { at: number; rate: Promise<number> }>();
 
-  /** Tries unless it is known; the second one to ask waits for the first. `isMine`: this caller's own trial gave the answer. */
+  /**
+   * Tries unless it is known, or was not to be known a moment ago; the second one to ask waits for the first. `isMine`: this caller's own
+   * trial gave the answer.
+   */
   async rate(pair: string, trial: () => Promise<number>): Promise<{ rate: number; isMine: boolean }> {
     const earlier = this.known.get(pair);
-    if (earlier !== undefined && Date.now() - earlier.at < linkIsKnownFor) {
-      const rate = await earlier.rate.catch(() => 0);
-      if (rate > 0) return { rate, isMine: false };
+    if (earlier !== undefined) {
+      const rate = await earlier.rate.catch(() => undefined);
+      const lasts = rate === 0 ? crowdedFor : linkIsKnownFor;
+      if (rate !== undefined && Date.now() - earlier.at < lasts) return { rate, isMine: false };
     }
     const rate = trial();
     this.known.set(pair, { at: Date.now(), rate });

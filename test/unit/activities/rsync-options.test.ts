@@ -170,6 +170,21 @@ describe('what both machines can do', () => {
   });
 });
 
+describe('what a machine lacks', () => {
+  it.each([
+    [{ perl: false }, {}, /no perl .* on the source,/],
+    [{ perl: false }, { perl: false }, /no perl .* on the source and the destination,/],
+    [{ rsync: undefined, completeTar: true }, { completeTar: false }, /tar on the destination carries no ACLs/],
+  ] as [Partial<EndFacts>, Partial<EndFacts>, RegExp][])('is told before the copy: %j %j', (left, right, why) => {
+    expect(() => choose(end('3.4.1', left), end('3.4.1', right))).toThrow(why);
+  });
+
+  it('is no matter where it is not needed', () => {
+    const simple = { perl: true, completeTar: false };
+    expect(choose(end('3.4.1', simple), end('3.4.1', simple)).tool).toBe('rsync');
+  });
+});
+
 describe('compression', () => {
   const all = ['zstd', 'lz4', 'zlib'];
 
@@ -263,13 +278,21 @@ describe('the trial of the wire', () => {
     expect(trial).toHaveBeenCalledTimes(2);
   });
 
-  it('is made again when it failed or said nothing', async () => {
+  it('is made again at once when it failed, after a minute when it said nothing, after ten when it did', async () => {
+    vi.useFakeTimers();
     const links = new LinkMemory();
+    const answers = async (rate: number): Promise<unknown> => links.rate('a b', async () => Promise.resolve(rate));
 
     await expect(links.rate('a b', async () => Promise.reject(new Error('refused')))).rejects.toThrow('refused');
-    expect(await links.rate('a b', async () => Promise.resolve(0))).toEqual({ rate: 0, isMine: true });
-    expect(await links.rate('a b', async () => Promise.resolve(MiB))).toEqual({ rate: MiB, isMine: true });
-    expect(await links.rate('a b', async () => Promise.resolve(2))).toEqual({ rate: MiB, isMine: false });
+    expect(await answers(0)).toEqual({ rate: 0, isMine: true });
+    expect(await answers(1)).toEqual({ rate: 0, isMine: false });
+    vi.advanceTimersByTime(61_000);
+    expect(await answers(2)).toEqual({ rate: 2, isMine: true });
+    vi.advanceTimersByTime(9 * 60_000);
+    expect(await answers(3)).toEqual({ rate: 2, isMine: false });
+    vi.advanceTimersByTime(61_000);
+    expect(await answers(4)).toEqual({ rate: 4, isMine: true });
+    vi.useRealTimers();
   });
 
   it('is kept with the choice, where there was one', () => {
