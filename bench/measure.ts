@@ -75,6 +75,8 @@ const tuned: Peer = {
 interface Taken {
   seconds: number;
   pass?: number;
+  /** What both machines had spent at its end, where something else came after it. */
+  cpu?: number;
   explanation?: string;
 }
 
@@ -129,6 +131,13 @@ async function settle(): Promise<void> {
 
 async function sent(): Promise<number> {
   return Number(await script(source, `sed -n 's/^ *eth0: *//p' /proc/net/dev | awk '{ print $9 }'`));
+}
+
+/** Processor seconds of both machines since they came up. */
+async function spent(): Promise<number> {
+  const line = `awk '$1 == "usage_usec" { print $2 }' /sys/fs/cgroup/cpu.stat`;
+  const both = await Promise.all([source, destination].map(async (machine) => Number(await script(machine, line))));
+  return both.reduce((sum, microseconds) => sum + microseconds, 0) / 1e6;
 }
 
 async function sizeOf(tree: string): Promise<{ bytes: number; files: number }> {
@@ -193,6 +202,7 @@ async function firstCopy(pairs: readonly (readonly [string, string])[], isProved
     ),
   );
   const end = performance.now();
+  const cpu = await spent();
   for (const [index, request] of requests.entries()) {
     const choice = prepared[index]?.choice;
     if (isProved && choice !== undefined) await prove(request, choice);
@@ -202,6 +212,7 @@ async function firstCopy(pairs: readonly (readonly [string, string])[], isProved
   return {
     seconds: (end - begin) / 1000,
     pass: (end - middle) / 1000,
+    cpu,
     ...(explanation !== undefined && { explanation }),
   };
 }
@@ -217,7 +228,9 @@ async function compare(
   about: Omit<CaseResult, 'rows' | 'explanations'>,
   contestants: readonly Contestant[],
 ): Promise<CaseResult> {
-  const taken = new Map(contestants.map(({ name }) => [name, { tries: [] as Taken[], wire: [] as number[] }]));
+  const taken = new Map(
+    contestants.map(({ name }) => [name, { tries: [] as Taken[], wire: [] as number[], cpu: [] as number[] }]),
+  );
   for (let round = 0; round < settings.rounds; round += 1) {
     for (let turn = 0; turn < contestants.length; turn += 1) {
       const contestant = contestants[(round + turn) % contestants.length];
@@ -225,17 +238,19 @@ async function compare(
       if (contestant === undefined || kept === undefined) continue;
       await settle();
       const before = await sent();
+      const spentBefore = await spent();
       const one = await contestant.run(round);
+      kept.cpu.push((one.cpu ?? (await spent())) - spentBefore);
       kept.wire.push((await sent()) - before);
       kept.tries.push(one);
       say(`(${about.id}) round ${round + 1}: ${contestant.name}: ${one.seconds.toFixed(2)} s`);
     }
   }
   const rows = contestants.flatMap(({ name, isOurs }): Row[] => {
-    const { tries, wire } = taken.get(name) ?? { tries: [], wire: [] };
+    const { tries, wire, cpu } = taken.get(name) ?? { tries: [], wire: [], cpu: [] };
     const alone = tries.flatMap((one) => (one.pass === undefined ? [] : [one.pass]));
     return [
-      { name, isOurs, seconds: tries.map((one) => one.seconds), wire },
+      { name, isOurs, seconds: tries.map((one) => one.seconds), wire, cpu },
       ...(alone.length === 0 ? [] : [{ name: `${name}, without the checks before it`, isOurs: false, seconds: alone }]),
     ];
   });
@@ -261,8 +276,9 @@ function copiers(tree: string, peers: readonly Peer[], directories: readonly str
             .map(([left, right]) => peer.line(left, right))
             .join(' && '),
         );
+        const cpu = await spent();
         await removeDestination(there);
-        return { seconds };
+        return { seconds, cpu };
       },
     })),
     {

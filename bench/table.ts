@@ -7,6 +7,8 @@ export interface Row {
   seconds: number[];
   /** Bytes that left the source, one per round; absent where they belong to another row. */
   wire?: number[];
+  /** Processor seconds of both machines together, one per round. */
+  cpu?: number[];
 }
 
 export interface CaseResult {
@@ -94,6 +96,7 @@ function renderCase(result: CaseResult): string {
     'MB/s',
     ...(result.megabits === undefined ? [] : ['of the link']),
     'sent',
+    'processors',
     '× ours',
   ];
   const lines = result.rows.map((row) => {
@@ -106,6 +109,7 @@ function renderCase(result: CaseResult): string {
       digits(rate),
       ...(result.megabits === undefined ? [] : [digits((rate * 8) / result.megabits)]),
       row.wire === undefined ? '' : `${digits(median(row.wire) / 1e6)} MB`,
+      row.cpu === undefined ? '' : `${digits(median(row.cpu))} s`,
       ours > 0 ? digits(middle / ours) : '',
     ];
   });
