@@ -22,6 +22,9 @@ export async function checkRsync(world: World): Promise<Finding> {
     const facts = result.code === 0 ? parseRsyncVersion(result.stdout) : undefined;
     if (facts === undefined) without.push(name);
     else found.set(name, facts);
+    // In the end both sides are compared: that this is impossible must not be found out in the window.
+    const perl = await connection.run(['perl', '-MPOSIX', '-e', '1'], { timeout: short });
+    if (perl.code !== 0) return `${name} has no perl with its module POSIX, and without it no copy can be proved`;
     return facts === undefined ? undefined : whyUseless(facts, name);
   });
   const lent = await lend(world, without.toSorted());
@@ -38,7 +41,7 @@ export async function checkRsync(world: World): Promise<Finding> {
     warnings,
     next:
       failures.length > 0
-        ? 'install a complete rsync 3.0 or later there'
+        ? 'install there what is missing: perl (perl-base, or perl-interpreter and perl-POSIX), a complete rsync 3.0 or later'
         : lent.warnings.length > 0
           ? 'install rsync there, or let the worker lend its own (bringRsync in the plan), or plan the window for whole copies'
           : 'rsync 3.1.3 or later is faster, but not needed',

@@ -18,6 +18,10 @@ export interface EndFacts {
   /** Digest tools found, with bytes per second of a short trial. */
   digests: Partial<Record<'sha256' | 'blake2b', number>>;
   cores: number;
+  /** perl with the modules that describing a tree needs; absent: nobody looked. */
+  perl?: boolean;
+  /** Its tar carries ACLs and extended attributes; absent: nobody looked. */
+  completeTar?: boolean;
 }
 
 /** What the data asks for. */
@@ -97,6 +101,7 @@ const coresForFastLink = 4;
 /** How to copy, from what both ends can do. Throws CopyRefused where something would be lost. */
 export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFacts, wishes: Wishes): CopyChoice {
   const reasons: string[] = [];
+  refuseUnproved(source, destination);
   const digest = chooseDigest(source, destination);
   const cipher = chooseCipher(source, destination);
   const link = wishes.linkBytesPerSecond;
@@ -110,6 +115,7 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
         'remove them (find -type s), nobody listens on them any more; or install rsync',
       );
     }
+    refuseSimpleTar(source, destination);
     reasons.push(`tar over ssh: no rsync on ${missing.filter(Boolean).join(' and ')}; every pass copies everything`);
     const plain = { nanoseconds: destination.nanoseconds !== false, inplace: false, sparse: true, blockSize: 0 };
     return { ...common, ...plain, tool: 'tar', compress: 'none', info: false, streams: 1 };
@@ -152,6 +158,32 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
     info: both('3.1.0'),
     streams: 1,
   };
+}
+
+const bothEnds = (source: EndFacts, destination: EndFacts): ['source' | 'destination', EndFacts][] => [
+  ['source', source],
+  ['destination', destination],
+];
+
+/** Told before the copy, not in the window: without perl both sides cannot be compared in the end. */
+function refuseUnproved(source: EndFacts, destination: EndFacts): void {
+  const without = bothEnds(source, destination).flatMap(([end, { perl }]) => (perl === false ? [end] : []));
+  if (without.length === 0) return;
+  throw new CopyRefused(
+    `there is no perl with its module POSIX on the ${without.join(' and the ')}, and without it no copy can be proved`,
+    `install perl on the ${without.join(' and the ')} (perl-base; on other systems perl-interpreter and perl-POSIX)`,
+  );
+}
+
+function refuseSimpleTar(source: EndFacts, destination: EndFacts): void {
+  const simple = bothEnds(source, destination).flatMap(([end, { completeTar }]) =>
+    completeTar === false ? [end] : [],
+  );
+  if (simple.length === 0) return;
+  throw new CopyRefused(
+    `there is no rsync, and tar on the ${simple.join(' and the ')} carries no ACLs and extended attributes`,
+    'install rsync or GNU tar 1.27 or later there, or let the worker lend its rsync (bringRsync)',
+  );
 }
 
 function refuseLosses(source: RsyncFacts, destination: RsyncFacts, tree: TreeFacts): void {

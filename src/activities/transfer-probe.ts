@@ -19,7 +19,6 @@ export interface EndProbe extends EndFacts {
   path: string;
   exists: boolean;
   mounts: Mount[];
-  interpreter: 'perl' | 'none';
   moment: Moment;
 }
 
@@ -30,7 +29,9 @@ echo "epoch=$(date +%s.%N)"; read -r up rest </proc/uptime; echo "uptime=$up"; e
 echo "ciphers=$(ssh -Q cipher 2>/dev/null | tr '\n' ' ')"
 grep -qw aes /proc/cpuinfo && echo aes=yes
 echo "cores=$(nproc)"
-command -v perl >/dev/null 2>&1 && perl -e 1 && echo interpreter=perl
+perl -MPOSIX -e 1 2>/dev/null && echo perl=yes
+words=$(tar --help 2>/dev/null)
+case "$words" in *--acls*) case "$words" in *--xattrs*) echo tar=yes ;; esac ;; esac
 trial() { # name, command: nanoseconds for 8 MiB, without those that its start takes
   t0=$(date +%s%N); head -c 1 /dev/zero | $2 >/dev/null 2>&1 || return
   t1=$(date +%s%N); head -c 8388608 /dev/zero | $2 >/dev/null 2>&1 || return
@@ -58,7 +59,8 @@ export async function probeEnd(connection: HostConnection, path: string): Promis
     ciphers: (fields.get('ciphers') ?? '').split(' ').filter(Boolean),
     aesInHardware: fields.get('aes') === 'yes',
     cores: Number(fields.get('cores') ?? 1),
-    interpreter: fields.get('interpreter') === 'perl' ? 'perl' : 'none',
+    perl: fields.get('perl') === 'yes',
+    completeTar: fields.get('tar') === 'yes',
     digests: { ...speed(fields, 'sha256'), ...speed(fields, 'blake2b') },
     rsync: parseRsyncVersion(rsync),
     nanoseconds: undefined,

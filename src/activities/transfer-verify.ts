@@ -105,7 +105,7 @@ exec nice -n 5 perl "$6/scan.pl" "$1" "$2" "$algorithm" "$jobs" "$4" "$5" "$6"`;
 }
 
 async function writeProgram(side: Side): Promise<void> {
-  const check = await tryScript(side.connection, 'umask 077; rm -rf -- "$1"; mkdir -p -- "$1" && perl -e 1', [
+  const check = await tryScript(side.connection, 'umask 077; rm -rf -- "$1"; mkdir -p -- "$1" && perl -MPOSIX -e 1', [
     side.work,
   ]);
   if (check.code !== 0) {

@@ -2,6 +2,8 @@ import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ApplicationFailure } from '@temporalio/common';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { checkRsync } from '../../src/activities/preflight-rsync.ts';
+import type { World } from '../../src/activities/preflight-world.ts';
 import { namesOf } from '../../src/activities/transfer-names.ts';
 import { layProgram, packProgram, programDirectory } from '../../src/activities/transfer-program.ts';
 import type { ReplicateInput } from '../../src/plan/replicate.ts';
@@ -142,6 +144,45 @@ describe('a transfer to a machine without rsync', () => {
       type: 'Permanent',
       message: /1 sockets, .* which tar cannot carry/,
     });
+  });
+
+  it('is refused before anything is written where nothing could prove it', async () => {
+    const request = await freshRequest('no-perl');
+    const { path } = request.transfer.source;
+    await script(mover.source, `mkdir -p '${path}'; echo a >'${path}/a'`);
+    await script(mover.destination, 'mv /usr/bin/perl /usr/bin/perl.hidden');
+    try {
+      await expect(prepare(mover, request)).rejects.toMatchObject({
+        type: 'Permanent',
+        message: /no perl with its module POSIX on the destination, and without it no copy can be proved/,
+      });
+    } finally {
+      await script(mover.destination, 'mv /usr/bin/perl.hidden /usr/bin/perl');
+    }
+    expect(await script(mover.destination, `ls -d '${path}' 2>/dev/null || :`)).toBe('');
+  });
+
+  it('stands against no migration, and the check of a plan says what it costs', async () => {
+    const { transfer, ...ends } = await freshRequest('check');
+    const observed = { bytes: 200_000_000_000, files: 1000, freeBytes: 1e12 };
+    const world = (change: object): World =>
+      ({
+        plan: { transfers: [{ ...transfer, observed }], ...change },
+        connect: async (name: string) => mover.hosts.connect(name === 'new3' ? ends.destination : ends.source),
+        workerBootId: () => Promise.resolve(undefined),
+      }) as unknown as World;
+
+    const price = await checkRsync(world({}));
+    const lent = await checkRsync(world({ bringRsync: {} }));
+
+    expect(price.failures).toEqual([]);
+    expect(price.warnings?.join()).toMatch(
+      new RegExp(
+        `^new3 has no rsync: ${transfer.id} goes through tar, whole in every pass: 186 GiB in the window, about 33.4 min`,
+      ),
+    );
+    expect(lent).toMatchObject({ failures: [], warnings: [] });
+    expect(lent.proof).toMatch(/of the worker, lent to new3 for each copy$/);
   });
 
   it('copies within one machine that has no rsync', async () => {

@@ -115,6 +115,7 @@ function healthyPlatform(): Platform {
       [/ date /, { stdout: 'NOW' }],
       [/dev\/tcp/, { stdout: 'PORTS' }],
       [/ rsync --version/, { stdout: rsyncVersion('3.4.1') }],
+      [/ perl -MPOSIX -e 1$/, {}],
       [/ systemctl show/, { stdout: 'UNITS' }],
       [/\/boot_id$/, { stdout: 'BOOT' }],
       [/ helm3 version/, { stdout: 'v3.22.0+g123\n' }],
@@ -570,6 +571,13 @@ describe('preflight finds', () => {
       'rsync',
       'failed',
       /rsync 2\.6\.9 of node-4 is too old/,
+    ],
+    [
+      'no perl',
+      command('node-5 perl', { code: 127 }),
+      'rsync',
+      'failed',
+      /node-5 has no perl with its module POSIX, and without it no copy can be proved/,
     ],
     [
       'an old rsync',
