@@ -102,7 +102,7 @@ async function refuseTaken(host: string, number: number): Promise<void> {
   if (!(await connects(host, number))) return;
   throw new CliError(
     'failure',
-    `something answers on ${host}:${number} already`,
+    `something answers on ${host}:${number} already; nothing was started`,
     `ferry worker --address ${host}:${number}, or ferry dev --port OTHER`,
   );
 }

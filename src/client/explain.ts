@@ -54,7 +54,12 @@ export function explain(error: unknown): CliError | undefined {
     return new CliError('notFound', `there is no migration ${error.workflowId}`, 'ferry status', error);
   }
   if (error instanceof WorkflowUpdateFailedError) {
-    return new CliError('refused', `refused: ${error.cause?.message ?? error.message}`, 'ferry status', error);
+    return new CliError(
+      'refused',
+      `refused: ${error.cause?.message ?? error.message}; nothing was recorded`,
+      'ferry status',
+      error,
+    );
   }
   if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) return noWorker(error);
   return explainGrpc(error) ?? explainSystem(error);

@@ -53,7 +53,9 @@ function findIdentity(named: string | undefined): string {
   if (found !== undefined) return found;
   throw new CliError(
     'notFound',
-    named === undefined ? 'there is no private key to reach the machines with' : `${named}: no such private key`,
+    named === undefined
+      ? 'there is no private key to reach the machines with; nothing was done'
+      : `${named}: no such private key; nothing was done`,
     'name it: --ssh-identity FILE or FERRY_SSH_IDENTITY',
   );
 }

@@ -44,7 +44,12 @@ export function createProgram(): Command {
       ),
     )
     .option('--no-color', 'no colours (so does NO_COLOR=1)')
-    .showHelpAfterError('(ferry --help shows every command)')
+    .showHelpAfterError('Nothing was done.\nNext: ferry --help')
+    .configureOutput({
+      outputError: (text, write) => {
+        write(text.replace(/^error:/, pcError.red('ferry:')));
+      },
+    })
     .addHelpText(
       'after',
       `${environment}
@@ -83,6 +88,7 @@ ${exitCodeTable()}`,
 
 function add(program: Command, command: Command): void {
   command.copyInheritedSettings(program);
+  command.showHelpAfterError(`Nothing was done.\nNext: ferry ${command.name()} --help`);
   for (const child of command.commands) child.copyInheritedSettings(program);
   program.addCommand(command);
 }

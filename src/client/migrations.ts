@@ -33,7 +33,12 @@ export async function findMigration(
   const [only] = running;
   if (only !== undefined && running.length === 1) return client.workflow.getHandle<typeof migrateNodes>(only);
   if (running.length > 1) {
-    throw new CliError('usage', `several migrations run: ${running.join(', ')}`, 'name the one you mean');
+    const [first = ''] = running.toSorted();
+    throw new CliError(
+      'usage',
+      `several migrations run: ${running.toSorted().join(', ')}; nothing was done`,
+      `the same command with the one you mean, such as ${first}`,
+    );
   }
   let last: { workflowId: string; closeTime?: Date | undefined } | undefined;
   for await (const closed of client.workflow.list({ query: `${byType} AND ExecutionStatus != 'Running'` })) {

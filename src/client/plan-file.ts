@@ -6,7 +6,7 @@ import { readNamed } from './files.ts';
 
 /** Reads a plan file (`-` is stdin), YAML or JSON. All errors of a plan that is not valid are told at once, and nothing else happens. */
 export function loadPlan(file: string): Plan {
-  const text = file === '-' ? readFileSync(0, 'utf8') : readNamed(file).toString();
+  const text = file === '-' ? readFileSync(0, 'utf8') : readPlanFile(file);
   const isJson = file.endsWith('.json') || text.trimStart().startsWith('{');
   const result = parsePlan(text, isJson ? 'json' : 'yaml');
   if (result.ok) return result.plan;
@@ -15,5 +15,20 @@ export function loadPlan(file: string): Plan {
   throw new CliError(
     'usage',
     `${file} is not a valid plan, ${count}; nothing was done\n${lines.map((line) => `  ${line}`).join('\n')}`,
+    file === '-' ? 'correct it, then: ferry plan --seal FILE' : `correct it, then: ferry plan --seal ${file}`,
   );
+}
+
+function readPlanFile(file: string): string {
+  try {
+    return readNamed(file).toString();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw new CliError(
+      'notFound',
+      `${file}: no such file; nothing was done`,
+      `make a plan: ferry plan --map old1=new1 --output-file ${file}`,
+      error,
+    );
+  }
 }

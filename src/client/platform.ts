@@ -55,6 +55,14 @@ export function openCluster(file: string | undefined): { api: KubernetesApi; kub
     const kubeConfig = loadKubeConfig(file);
     return { kubeConfig, api: createKubernetesApi(kubeConfig) };
   } catch (error) {
+    if (file !== undefined && !existsSync(file)) {
+      throw new CliError(
+        'notFound',
+        `${file}: no such kubeconfig; nothing was done`,
+        'name the file: --kubeconfig FILE or KUBECONFIG',
+        error,
+      );
+    }
     throw new CliError(
       'usage',
       `the kubeconfig cannot be used: ${error instanceof Error ? error.message : String(error)}; nothing was done`,

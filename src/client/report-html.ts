@@ -17,7 +17,7 @@ p { margin: .3rem 0; } .soft { color: var(--soft); } .good { color: var(--good);
 .figures div { border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem; } .figures b { display: block; font-size: 1.3rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .86rem; } th { text-align: left; color: var(--soft); font-weight: 600; }
-th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
+th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; } td.long { overflow-wrap: anywhere; }
 code { font: .82rem ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 svg .label { text-anchor: end; } svg .time { text-anchor: middle; fill: var(--soft); font-size: 9.5px; } svg .figure { fill: var(--soft); }
@@ -108,8 +108,13 @@ function section(title: string, headers: readonly string[], rows: readonly Html[
 
 function row(...cells: (string | number | undefined | Html)[]): Html {
   return html`<tr>
-    ${cells.map((cell) => html`<td>${cell}</td>`)}
+    ${cells.map((cell) => (isLong(cell) ? html`<td class="long">${cell}</td>` : html`<td>${cell}</td>`))}
   </tr>`;
+}
+
+/** Holds a word that may have to be broken: paths, names of the platform, causes. Short words stay whole, as narrow as a column is. */
+function isLong(cell: string | number | undefined | Html): boolean {
+  return typeof cell === 'string' && /\S{25}/.test(cell);
 }
 
 function code(text: string | undefined): Html {

@@ -1,12 +1,13 @@
-import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
+import type { Client } from '@temporalio/client';
+import { isGrpcServiceError, WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
 import type { Plan } from '../plan/plan.ts';
 import type { migrateNodes } from '../workflows/migrate-nodes.ts';
-import { pc } from './colors.ts';
+import { pc, pcError } from './colors.ts';
 import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
 import { CliError } from './errors.ts';
-import { print } from './output.ts';
+import { pad, print, width } from './output.ts';
 import { loadPlan } from './plan-file.ts';
 import { refuseMissingAttributes } from './search-attributes.ts';
 
@@ -32,6 +33,11 @@ export async function startMigration(file: string, options: StartOptions): Promi
       });
       const started = { workflowId, runId: handle.firstExecutionRunId, planDigest: plan.digest };
       print(started, options.output, () => describeStart(workflowId, plan, options.quiet ?? false));
+      if (options.quiet !== true && (await isUnserved(client, options.taskQueue))) {
+        process.stderr.write(
+          `${pcError.yellow('No worker serves task queue')} ${options.taskQueue}${pcError.yellow(': nothing happens until one does.')}\nNext: ferry worker\n`,
+        );
+      }
     } catch (error) {
       if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
       throw new CliError(
@@ -44,6 +50,20 @@ export async function startMigration(file: string, options: StartOptions): Promi
   });
 }
 
+/** No worker has asked for work in the last minutes; false also where nobody may know. */
+async function isUnserved(client: Client, name: string): Promise<boolean> {
+  try {
+    const { pollers } = await client.workflowService.describeTaskQueue({
+      namespace: client.options.namespace,
+      taskQueue: { name },
+    });
+    return pollers.length === 0;
+  } catch (error) {
+    if (isGrpcServiceError(error)) return false;
+    throw error;
+  }
+}
+
 function summaryOf(plan: Plan): string {
   const pairs = plan.mapping.map(({ from, to }) => `${from} → ${to}`).join(', ');
   return `${plan.cluster}: ${pairs}`.slice(0, 190);
@@ -51,14 +71,18 @@ function summaryOf(plan: Plan): string {
 
 function describeStart(workflowId: string, plan: Plan, quiet: boolean): string {
   if (quiet) return workflowId;
-  const reject = `ferry abort ${workflowId} --reason "…"`;
   return [
     `Started ${pc.bold(workflowId)} (plan ${plan.digest.slice(0, 19)}…).`,
     'It checks, prewarms images, saves the Secrets and copies online; nothing stops before gate open-downtime is approved.',
     '',
-    `  ferry watch ${workflowId}      follow it`,
-    `  ferry status ${workflowId}     look once`,
-    `  ferry approve open-downtime ${workflowId} --reason "…"     when the window opens`,
-    `  ${reject}     go back`,
+    ...[
+      [`ferry watch ${workflowId}`, 'follow it'],
+      [`ferry status ${workflowId}`, 'look once'],
+      [`ferry approve open-downtime ${workflowId} --reason "…"`, 'when the window opens'],
+      [`ferry abort ${workflowId} --reason "…"`, 'go back'],
+    ].map(([command = '', what = ''], _index, lines) => {
+      const columns = Math.max(...lines.map(([longest = '']) => width(longest)));
+      return `  ${pad(command, columns)}  ${pc.dim(what)}`;
+    }),
   ].join('\n');
 }

@@ -265,8 +265,8 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet }: 
     say(`blocked in ${phase}: ${cause}`, important(pc.red));
     say(`untouched: ${untouched}`);
     say(`next: ${next}`, pc.bold);
-    hint(`then: ferry resume ${workflowId}`, pc.bold);
-    if (!status.pointOfNoReturn) hint(`or go back: ferry abort ${workflowId} --reason "…"`);
+    hint(`  ferry resume ${workflowId}`, pc.bold);
+    if (!status.pointOfNoReturn) hint(`  ferry abort ${workflowId} --reason "…"`);
   }
   if (status.paused !== undefined) {
     lines.push('');

@@ -26,5 +26,5 @@ function intervalOf(text: string): number {
   const seconds = Number(text);
   // A timer of Node holds 24 days, and takes anything longer for nothing.
   if (text.trim() !== '' && seconds > 0 && seconds <= 86_400) return seconds;
-  throw new InvalidArgumentError('it must be a number of seconds, such as 0.5 or 10.');
+  throw new InvalidArgumentError('It must be a number of seconds, such as 0.5 or 10.');
 }

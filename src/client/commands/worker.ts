@@ -53,14 +53,14 @@ export function withWorkerOptions(command: Command): Command {
 
 function activityCount(text: string): number {
   if (/^[1-9]\d{0,4}$/.test(text)) return Number(text);
-  throw new InvalidArgumentError('it must be a whole number, 1 or more.');
+  throw new InvalidArgumentError('It must be a whole number, 1 or more.');
 }
 
 /** The library that listens takes no names, and ends the process over anything else. */
 function metricsAddressOf(text: string): string {
   const [, host = '', port = ''] = /^(.+):(\d{1,5})$/.exec(text) ?? [];
   if (isIP(host.replace(/^\[(.*)\]$/, '$1')) === 0 || Number(port) > 65535) {
-    throw new InvalidArgumentError('it must be an IP address and a port, such as 127.0.0.1:9464.');
+    throw new InvalidArgumentError('It must be an IP address and a port, such as 127.0.0.1:9464.');
   }
   return text;
 }

@@ -66,6 +66,15 @@ describe('a mistake on the command line', () => {
     ['a key that is not there', () => ['worker', '--ssh-identity', inside('nowhere')], 4, /no such private key/],
     ['a public key', () => ['worker', '--ssh-identity', inside('public')], 2, /is a public key/],
     ['a broken key', () => ['worker', '--ssh-identity', inside('broken')], 2, /no private key that ssh can use/],
+    ['a kubeconfig that is not there', () => [...worker, '--kubeconfig', inside('x')], 4, /no such kubeconfig/],
+    ['a plan that is none', () => ['start', inside('plain')], 2, /nothing was done[\s\S]*Next: correct it/],
+    [
+      'a value that is none',
+      () => ['tune', '--limit', 'fast'],
+      2,
+      /ferry:.*whole number[\s\S]*Next: ferry tune --help/,
+    ],
+    ['a word that is no command', () => ['plann'], 2, /Did you mean[\s\S]*Nothing was done\.\nNext: ferry --help/],
     ['an encrypted key', () => ['worker', '--ssh-identity', inside('encrypted')], 2, /FERRY_SSH_PASSPHRASE/],
   ])('%s is told without a stack trace', async (_, args, expected, text) => {
     const { code, stderr } = await ferry(args());

@@ -8,6 +8,7 @@ import { neededAttributes } from '../../../src/client/search-attributes.ts';
 import { samplePlan } from '../plan/samples.ts';
 
 const listSearchAttributes = vi.fn<() => Promise<{ customAttributes: Record<string, number> }>>();
+const describeTaskQueue = vi.fn<() => Promise<{ pollers: object[] }>>();
 const start = vi.fn<() => Promise<{ firstExecutionRunId: string }>>();
 
 vi.mock('../../../src/client/connection.ts', async (original) => ({
@@ -17,9 +18,11 @@ vi.mock('../../../src/client/connection.ts', async (original) => ({
       options: { namespace: 'moves' },
       connection: { operatorService: { listSearchAttributes } },
       workflow: { start },
+      workflowService: { describeTaskQueue },
     } as unknown as Client),
 }));
 
+const everything = Object.fromEntries(neededAttributes.map(({ name }) => [name, 2]));
 const directory = mkdtempSync(join(tmpdir(), 'ferry-start-'));
 const file = join(directory, 'plan.json');
 writeFileSync(file, JSON.stringify(samplePlan()));
@@ -34,7 +37,8 @@ beforeEach(() => {
   vi.spyOn(process.stdout, 'write').mockImplementation(keep);
   vi.spyOn(process.stderr, 'write').mockImplementation(keep);
   start.mockReset().mockResolvedValue({ firstExecutionRunId: 'r1' });
-  listSearchAttributes.mockReset();
+  listSearchAttributes.mockReset().mockResolvedValue({ customAttributes: everything });
+  describeTaskQueue.mockReset().mockResolvedValue({ pollers: [{}] });
 });
 afterEach(() => vi.restoreAllMocks());
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -56,11 +60,23 @@ describe('ferry start', () => {
   });
 
   it('starts where all of them are there', async () => {
-    const all = neededAttributes.map(({ name }) => [name, 2]);
-    listSearchAttributes.mockResolvedValue({ customAttributes: Object.fromEntries(all) as Record<string, number> });
-
     expect(await main(['start', file])).toBe(0);
     expect(start).toHaveBeenCalledOnce();
+    expect(said).not.toContain('No worker');
+  });
+
+  it('says that nothing happens where no worker waits for work', async () => {
+    describeTaskQueue.mockResolvedValue({ pollers: [] });
+
+    expect(await main(['start', file])).toBe(0);
+    expect(said).toMatch(/No worker serves task queue ferry: nothing happens until one does\.\nNext: ferry worker/);
+  });
+
+  it('says nothing of workers where it may not ask for them', async () => {
+    describeTaskQueue.mockRejectedValue(grpcError(7));
+
+    expect(await main(['start', file])).toBe(0);
+    expect(said).not.toContain('No worker');
   });
 
   it.each([

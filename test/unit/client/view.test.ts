@@ -96,7 +96,7 @@ describe('a terminal of 24 lines and 80 columns', () => {
     expect(text).toContain(stop?.cause);
     expect(text).toContain(stop?.untouched);
     expect(text).toContain(stop?.next);
-    expect(text).toContain(`then: ferry resume ${workflowId}`);
+    expect(text).toContain(`ferry resume ${workflowId} ferry abort ${workflowId} --reason`);
     expect(text).toContain('running 12m05s');
     expect(text).toContain('budget 30m00s (exceeded)');
     expect(text).toContain('9 done');
