@@ -3,7 +3,7 @@
  * `npm run docs:reference`. Everything else in them is written by hand and stays. A unit test compares.
  */
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { format, resolveConfig } from 'prettier';
@@ -20,11 +20,14 @@ import { searchAttributes, taskQueue } from '../../src/workflows/messages.ts';
 import type { ActivityName } from '../../src/workflows/policies.ts';
 import { policies } from '../../src/workflows/policies.ts';
 import { planOf, stackedPlanOf } from '../workflow/plans.ts';
-import { declarationsOf, literalRows, schemaComments } from './source.ts';
+import { declarationsOf, failureRows, literalRows, parseSource, schemaComments } from './source.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 export const referenceFile = join(root, 'docs', 'reference.md');
-export const generatedFiles = [referenceFile, join(root, 'docs', 'lab.md'), join(root, 'docs', 'quorum.md')];
+export const generatedFiles = [
+  referenceFile,
+  ...['errors', 'lab', 'quorum'].map((name) => join(root, 'docs', `${name}.md`)),
+];
 const helpWidth = 110;
 
 interface Schema {
@@ -153,7 +156,30 @@ function applyFailures(): string {
   return table(['name', 'the tool says', 'type', 'cause', 'next'], rows);
 }
 
+/** Failures of activities and of the workflow itself, file by file; what `apply` says is a table of its own. */
+function failures(): string {
+  const files = ['src/activities', 'src/workflows', 'src/workflows/phases'].flatMap((folder) =>
+    readdirSync(join(root, folder))
+      .filter((name) => name.endsWith('.ts') && name !== 'apply-failures.ts')
+      .toSorted()
+      .map((name) => `${folder}/${name}`),
+  );
+  return files
+    .flatMap((file) => {
+      const rows = failureRows(parseSource(file)).map(({ what, cause, next, type }) => [what, cause, next, type]);
+      const escaped = rows.map((cells) => cells.map((cell) => cell.replaceAll(/[<>*_`]/g, String.raw`\$&`)));
+      return rows.length === 0
+        ? []
+        : [
+            `## ${file.replace(/^src\//, '').replace(/\.ts$/, '')}\n\n${table(['what happened', 'cause', 'next', 'heals'], escaped)}`,
+          ];
+    })
+    .join('\n\n');
+}
+
 const parts: Record<string, () => string> = {
+  failures,
+
   commands,
   'exit-codes': () =>
     table(

@@ -76,6 +76,60 @@ export function literalRows(path: string, constant: string): Record<string, stri
   });
 }
 
+export interface FailureRow {
+  what: string;
+  cause: string;
+  next: string;
+  /** `Transient`, `NeedsHuman`, `Permanent`, or by the case. */
+  type: string;
+}
+
+const failureTypes: Record<string, string> = {
+  transient: 'Transient',
+  needsHuman: 'NeedsHuman',
+  permanent: 'Permanent',
+};
+
+/** Every failure that a file can build: whatever says cause, what was left untouched, and what is next. `…` is filled in at the time. */
+export function failureRows(source: ts.SourceFile): FailureRow[] {
+  const rows: FailureRow[] = [];
+  const visit = (node: ts.Node): void => {
+    if (ts.isObjectLiteralExpression(node)) {
+      const texts = new Map(
+        node.properties.flatMap((property) => {
+          if (ts.isShorthandPropertyAssignment(property)) return [[property.name.text, '…'] as const];
+          return ts.isPropertyAssignment(property)
+            ? [[property.name.getText(), said(property.initializer)] as const]
+            : [];
+        }),
+      );
+      const type = ts.isCallExpression(node.parent) ? failureTypes[node.parent.expression.getText()] : undefined;
+      // What is spread into it stands elsewhere.
+      if (type !== undefined || ['cause', 'untouched', 'next'].every((name) => texts.has(name))) {
+        const [what = '…', cause = '…', next = '…'] = ['what', 'cause', 'next'].map((name) => texts.get(name));
+        rows.push({ what, cause, next, type: type ?? 'by the case' });
+      }
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(source);
+  return rows;
+}
+
+/** The text of an expression as people will read it. */
+function said(node: ts.Expression): string {
+  if (ts.isStringLiteralLike(node)) return node.text;
+  if (ts.isTemplateExpression(node)) {
+    return node.head.text + node.templateSpans.map(({ literal }) => `…${literal.text}`).join('');
+  }
+  if (ts.isParenthesizedExpression(node)) return said(node.expression);
+  if (ts.isConditionalExpression(node)) return `${said(node.whenTrue)} / ${said(node.whenFalse)}`;
+  if (ts.isBinaryExpression(node) && node.operatorToken.kind === ts.SyntaxKind.PlusToken) {
+    return said(node.left) + said(node.right);
+  }
+  return '…';
+}
+
 /** Comments of the fields of a schema built by zod, by path: `transfers[].source.path`. */
 export function schemaComments(path: string, constant: string): Map<string, string> {
   const constants = constantsOf(parseSource(path));

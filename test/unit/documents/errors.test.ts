@@ -1,6 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
+import { failureRows } from '../../documents/source.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 const read = (file: string): string => readFileSync(join(root, file), 'utf8');
@@ -53,6 +55,37 @@ describe('refusals in the reference', () => {
 
     expect(said.length).toBeGreaterThan(10);
     expect(missing).toEqual([]);
+  });
+});
+
+describe('the list of all failures', () => {
+  const list = read('docs/errors.md');
+  const folders = ['src/activities', 'src/workflows', 'src/workflows/phases'];
+  const files = folders.flatMap((folder) =>
+    readdirSync(join(root, folder))
+      .filter((name) => name.endsWith('.ts') && name !== 'apply-failures.ts')
+      .map((name) => `${folder}/${name}`),
+  );
+  const built = (type: string): number =>
+    files.flatMap((file) => [...read(file).matchAll(new RegExp(`(?<![\\w.])${type}\\(\\s*\\{`, 'g'))]).length;
+
+  it.each([
+    ['transient', 'Transient'],
+    ['needsHuman', 'NeedsHuman'],
+    ['permanent', 'Permanent'],
+  ])('has as many rows as %s is called with a failure', (call, type) => {
+    const rows = list.split('\n').filter((line) => new RegExp(`\\| ${type} +\\|$`).test(line)).length;
+
+    expect(built(call)).toBeGreaterThan(3);
+    expect(rows).toBe(built(call));
+  });
+
+  it('takes from the code what happened, why, and what is next', () => {
+    const code =
+      "throw needsHuman({ what: `${host} is full`, cause, untouched: 'all', next: isOld ? 'a' : 'b' + 'c' }, e);";
+    const source = ts.createSourceFile('x.ts', code, ts.ScriptTarget.Latest, true);
+
+    expect(failureRows(source)).toEqual([{ what: '… is full', cause: '…', next: 'a / bc', type: 'NeedsHuman' }]);
   });
 });
 
