@@ -63,7 +63,10 @@ function writeCommands({ light, controlPlane }: UpOptions): void {
     link('kubectl', join(partFolder('kubernetes'), 'kubectl'));
     link('helm3', join(partFolder('helm'), 'helm3'));
     link('etcdctl', join(partFolder('etcd'), 'etcdctl'));
-    if (controlPlane === 'stacked') link('etcdutl', join(partFolder('etcdutl'), 'etcdutl'));
+    if (controlPlane === 'stacked') {
+      link('etcd', join(partFolder('etcd'), 'etcd'));
+      link('etcdutl', join(partFolder('etcdutl'), 'etcdutl'));
+    }
   }
   const ferry = join(files.bin, 'ferry');
   writeFileSync(ferry, `#!/bin/sh\nexec '${process.execPath}' '${join(repository, 'src', 'client', 'bin.ts')}' "$@"\n`);

@@ -1,4 +1,8 @@
 /* How a master comes and goes, on masters that kubeadm made. Ends with the three masters it began with. Inside a lab with a stacked control plane. */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { faults } from '../../lab/faults.ts';
 import { hostNamed, onMachine } from '../../lab/machines/machines.ts';
@@ -76,7 +80,7 @@ async function retried<T>(step: () => Promise<T>): Promise<{ value: T; tries: nu
 }
 
 /** What leads through a Kubernetes join by hand; the tool's own way has tests of its own. */
-async function join(host: LabHost): Promise<void> {
+async function joinMaster(host: LabHost): Promise<void> {
   const { stdout: keys } = await onMachine(
     old1,
     'kubeadm init phase upload-certs --upload-certs --config=/tmp/kubeadm-config.yaml 2>/dev/null | tail -n 1',
@@ -98,6 +102,34 @@ async function join(host: LabHost): Promise<void> {
 
 async function on(host: LabHost, command: string): Promise<string> {
   return (await onMachine(host, command, { allowFailure: true, timeout: 120_000 })).stdout.trim();
+}
+
+/** What an etcd holds that starts on a restored snapshot, on this side of the lab. */
+async function restore(host: Host, file: string): Promise<{ keys: number; revision: number }> {
+  const directory = mkdtempSync(join(tmpdir(), 'ferry-restore-'));
+  const snapshot = join(directory, 'snapshot.db');
+  const connection = await hosts.connect(host);
+  writeFileSync(snapshot, (await connection.readFile(file)) ?? '', { mode: 0o600 });
+  const data = join(directory, 'data');
+  await run(['etcdutl', 'snapshot', 'restore', snapshot, '--data-dir', data], { timeout: 60_000 });
+  const endpoint = 'http://127.0.0.1:23790';
+  const peers = ['--listen-peer-urls', 'http://127.0.0.1:23800'];
+  const clients = ['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint];
+  const server = spawn('etcd', ['--data-dir', data, ...clients, ...peers], { stdio: 'ignore' });
+  try {
+    const ask = ['etcdctl', '--endpoints', endpoint, 'get', '', '--from-key', '--count-only', '--write-out', 'fields'];
+    let said = '';
+    await poll('the restored etcd', 60, async () => {
+      const { code, stdout } = await run(ask, { timeout: 10_000, allowFailure: true });
+      said = stdout;
+      return code === 0;
+    });
+    const field = (name: string): number => Number(new RegExp(`"${name}" : (\\d+)`).exec(said)?.[1]);
+    return { keys: field('Count'), revision: field('Revision') };
+  } finally {
+    server.kill('SIGKILL');
+    rmSync(directory, { recursive: true, force: true });
+  }
 }
 
 async function nodes(): Promise<string[]> {
@@ -138,6 +170,11 @@ describe('masters', () => {
     expect(taken.keys).toBeGreaterThan(100);
     expect(await on(old1, `stat -c '%a %s' ${taken.file}`)).toBe(`600 ${taken.bytes}`);
     expect(await on(old1, 'ls /sysvol/proton_data/cs_etcd_data')).toBe('member');
+    const restored = await restore(all[0], taken.file);
+    expect(restored.revision).toBe(taken.revision);
+    // The snapshot counts what was overwritten as well.
+    expect(restored.keys).toBeLessThanOrEqual(taken.keys);
+    expect(restored.keys).toBeGreaterThan(100);
   });
 
   it('stand behind the balancers that are set, and only those are touched', async () => {
@@ -188,7 +225,7 @@ describe('a master whose machine is off', () => {
   });
 
   it('can join again', async () => {
-    await join(old3);
+    await joinMaster(old3);
 
     await activities().awaitMembers({ via: all, masters: all });
     const taints = await activities().matchTaints({ node: 'old3', like: 'old2' });
@@ -297,7 +334,7 @@ describe('a master that leads', () => {
   });
 
   it('comes back as it was', async () => {
-    await join(old3);
+    await joinMaster(old3);
     await activities().awaitMembers({ via: all, masters: all });
     await activities().matchTaints({ node: 'old3', like: 'old2' });
     const set = await activities().setBalancers({ on: all, masters: masters(...all) });
