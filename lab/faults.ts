@@ -57,13 +57,12 @@ async function signalEtcd(name: string | undefined, signal: 'STOP' | 'CONT' | 'K
 
 const dataDisk = '/sysvol/proton_data';
 
-/** A small file system takes the place of a machine's data disk, and is full. Of a machine that holds nothing yet: what it holds would be hidden. */
-async function fillDisk(name: string | undefined): Promise<void> {
-  const holds = `find ${dataDisk} -type f 2>/dev/null | head -n 1`;
-  const { stdout } = await onMachine(hostNamed(name), holds);
-  if (stdout.trim() !== '') throw new Error(`${name ?? ''} holds data already: ${stdout.trim()}`);
-  const fill = `mkdir -p ${dataDisk} && mount -t tmpfs -o size=16m,mode=755 lab-full ${dataDisk} && { dd if=/dev/zero of=${dataDisk}/.lab-fill bs=64k status=none 2>/dev/null || true; }`;
-  await onMachine(hostNamed(name), fill);
+/** A file system with next to no room takes the place of a directory that holds nothing yet: what it holds would be hidden. */
+async function fillDisk(name: string | undefined, directory: string): Promise<void> {
+  const host = hostNamed(name);
+  const { stdout } = await onMachine(host, `find '${directory}' -type f 2>/dev/null | head -n 1`);
+  if (stdout.trim() !== '') throw new Error(`${host.name} holds data already: ${stdout.trim()}`);
+  await onMachine(host, `mkdir -p '${directory}' && mount -t tmpfs -o size=1m,mode=700 lab-full '${directory}'`);
 }
 
 /** Faults by name; each takes its arguments as words. */
@@ -89,6 +88,6 @@ export const faults: Record<string, (args: string[]) => Promise<unknown>> = {
   'kill-etcd': ([name]) => signalEtcd(name, 'KILL'),
   'freeze-etcd': ([name]) => signalEtcd(name, 'STOP'),
   'thaw-etcd': ([name]) => signalEtcd(name, 'CONT'),
-  'fill-disk': ([name]) => fillDisk(name),
-  'unfill-disk': ([name]) => onMachine(hostNamed(name), `umount ${dataDisk}`),
+  'fill-disk': ([name, directory = dataDisk]) => fillDisk(name, directory),
+  'unfill-disk': ([name, directory = dataDisk]) => onMachine(hostNamed(name), `umount '${directory}'`),
 };

@@ -1,12 +1,15 @@
 /**
- * `npm test`: everything. Pure core and workflows first (they need no machine), then each stage inside a lab of its own that ends
- * with this process, however it ends. Prints one true count at the end and exits non-zero if anything failed or did not run.
+ * `npm test`: everything, in two lanes side by side, since most of the time a stage waits for machines. Pure core and workflows need no
+ * machine; each other stage has a lab of its own that ends with this process, however it ends. Every line of output begins with its stage.
+ * Prints one true count at the end and exits non-zero if anything failed or did not run.
  *
  * node test/run.ts [STAGE…]   only these stages
  */
 import { spawn } from 'node:child_process';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { createInterface } from 'node:readline';
 
 interface Stage {
   name: string;
@@ -17,7 +20,7 @@ interface Stage {
   env?: Record<string, string>;
 }
 
-const stages: Stage[] = [
+const quick: Stage[] = [
   { name: 'unit', args: ['--project', 'unit'] },
   { name: 'replay', args: ['--project', 'replay'] },
   { name: 'workflow', args: ['--project', 'workflow'] },
@@ -25,15 +28,16 @@ const stages: Stage[] = [
   // Files side by side: each test that breaks a machine has one of its own, and most of the time they wait.
   { name: 'hosts', args: ['--project', 'hosts', '--fileParallelism', '--maxWorkers=3'], lab: ['--light'] },
   { name: 'cluster', args: ['--project', 'cluster'], lab: [], env: { LAB_PROFILE: 'small' } },
-  // A lab each: neither leaves new machines that are new.
-  {
-    name: 'e2e-rollback',
-    args: ['--project', 'e2e', '1-rollback'],
-    lab: [],
-    env: { LAB_PROFILE: 'full' },
-  },
   { name: 'e2e-migration', args: ['--project', 'e2e', '2-migration'], lab: [], env: { LAB_PROFILE: 'full' } },
 ];
+
+const stackedLab = ['--control-plane', 'stacked'];
+const masters: Stage[] = [
+  { name: 'e2e-rollback', args: ['--project', 'e2e', '1-rollback'], lab: stackedLab, env: { LAB_PROFILE: 'full' } },
+  { name: 'e2e-masters', args: ['--project', 'e2e', '3-masters'], lab: stackedLab, env: { LAB_PROFILE: 'small' } },
+];
+
+const lanes = [quick, masters];
 
 interface Count {
   passed: number;
@@ -44,17 +48,21 @@ interface Count {
 const root = join(import.meta.dirname, '..');
 const results = join(root, 'test-results');
 
-function run(argv: string[], env: Record<string, string> = {}): Promise<number> {
+/** Runs to the end; every line is written with the name of its stage before it. */
+async function run(stage: string, argv: string[], env: Record<string, string> = {}): Promise<number> {
   const [file = '', ...args] = argv;
-  return new Promise((resolve, reject) => {
-    const child = spawn(file, args, {
-      cwd: root,
-      stdio: ['ignore', 'inherit', 'inherit'],
-      env: { ...process.env, ...env },
-    });
+  const child = spawn(file, args, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+  const copy = async (from: Readable, to: NodeJS.WriteStream): Promise<void> => {
+    for await (const line of createInterface({ input: from })) to.write(`[${stage}] ${line}\n`);
+  };
+  const written = Promise.all([copy(child.stdout, process.stdout), copy(child.stderr, process.stderr)]);
+  const code = await new Promise<number>((resolve, reject) => {
     child.once('error', reject);
-    child.once('exit', (code) => resolve(code ?? 1));
+    child.once('exit', (exit) => resolve(exit ?? 1));
   });
+  // What outlives the child may keep its output open: a lab's keeper does.
+  await Promise.race([written, new Promise((resolve) => setTimeout(resolve, 1000))]);
+  return code;
 }
 
 interface VitestReport {
@@ -84,21 +92,22 @@ async function runStage(stage: Stage): Promise<Count> {
   const env = { ...stage.env, LAB_NAME: `test-${stage.name}-${process.pid}` };
   const vitest = [node, join(root, 'node_modules', 'vitest', 'vitest.mjs'), 'run', ...stage.args];
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-  if (stage.lab === undefined) return count(report, await run([...vitest, ...reporters], env));
+  if (stage.lab === undefined) return count(report, await run(stage.name, [...vitest, ...reporters], env));
   try {
-    const up = await run([...lab, 'up', ...stage.lab, '--while', String(process.pid)], env);
+    const up = await run(stage.name, [...lab, 'up', ...stage.lab, '--while', String(process.pid)], env);
     if (up !== 0) {
       console.error(`stage ${stage.name}: the lab did not come up (exit ${up}); its tests did not run`);
       return { passed: 0, failed: 1, skipped: 0 };
     }
-    return await count(report, await run([...lab, 'run', ...vitest, ...reporters], env));
+    return await count(report, await run(stage.name, [...lab, 'run', ...vitest, ...reporters], env));
   } finally {
-    await run([...lab, 'down'], env);
+    await run(stage.name, [...lab, 'down'], env);
   }
 }
 
 async function main(): Promise<void> {
   const only = process.argv.slice(2);
+  const stages = lanes.flat();
   const unknown = only.filter((name) => !stages.some((stage) => stage.name === name));
   if (unknown.length > 0)
     throw new Error(`no such stage: ${unknown.join(', ')}; there are ${stages.map((s) => s.name).join(', ')}`);
@@ -106,16 +115,18 @@ async function main(): Promise<void> {
   await mkdir(results, { recursive: true });
   const total: Count = { passed: 0, failed: 0, skipped: 0 };
   const lines: string[] = [];
-  for (const stage of stages.filter((candidate) => only.length === 0 || only.includes(candidate.name))) {
-    const started = Date.now();
-    const { passed, failed, skipped } = await runStage(stage);
-    total.passed += passed;
-    total.failed += failed;
-    total.skipped += skipped;
-    lines.push(
-      `${stage.name}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${Math.round((Date.now() - started) / 1000)} s`,
-    );
-  }
+  const runLane = async (lane: readonly Stage[]): Promise<void> => {
+    for (const stage of lane.filter(({ name }) => only.length === 0 || only.includes(name))) {
+      const started = Date.now();
+      const { passed, failed, skipped } = await runStage(stage);
+      total.passed += passed;
+      total.failed += failed;
+      total.skipped += skipped;
+      const seconds = Math.round((Date.now() - started) / 1000);
+      lines.push(`${stage.name}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${seconds} s`);
+    }
+  };
+  await Promise.all(lanes.map(runLane));
   console.log(lines.map((line) => `  ${line}`).join('\n'));
   console.log(`tests: ${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
   if (total.failed > 0 || total.passed === 0) process.exitCode = 1;

@@ -39,7 +39,7 @@ export async function must(argv: readonly string[], env: Record<string, string> 
   const answer = await command(argv, env);
   if (answer.code !== 0) {
     throw new Error(
-      `${argv.join(' ')} exited ${answer.code}\n${answer.stdout.slice(-4000)}\n${answer.stderr.slice(-4000)}`,
+      `${argv.join(' ')} exited ${answer.code}\n${answer.stdout.slice(-20_000)}\n${answer.stderr.slice(-20_000)}`,
     );
   }
   return answer.stdout;
