@@ -1,5 +1,5 @@
 import type { Host } from '../plan/plan.ts';
-import { balance, mastersNow, proveMembers } from './masters.ts';
+import { mastersNow, proveMembers, setBalancers } from './masters.ts';
 import type { PhaseName } from './messages.ts';
 import type { Migration } from './migration.ts';
 import { callActivity, hostNamed, publish } from './migration.ts';
@@ -57,8 +57,10 @@ async function leave(departure: Departure, name: string): Promise<void> {
   const host = hostNamed(plan, name);
   const isMember = mastersNow(migration).includes(name);
   if (isMember) {
-    departure.withdrawn.add(name);
-    await balance(migration, phase, { without: [...departure.withdrawn], on: (other) => other.name !== name });
+    await withdraw(departure, name);
+    if (state.departed?.includes(name)) {
+      return;
+    }
   }
   await act(migration, phase, 'drainNode', `drain ${name}`, { node: name });
   if (isMember) {
@@ -92,23 +94,47 @@ function stillLeaving({ migration, leaving }: Departure): string[] {
   return leaving.filter((name) => !migration.state.departed?.includes(name));
 }
 
-/** A member that is dead and is to leave anyway goes first: until it is out it counts against those that are left. Looked for anew at every try. */
+/** No load balancer leads to it any more. Dead machines that are to leave anyway are not asked; they go first. Looked for anew at every try. */
+function withdraw(departure: Departure, name: string): Promise<void> {
+  const { migration, phase } = departure;
+  return step(migration, phase, async () => {
+    const dead = await buryDead(departure, name);
+    departure.withdrawn.add(name);
+    await setBalancers(migration, {
+      without: [...departure.withdrawn],
+      on: (other) => other.name !== name && !dead.includes(other.name),
+    });
+  });
+}
+
+/** Another may have died meanwhile: until it is out it counts against those that are left. */
 function leaveEtcd(departure: Departure, name: string): Promise<unknown> {
   const { migration, phase } = departure;
   const { plan } = migration;
   return step(migration, phase, async () => {
-    const { members } = await callActivity(migration, 'listMembers', 'which members of etcd answer', {
-      via: otherMasters(migration, name),
-    });
-    const isDead = (member: string): boolean => members.some((one) => one.name === member && !one.healthy);
-    const dead = isDead(name) ? [] : stillLeaving(departure).filter((other) => other !== name && isDead(other));
-    for (const other of dead) {
-      await leave(departure, other);
-    }
+    await buryDead(departure, name);
     return callActivity(migration, 'leaveEtcd', `${name} leaves etcd`, {
       migration: plan.cluster,
       master: hostNamed(plan, name),
       remaining: otherMasters(migration, name),
     });
   });
+}
+
+/** Has members that are dead and are to leave anyway leave before `name`, unless that one is dead as well; answers the dead that are left. */
+async function buryDead(departure: Departure, name: string): Promise<string[]> {
+  const { migration } = departure;
+  const { members } = await callActivity(migration, 'listMembers', 'which members of etcd answer', {
+    via: otherMasters(migration, name),
+  });
+  const dead = stillLeaving(departure).filter((other) =>
+    members.some((member) => member.name === other && !member.healthy),
+  );
+  if (dead.includes(name)) {
+    return dead;
+  }
+  for (const other of dead) {
+    await leave(departure, other);
+  }
+  return [];
 }

@@ -2,8 +2,8 @@ import type { Host, Plan } from '../plan/plan.ts';
 import { controlSuccessor, exchangeOf } from '../plan/quorum.ts';
 import type { PhaseName } from './messages.ts';
 import type { Migration } from './migration.ts';
-import { hostNamed } from './migration.ts';
-import { act } from './parking.ts';
+import { callActivity, hostNamed } from './migration.ts';
+import { act, step } from './parking.ts';
 
 /*
  * The masters of a control plane that runs on the platform's own nodes, as the migration changes them: who is one now, who may be asked,
@@ -56,8 +56,18 @@ export async function proveMembers(
 export async function balance(
   migration: Migration,
   phase: PhaseName,
-  { without = [], on = () => true }: { without?: readonly string[]; on?: (host: Host) => boolean } = {},
+  { without = [], on = () => true }: Balance = {},
 ): Promise<void> {
+  await step(migration, phase, () => setBalancers(migration, { without, on }));
+}
+
+interface Balance {
+  without?: readonly string[];
+  on?: (host: Host) => boolean;
+}
+
+/** The same as a part of a step that looks anew at every try. */
+export async function setBalancers(migration: Migration, { without = [], on = () => true }: Balance): Promise<void> {
   const { plan, state } = migration;
   const masters = mastersNow(migration)
     .filter((name) => !without.includes(name))
@@ -67,7 +77,7 @@ export async function balance(
   }
   const summary =
     without.length === 0 ? 'load balancers lead to all masters' : `load balancers without ${without.join(', ')}`;
-  await act(migration, phase, 'setBalancers', summary, {
+  await callActivity(migration, 'setBalancers', summary, {
     on: plan.hosts.filter((host) => state.nodes.includes(host.name) && on(host)),
     masters,
   });

@@ -118,6 +118,8 @@ export function masterActivities(here: () => World): MasterActivities {
       here().act('matchTaints', input, () => evidence(masters().tainted.delete(input.node), `${input.node} has none`)),
     setBalancers: (input) =>
       here().act('setBalancers', input, () => {
+        const silent = input.on.filter(({ name }) => masters().dead.has(name));
+        if (silent.length > 0) throw failure(`${silent.map(({ name }) => name).join()} does not answer`);
         masters().balancers = input.masters.map(({ name }) => name);
         return evidence(true, `load balancers lead to ${masters().balancers.join()}`);
       }),
