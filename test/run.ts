@@ -1,7 +1,7 @@
 /**
- * `npm test`: everything, in two lanes side by side, since most of the time a stage waits for machines. Pure core and workflows need no
- * machine; each other stage has a lab of its own that ends with this process, however it ends. Every line of output begins with its stage.
- * Prints one true count at the end and exits non-zero if anything failed or did not run.
+ * `npm test`: everything. What needs machines mostly waits for them, so two lanes of stages run side by side. Each stage with a lab has
+ * one of its own, which ends with this process, however it ends. Every line of output begins with its stage. Prints one true count at
+ * the end and exits non-zero if anything failed or did not run.
  *
  * node test/run.ts [STAGE…]   only these stages
  */
@@ -20,24 +20,31 @@ interface Stage {
   env?: Record<string, string>;
 }
 
-const quick: Stage[] = [
+/** Alone: what measures its own patience suffers from a neighbour that starts machines. */
+const first: Stage[] = [
   { name: 'unit', args: ['--project', 'unit'] },
   { name: 'replay', args: ['--project', 'replay'] },
-  { name: 'workflow', args: ['--project', 'workflow'] },
-  { name: 'browser', args: ['--project', 'browser'] },
-  // Files side by side: each test that breaks a machine has one of its own, and most of the time they wait.
-  { name: 'hosts', args: ['--project', 'hosts', '--fileParallelism', '--maxWorkers=3'], lab: ['--light'] },
-  { name: 'cluster', args: ['--project', 'cluster'], lab: [], env: { LAB_PROFILE: 'small' } },
-  { name: 'e2e-migration', args: ['--project', 'e2e', '2-migration'], lab: [], env: { LAB_PROFILE: 'full' } },
 ];
 
 const stackedLab = ['--control-plane', 'stacked'];
-const masters: Stage[] = [
-  { name: 'e2e-rollback', args: ['--project', 'e2e', '1-rollback'], lab: stackedLab, env: { LAB_PROFILE: 'full' } },
-  { name: 'e2e-masters', args: ['--project', 'e2e', '3-masters'], lab: stackedLab, env: { LAB_PROFILE: 'small' } },
-];
+const full = { LAB_PROFILE: 'full' };
+const small = { LAB_PROFILE: 'small' };
 
-const lanes = [quick, masters];
+/** Then side by side. */
+const lanes: Stage[][] = [
+  [
+    { name: 'workflow', args: ['--project', 'workflow'] },
+    { name: 'browser', args: ['--project', 'browser'] },
+    // Files side by side: each test that breaks a machine has one of its own, and most of the time they wait.
+    { name: 'hosts', args: ['--project', 'hosts', '--fileParallelism', '--maxWorkers=3'], lab: ['--light'] },
+    { name: 'cluster', args: ['--project', 'cluster'], lab: [], env: small },
+    { name: 'e2e-migration', args: ['--project', 'e2e', '2-migration'], lab: [], env: full },
+  ],
+  [
+    { name: 'e2e-rollback', args: ['--project', 'e2e', '1-rollback'], lab: stackedLab, env: full },
+    { name: 'e2e-masters', args: ['--project', 'e2e', '3-masters'], lab: stackedLab, env: small },
+  ],
+];
 
 interface Count {
   passed: number;
@@ -107,7 +114,7 @@ async function runStage(stage: Stage): Promise<Count> {
 
 async function main(): Promise<void> {
   const only = process.argv.slice(2);
-  const stages = lanes.flat();
+  const stages = [...first, ...lanes.flat()];
   const unknown = only.filter((name) => !stages.some((stage) => stage.name === name));
   if (unknown.length > 0)
     throw new Error(`no such stage: ${unknown.join(', ')}; there are ${stages.map((s) => s.name).join(', ')}`);
@@ -126,6 +133,7 @@ async function main(): Promise<void> {
       lines.push(`${stage.name}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${seconds} s`);
     }
   };
+  await runLane(first);
   await Promise.all(lanes.map(runLane));
   console.log(lines.map((line) => `  ${line}`).join('\n'));
   console.log(`tests: ${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
