@@ -1,6 +1,7 @@
 /**
- * `npm test`: everything but the longest tests of masters, which run by name. Pure core and workflows first (they need no machine), then each stage inside a lab of its own that ends
- * with this process, however it ends. Prints one true count at the end and exits non-zero if anything failed or did not run.
+ * `npm test`: everything but the longest tests of masters, which run by name. Pure core and workflows first (they need no machine), then
+ * each stage inside a lab of its own that ends with this process, however it ends. Prints one true count at the end and exits non-zero
+ * if anything failed or did not run.
  *
  * node test/run.ts [STAGE…]   only these stages
  */
