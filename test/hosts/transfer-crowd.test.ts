@@ -9,11 +9,11 @@ const count = 8;
 
 describe('many transfers at once to an sshd that admits few', () => {
   let mover: Mover;
-  let release: () => Promise<void>;
+  const releases: (() => Promise<void>)[] = [];
   const requests: ReplicateInput[] = [];
 
   beforeAll(async () => {
-    release = await alone('new3');
+    for (const name of ['new3', 'old3']) releases.push(await alone(name));
     mover = await openMover('old3', 'new3');
     // Stricter than any distribution, so that eight are a crowd.
     await script(
@@ -25,7 +25,7 @@ describe('many transfers at once to an sshd that admits few', () => {
     await script(mover.destination, `mv -f ${settings}.before ${settings}; systemctl reload ssh`);
     for (const request of requests) await sweep(mover, request);
     await mover.close();
-    await release();
+    for (const release of releases) await release();
   });
 
   it('all come through, and leave nothing', async () => {
