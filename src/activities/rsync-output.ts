@@ -104,13 +104,19 @@ const meanings: Record<number, string> = {
 
 export interface RsyncEnd {
   /**
-   * done: everything copied. vanished: files went away under a live pass. again: heals by itself. no-space, busy, refused, partial,
-   * broken: somebody must look.
+   * done: everything copied. vanished: files went away under a live pass. again, link (ssh between the two machines): heals by itself.
+   * no-space, disk, busy, refused, partial, broken: somebody must look.
    */
-  kind: 'done' | 'vanished' | 'again' | 'no-space' | 'busy' | 'refused' | 'partial' | 'broken';
+  kind: 'done' | 'vanished' | 'again' | 'link' | 'no-space' | 'disk' | 'busy' | 'refused' | 'partial' | 'broken';
   /** Code with its documented meaning, and what rsync said. */
   why: string;
+  /** Whose files the errors are about, where they tell. */
+  at?: Side;
+  /** Of `disk`: what is wrong with it, and what helps. */
+  disk?: { is: string; helps: string };
 }
+
+type Side = 'source' | 'destination';
 
 /** Printed by the forced command of the destination. */
 export const gateBusy = 'ferry: busy';
@@ -121,21 +127,85 @@ export function judgeExit(code: number, stderr: string, isLive: boolean): RsyncE
   const said = sayings(stderr);
   const why = `rsync ended with ${code} (${meanings[code] ?? 'not documented'})${said === '' ? '' : `: ${said}`}`;
   if (code === 0) return { kind: 'done', why: '' };
-  const trouble = judgeTroubles(stderr);
-  if (trouble !== undefined) return { kind: trouble, why };
+  const trouble = judgeTroubles(stderr) ?? judgeDisk(stderr);
+  if (trouble !== undefined) return { ...trouble, why };
   if (code === 24) return { kind: isLive ? 'vanished' : 'partial', why };
-  if (code === 23) return { kind: isLive && onlyChanged(stderr) ? 'vanished' : 'partial', why };
-  if ([10, 12, 20, 21, 30, 35, 255].includes(code) || code > 128) return { kind: 'again', why };
+  if (code === 23 && isLive && onlyChanged(stderr)) return { kind: 'vanished', why };
+  if (code === 255) return { kind: 'link', why };
+  // A machine that is short of memory or of open files for a moment.
+  if ([10, 12, 20, 21, 22, 30, 35].includes(code) || code > 128 || isShortOf.test(stderr))
+    return { kind: 'again', why };
+  if (code === 11 || code === 23) {
+    const at = stderr.split('\n').map(sideOf).find(Boolean);
+    return { kind: 'partial', why, ...(at && { at }) };
+  }
   return { kind: 'broken', why };
 }
 
+const isShortOf = /: (?:Too many open files(?: in system)?|Cannot allocate memory)(?: \(\d+\))?$/m;
+
+/**
+ * 11 is any error of reading or writing, and 23 holds them as well: the words of the system tell what it was. None of these goes away by
+ * itself.
+ */
+const diskTroubles: { said: RegExp; is: string; helps: string }[] = [
+  {
+    said: /Read-only file system/,
+    is: 'the file system is read-only',
+    helps: 'find out why (dmesg: the kernel does it after an error of the disk), mount it for writing',
+  },
+  {
+    said: /Input\/output error|Structure needs cleaning|Bad message/,
+    is: 'the disk gives errors',
+    helps: 'look at the disk (dmesg, smartctl), restore or remove the files named',
+  },
+  {
+    said: /Stale (?:NFS )?file handle|Transport endpoint is not connected/,
+    is: 'the storage behind the directory is gone',
+    helps: 'mount it again',
+  },
+  {
+    said: /File too large/,
+    is: 'the file system or a limit of sshd there (ulimit -f) allows no file so large',
+    helps: 'raise it or name a directory on another file system',
+  },
+  {
+    said: /(?:xattr|set_acl|sys_acl|Cannot set (?:POSIX ACLs|'[^']*' extended attribute)).*(?:Operation not supported|not supported)/,
+    is: 'the file system keeps no ACLs or extended attributes, and the source has some',
+    helps: 'name a directory on a file system that does',
+  },
+];
+
+/** A disk that cannot do what was asked of it. `side` where only one can have spoken. */
+export function judgeDisk(stderr: string, side?: Side): Pick<RsyncEnd, 'kind' | 'at' | 'disk'> | undefined {
+  for (const line of stderr.split('\n')) {
+    const trouble = diskTroubles.find(({ said }) => said.test(line));
+    const at = side ?? sideOf(line);
+    if (trouble === undefined || at === undefined) continue;
+    return { kind: 'disk', at, disk: { is: trouble.is, helps: trouble.helps } };
+  }
+  return undefined;
+}
+
+/** Who said a line: newer versions name the process, of older ones the call tells. Undefined where it is no error about a file. */
+function sideOf(line: string): Side | undefined {
+  if (!/^rsync: .* \(\d+\)$/.test(line.trim())) return undefined;
+  const process = /^rsync: \[(\w+)\]/.exec(line)?.[1]?.toLowerCase();
+  if (process !== undefined) return process === 'sender' ? 'source' : 'destination';
+  return /^rsync: (?:send_files|read errors mapping|link_stat|readlink_stat|readlink|opendir|readdir|change_dir|push_dir|get_acl|get_xattr_names|rsync_xal_get)\b/.test(
+    line,
+  )
+    ? 'source'
+    : 'destination';
+}
+
 /** What is said about the road and the room, whichever program moves the bytes. */
-export function judgeTroubles(stderr: string): 'busy' | 'refused' | 'no-space' | undefined {
-  if (stderr.includes(gateBusy)) return 'busy';
-  if (stderr.includes(gateRefused)) return 'refused';
-  if (/No space left on device|Disk quota exceeded/.test(stderr)) return 'no-space';
+export function judgeTroubles(stderr: string): { kind: 'busy' | 'refused' | 'no-space' } | undefined {
+  if (stderr.includes(gateBusy)) return { kind: 'busy' };
+  if (stderr.includes(gateRefused)) return { kind: 'refused' };
+  if (/No space left on device|Disk quota exceeded/.test(stderr)) return { kind: 'no-space' };
   if (/Host key verification failed|Permission denied \([a-z]|REMOTE HOST IDENTIFICATION/.test(stderr))
-    return 'refused';
+    return { kind: 'refused' };
   return undefined;
 }
 

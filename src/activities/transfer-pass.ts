@@ -252,7 +252,7 @@ async function observe(
       if (!(error instanceof Error) || error.name !== 'HostUnreachable') throw error;
       rest = interval;
       scope.heartbeat({ pass: input.pass, waiting: error.message });
-      if (Date.now() - answeredAt > patienceWithSource) throw error;
+      if (Date.now() - answeredAt > patienceWithSource) throw outOfReach(error, ends, input);
     }
     if (Date.now() - movedAt > input.request.stallSeconds * 1000) {
       await endPass(jobs, ends, names);
@@ -266,6 +266,19 @@ async function observe(
     interval = Math.min(watchInterval, interval * 2);
     if (rest > 0) await sleep(rest, undefined, { ...(scope.signal && { signal: scope.signal }) });
   }
+}
+
+function outOfReach(error: Error, ends: PassEnds, input: PassInput): Error {
+  const { name } = ends.source.host;
+  return transient(
+    {
+      what: `${name} is out of the worker's reach while it copies ${input.request.transfer.id}`,
+      cause: error.message,
+      untouched: 'if the machine is up the copy goes on there, and the next try takes it over',
+      next: `it is tried again by itself; if it stays so: ssh ${name} true`,
+    },
+    error,
+  );
 }
 
 async function writerProgress(ends: PassEnds, names: TransferNames): Promise<number> {
@@ -345,21 +358,26 @@ function section(text: string, kind: 'out' | 'err', name: string): string {
 }
 
 function severity(end: RsyncEnd): number {
-  return ['done', 'vanished', 'again', 'partial', 'busy', 'broken', 'refused', 'no-space'].indexOf(end.kind);
+  return ['done', 'vanished', 'again', 'link', 'partial', 'busy', 'broken', 'refused', 'disk', 'no-space'].indexOf(
+    end.kind,
+  );
 }
 
 async function failureOf(end: RsyncEnd, ends: PassEnds, input: PassInput): Promise<Error> {
   const { id } = input.request.transfer;
   const there = `${ends.destination.host.name}:${ends.destinationPath}`;
   const what = `the copy of ${id} failed`;
+  const machine = (end.at === 'destination' ? ends.destination : ends.source).host.name;
   const untouched =
     'the source is untouched; the destination stays marked incomplete, what was copied is used by the next attempt';
   switch (end.kind) {
     case 'no-space': {
       const room = await lookAtDestination(ends.destination, ends.destinationPath);
       const inodes = room.freeInodes === undefined ? '' : ` and ${room.freeInodes} inodes`;
-      const cause = `no space at ${there}: ${size(room.freeBytes)}${inodes} are free, the source has ${size(input.expectedBytes)}; ${end.why}`;
-      return needsHuman({ what, cause, untouched, next: `make room on ${ends.destination.host.name}, then resume` });
+      const isQuota = end.why.includes('Disk quota exceeded');
+      const cause = `${isQuota ? 'the quota is used up' : 'no space'} at ${there}: ${size(room.freeBytes)}${inodes} are free, the source has ${size(input.expectedBytes)}; ${end.why}`;
+      const next = `${isQuota ? 'raise the quota or make room' : 'make room'} on ${ends.destination.host.name}, then resume`;
+      return needsHuman({ what, cause, untouched, next });
     }
     case 'busy':
       return transient({
@@ -377,12 +395,28 @@ async function failureOf(end: RsyncEnd, ends: PassEnds, input: PassInput): Promi
       });
     case 'again':
       return transient({ what, cause: end.why, untouched, next: 'it is tried again by itself' });
+    case 'link': {
+      const { source, destination } = input.request;
+      return transient({
+        what,
+        cause: `ssh from ${source.name} to ${destination.name} failed; ${end.why}`,
+        untouched,
+        next: `it is tried again by itself; if it stays so: ssh ${source.name} ssh -v ${destination.user}@${destination.address} -p ${destination.port}`,
+      });
+    }
+    case 'disk':
+      return needsHuman({
+        what,
+        cause: `on ${machine} ${end.disk?.is ?? 'the disk gives errors'}; ${end.why}`,
+        untouched,
+        next: `${end.disk?.helps ?? 'look at the disk'} (ssh ${machine}), then resume`,
+      });
     case 'partial':
       return needsHuman({
         what,
         cause: end.why,
         untouched,
-        next: `see to the files named (ssh ${ends.source.host.name}), then resume`,
+        next: `see to the files named (ssh ${machine}), then resume`,
       });
     default:
       return permanent({ what, cause: end.why, untouched, next: 'report it with these lines' });

@@ -1,5 +1,5 @@
 import type { RsyncEnd } from './rsync-output.ts';
-import { judgeTroubles, sayings } from './rsync-output.ts';
+import { judgeDisk, judgeTroubles, sayings } from './rsync-output.ts';
 
 /** What unpacks at the destination, in the directory itself. */
 export const unpackCommand =
@@ -74,18 +74,21 @@ export function judgeTar(
   const rest = codes.get('rest');
   if (pack === undefined || rest === undefined) return { kind: 'again', why: 'the copy was interrupted' };
   if (rest !== 0) {
-    const why = `tar at the destination ended with ${rest}${said(stderr.rest)}`;
-    const trouble = judgeTroubles(stderr.rest);
-    if (trouble !== undefined) return { kind: trouble, why };
-    const isCut = rest === 255 || rest > 128 || /Unexpected EOF|unexpected end of file/i.test(stderr.rest);
-    return { kind: isCut ? 'again' : 'partial', why };
+    // 255 is ssh's own word, whatever ran behind it.
+    const who = rest === 255 ? 'ssh' : 'tar at the destination';
+    const why = `${who} ended with ${rest}${said(stderr.rest)}`;
+    const trouble = judgeTroubles(stderr.rest) ?? judgeDisk(stderr.rest, 'destination');
+    if (trouble !== undefined) return { ...trouble, why };
+    if (rest === 255) return { kind: 'link', why };
+    const isCut = rest > 128 || /Unexpected EOF|unexpected end of file/i.test(stderr.rest);
+    return isCut ? { kind: 'again', why } : { kind: 'partial', why, at: 'destination' };
   }
   if (pack === 0) return { kind: 'done', why: '' };
   const why = `tar at the source ended with ${pack}${said(stderr.pack)}`;
   if (pack > 128) return { kind: 'again', why };
   const lines = stderr.pack.split('\n').filter((line) => line.trim() !== '');
   if (isLive && lines.every((line) => changedLine.test(line))) return { kind: 'vanished', why };
-  return { kind: 'partial', why };
+  return { kind: 'partial', why, at: 'source', ...judgeDisk(stderr.pack, 'source') };
 }
 
 function said(stderr: string): string {

@@ -194,7 +194,13 @@ describe('the end of rsync', () => {
     [12, gateRefused, 'live', 'refused'],
     [255, 'Host key verification failed.', 'live', 'refused'],
     [255, 'root@new1: Permission denied (publickey).', 'live', 'refused'],
-    [255, 'ssh: connect to host new1 port 22: Connection refused', 'live', 'again'],
+    [255, 'ssh: connect to host new1 port 22: Connection refused', 'live', 'link'],
+    [255, '', 'final', 'link'],
+    [11, 'rsync: [receiver] write failed on "/a": Input/output error (5)', 'live', 'disk'],
+    [11, 'rsync: [receiver] write failed on "/a": Too many open files (24)', 'final', 'again'],
+    [11, 'rsync: [Receiver] mkdir "/a" failed: Not a directory (20)', 'live', 'partial'],
+    [11, '', 'final', 'partial'],
+    [22, '', 'live', 'again'],
     [10, '', 'live', 'again'],
     [12, '', 'final', 'again'],
     [20, '', 'live', 'again'],
@@ -205,6 +211,44 @@ describe('the end of rsync', () => {
     [99, '', 'live', 'broken'],
   ])('%d with %j in a %s pass is %s', (code, stderr, mode, kind) => {
     expect(judgeExit(code, stderr, mode === 'live').kind).toBe(kind);
+  });
+
+  it.each([
+    [23, 'rsync: [receiver] mkstemp "/ro/.a.38nMud" failed: Read-only file system (30)', 'destination', /read-only/],
+    [11, 'rsync: [receiver] write failed on "/d/a": File too large (27)', 'destination', /no file so large/],
+    [11, 'rsync: write failed on "/d/a": Input/output error (5)', 'destination', /disk gives errors/],
+    [23, 'rsync: [sender] read errors mapping "/s/a": Input/output error (5)', 'source', /disk gives errors/],
+    [23, 'rsync: read errors mapping "/s/a": Input/output error (5)', 'source', /disk gives errors/],
+    [
+      23,
+      'rsync: [generator] rsync_xal_set: lsetxattr("/d/a","user.x") failed: Operation not supported (95)',
+      'destination',
+      /keeps no ACLs/,
+    ],
+    [
+      23,
+      'rsync: [receiver] set_acl: sys_acl_set_file(a, ACL_TYPE_ACCESS): Operation not supported (95)',
+      'destination',
+      /keeps no ACLs/,
+    ],
+    [12, 'rsync: [sender] opendir "/s/d" failed: Stale file handle (116)', 'source', /storage behind/],
+  ])('of %d with %j is a matter of the disk of the %s', (code, stderr, at, is) => {
+    const end = judgeExit(code, stderr, true);
+
+    expect(end).toMatchObject({ kind: 'disk', at });
+    expect(end.disk?.is).toMatch(is);
+  });
+
+  it('does not take a file that bears the words of an error for one', () => {
+    expect(judgeExit(12, 'some/Read-only file system', true).kind).toBe('again');
+  });
+
+  it.each([
+    ['rsync: [sender] send_files failed to open "/a": Permission denied (13)', 'source'],
+    ['rsync: [generator] chown "/a" failed: Operation not permitted (1)', 'destination'],
+    ['rsync: chown "/a" failed: Operation not permitted (1)', 'destination'],
+  ])('sends people to the machine that %j is about', (stderr, at) => {
+    expect(judgeExit(23, stderr, false)).toMatchObject({ kind: 'partial', at });
   });
 
   it('says the code, its meaning and the first lines, without banners', () => {
