@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import type { ReplicateInput } from '../src/plan/replicate.ts';
 import { taskQueue } from '../src/workflows/messages.ts';
@@ -10,10 +11,15 @@ import type { CrowdResult } from './table.ts';
 
 const filesEach = 10;
 
-/** Worker of its own: its peak of memory belongs to this crowd. */
+const program = join(import.meta.dirname, '..', 'dist', 'client', 'bin.js');
+
+/** Worker of its own, as the package has it: its peak of memory belongs to this crowd. */
 function startWorker(): { peakBytes(): Promise<number>; end(): Promise<void> } {
   // No cluster is needed to copy directories.
-  const child = spawn('ferry', ['worker'], { stdio: 'ignore', env: { ...process.env, KUBECONFIG: '' } });
+  const child = spawn(process.execPath, [program, 'worker'], {
+    stdio: 'ignore',
+    env: { ...process.env, KUBECONFIG: '' },
+  });
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   return {
     async peakBytes() {

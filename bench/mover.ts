@@ -77,6 +77,10 @@ async function measure(settings: Settings): Promise<{ measured: Measured; isComp
   const folder = await mkdtemp(join(tmpdir(), 'ferry-bench-'));
   const output = join(folder, 'measured.json');
   try {
+    // The crowd's worker is the one that the package has.
+    if (settings.cases.includes('g') && (await run(['npm', 'run', '-s', 'build'], {})) !== 0) {
+      throw new Error('the package was not built');
+    }
     const machines = [
       '--light',
       ...(settings.cases.includes('g') ? [] : ['--no-temporal']),

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import type { DataConverter } from '@temporalio/common';
 import type { NativeConnection } from '@temporalio/worker';
 import { Worker } from '@temporalio/worker';
@@ -13,6 +12,7 @@ import { createJobs } from './hosts/jobs.ts';
 import { createHosts } from './hosts/ssh.ts';
 import type { Plan } from './plan/plan.ts';
 import { version } from './version.ts';
+import { workflowCode } from './workflow-bundle.ts';
 import { taskQueue as defaultTaskQueue } from './workflows/messages.ts';
 
 export interface FerryWorkerOptions {
@@ -58,10 +58,7 @@ export async function createFerryWorker(options: FerryWorkerOptions): Promise<Fe
     namespace: options.namespace ?? 'default',
     taskQueue: options.taskQueue ?? defaultTaskQueue,
     identity: workerIdentity(),
-    // The sources run as they are, or compiled: the entry file has the extension that this file has.
-    workflowsPath: fileURLToPath(
-      new URL(`workflows/all${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url),
-    ),
+    ...workflowCode(),
     activities: {
       ...createMigrationActivities({ kubeConfig, hosts, jobs, ...(options.backup && { backup: options.backup }) }),
       ...createPreflightActivities({ api: createKubernetesApi(kubeConfig), hosts }),

@@ -45,6 +45,7 @@ describe('the package', () => {
   it.each([
     'dist/client/bin.js',
     'dist/worker.js',
+    'dist/workflow-bundle.generated.cjs',
     'dist/workflows/all.js',
     'dist/workflows/messages.d.ts',
     'docs/images/report.png',
@@ -57,6 +58,20 @@ describe('the package', () => {
 
   it('holds neither sources nor tests', () => {
     expect(packed.filter((file) => /^(src|test|lab|node_modules)\//.test(file))).toEqual([]);
+  });
+
+  it('tells nobody where it was built', async () => {
+    await run('tar', ['-xzf', tarball, '-C', directory, 'package/dist']);
+
+    const { stdout } = await run('grep', ['-rlF', checkout, join(directory, 'package', 'dist')]).catch(
+      (error: unknown) => error as { stdout: string },
+    );
+    const bundle = readFileSync(join(directory, 'package', 'dist', 'workflow-bundle.generated.cjs'), 'utf8');
+    const map = Buffer.from(/sourceMappingURL=[^,]*,(\S+)/.exec(bundle)?.[1] ?? '', 'base64').toString();
+
+    expect(stdout).toBe('');
+    expect(map).toContain('migrate-nodes');
+    expect(map).not.toContain(checkout);
   });
 
   it('is one that publint has nothing to say against', { timeout: 120_000 }, async () => {
