@@ -1,3 +1,4 @@
+import { counted } from '../../plan/counted.ts';
 import type { Plan } from '../../plan/plan.ts';
 import { defaultBackupDirectory } from '../../plan/plan.ts';
 import { planReference } from '../apply-config.ts';
@@ -27,12 +28,12 @@ async function saveSecrets(migration: Migration): Promise<string> {
   });
   const masters = mastersNow(migration).map((name) => hostNamed(plan, name));
   if (masters.length === 0) {
-    return `${saved.proof} (${saved.files.length} files)`;
+    return `${saved.proof} (${counted(saved.files.length, 'file')})`;
   }
   const snapshot = await act(migration, 'backup', 'snapshotEtcd', 'snapshot of etcd', {
     migration: plan.cluster,
     via: masters,
     backup: namedBackup(plan),
   });
-  return `${saved.proof} (${saved.files.length} files); ${snapshot.proof}`;
+  return `${saved.proof} (${counted(saved.files.length, 'file')}); ${snapshot.proof}`;
 }

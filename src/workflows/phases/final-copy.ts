@@ -1,4 +1,5 @@
 import { condition } from '@temporalio/workflow';
+import { counted } from '../../plan/counted.ts';
 import type { Transfer } from '../../plan/plan.ts';
 import { packageService } from '../../plan/quorum.ts';
 import { copyDirectory, slotsPerPair } from '../copies.ts';
@@ -25,7 +26,7 @@ async function copyAtRest(migration: Migration): Promise<string> {
         );
       }),
   );
-  return `${migration.plan.transfers.length} directories verified (${migration.plan.verify})`;
+  return `${counted(migration.plan.transfers.length, 'directory', 'directories')} verified (${migration.plan.verify})`;
 }
 
 function isVerified(migration: Migration, transfer: Transfer): boolean {

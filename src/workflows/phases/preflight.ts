@@ -1,4 +1,5 @@
 import type { CheckResult } from '../../activities/contract.ts';
+import { counted } from '../../plan/counted.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { callActivity } from '../migration.ts';
 import { act, needsHuman, step } from '../parking.ts';
@@ -16,7 +17,7 @@ async function checkWorld(migration: Migration): Promise<string> {
   migration.state.nodes = nodes.map((node) => node.name);
   const warnings = checks.filter((check) => check.state === 'warning');
   const warned = warnings.map((check) => `; warning: ${check.name}: ${check.cause ?? ''}`).join('');
-  return `${checks.length} checks, ${checks.length - warnings.length} good${warned}`;
+  return `${counted(checks.length, 'check')}, ${checks.length - warnings.length} good${warned}`;
 }
 
 function refuseFailed(checks: readonly CheckResult[]): void {

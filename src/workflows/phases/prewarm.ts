@@ -1,3 +1,4 @@
+import { counted } from '../../plan/counted.ts';
 import { isStacked } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { hostNamed } from '../migration.ts';
@@ -25,11 +26,11 @@ async function loadImages(migration: Migration): Promise<string> {
   const images = listed.map(({ image, host }) => ({ image, from: hostNamed(plan, host) }));
   const targets = [...new Set(plan.mapping.map((pair) => pair.to))];
   const results = await forEachBounded(targets, prewarmsAtOnce, (target) =>
-    act(migration, 'prewarm', 'prewarmHost', `${images.length} images onto ${target}`, {
+    act(migration, 'prewarm', 'prewarmHost', `${counted(images.length, 'image')} onto ${target}`, {
       target: hostNamed(plan, target),
       images,
     }),
   );
   const loaded = results.reduce((sum, result) => sum + result.loaded, 0);
-  return `${images.length} images on ${targets.length} new hosts, ${loaded} loaded`;
+  return `${counted(images.length, 'image')} on ${counted(targets.length, 'new host')}, ${loaded} loaded`;
 }

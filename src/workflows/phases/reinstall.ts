@@ -1,3 +1,4 @@
+import { counted } from '../../plan/counted.ts';
 import { apply } from '../apply-config.ts';
 import { controlOf } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
@@ -39,5 +40,5 @@ async function uninstallFromNew(migration: Migration): Promise<string> {
       }),
     );
   }
-  return `${plan.components.length} components gone from the new nodes`;
+  return `${counted(plan.components.length, 'component')} gone from the new nodes`;
 }

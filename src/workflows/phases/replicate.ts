@@ -1,4 +1,5 @@
 import { CancellationScope, condition, TemporalFailure } from '@temporalio/workflow';
+import { counted } from '../../plan/counted.ts';
 import { copyRound } from '../copies.ts';
 import { projectDowntime } from '../downtime.ts';
 import type { Migration, Phase } from '../migration.ts';
@@ -90,6 +91,6 @@ function describeFreshness(migration: Migration): string {
   const { plan, state } = migration;
   const fresh = state.transfers.filter((transfer) => transfer.state === 'fresh').length;
   const projection = projectDowntime(plan, state.phases, state.transfers, state.downtime, Date.now());
-  const rounds = state.freshening.rounds === 0 ? '' : `, freshened ${state.freshening.rounds} times`;
-  return `${fresh} of ${state.transfers.length} directories copied${rounds}; projected downtime ${duration(projection.seconds)} ± ${duration(projection.errorSeconds)}`;
+  const rounds = state.freshening.rounds === 0 ? '' : `, freshened ${counted(state.freshening.rounds, 'time')}`;
+  return `${fresh} of ${counted(state.transfers.length, 'directory', 'directories')} copied${rounds}; projected downtime ${duration(projection.seconds)} ± ${duration(projection.errorSeconds)}`;
 }

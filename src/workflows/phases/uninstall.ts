@@ -1,4 +1,5 @@
 import type { VolumeRecord } from '../../activities/contract.ts';
+import { counted } from '../../plan/counted.ts';
 import type { ComponentKind, PlannedComponent } from '../../plan/plan.ts';
 import { condition } from '@temporalio/workflow';
 import { apply } from '../apply-config.ts';
@@ -39,7 +40,7 @@ async function removeComponents(migration: Migration): Promise<string> {
       await slots.run(() => removeComponent(migration, component));
     }),
   );
-  return `${components.length} components gone with their pods, claims and volumes`;
+  return `${counted(components.length, 'component')} gone with their pods, claims and volumes`;
 }
 
 function usersGone(migration: Migration, kind: ComponentKind): boolean {

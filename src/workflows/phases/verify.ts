@@ -1,4 +1,5 @@
 import type { Probe } from '../../activities/contract.ts';
+import { counted } from '../../plan/counted.ts';
 import type { PhaseName } from '../messages.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { callActivity } from '../migration.ts';
@@ -61,7 +62,7 @@ async function compareProbes(
       });
     }
     const moved = after.length - unchanged(before, after);
-    return `${after.length} probes answered${moved === 0 ? ', all as before' : `, ${moved} moved on since`}`;
+    return `${counted(after.length, 'probe')} answered${moved === 0 ? ', all as before' : `, ${moved} moved on since`}`;
   });
 }
 
