@@ -1,4 +1,5 @@
 import { stripVTControlCharacters } from 'node:util';
+import { counted } from '../plan/counted.ts';
 import type {
   DecisionRecord,
   MigrationStatus,
@@ -6,6 +7,7 @@ import type {
   PhaseStatus,
   TransferStatus,
 } from '../workflows/messages.ts';
+import { describeAwaited } from '../workflows/status.ts';
 import { pc } from './colors.ts';
 import type { CopyActivity } from './migrations.ts';
 import { bytes, pad, seconds, width } from './output.ts';
@@ -65,11 +67,14 @@ export function renderStatus(status: MigrationStatus, options: ViewOptions): str
     ...renderDowntime(status, options),
   ];
   const free = rows - top.length;
-  const transfers = status.transfers.length;
   const full = ladder(status, options);
-  // Two blank lines, and as much of the transfers as tells how they stand.
-  const steps = full.length + 2 + Math.min(3, Math.max(1, transfers)) <= free ? full : foldedLadder(status, options);
-  const body = ['', ...steps, '', ...renderTransfers(status, options, free - steps.length - 2)];
+  const atWork = status.transfers.filter(({ state }) => workOrder.includes(state)).length;
+  // Two blank lines, the line above the transfers, all that are at work, and what stands for the rest.
+  const steps = full.length + 4 + Math.max(2, atWork) <= free ? full : foldedLadder(status, options);
+  // Where every line counts, none is blank.
+  const gap = steps.length + 6 <= free ? [''] : [];
+  const transfers = renderTransfers(status, options, free - steps.length - 2 * gap.length);
+  const body = [...gap, ...steps, ...gap, ...transfers];
   return [...top, ...body.map((line) => clipColumns(line, columns)).slice(0, Math.max(0, free))];
 }
 
@@ -87,7 +92,10 @@ function headline(status: MigrationStatus, options: ViewOptions): string {
   const what = [status.phase, status.awaitingGate === undefined ? undefined : `gate ${status.awaitingGate}`];
   const where = what.filter((part) => part !== undefined).join(', ');
   const noReturn = status.pointOfNoReturn ? pc.dim('  past the point of no return') : '';
-  return `${pc.bold(status.cluster)}  ${stateColors[status.state](status.state)}${where === '' ? '' : `  ${where}`}${noReturn}  ${pc.dim(options.workflowId)}`;
+  const line = `${pc.bold(status.cluster)}  ${stateColors[status.state](status.state)}${where === '' ? '' : `  ${where}`}${noReturn}`;
+  const id = `  ${pc.dim(options.workflowId)}`;
+  // The id stands in every command below as well.
+  return width(line) + width(id) > options.columns ? line : `${line}${id}`;
 }
 
 function ladder(status: MigrationStatus, options: ViewOptions): string[] {
@@ -117,7 +125,8 @@ function foldedLadder(status: MigrationStatus, options: ViewOptions): string[] {
     if (kind === undefined || run.length === 1) return run.map((phase) => ladderLine(phase, status, options));
     const states = Map.groupBy(run, ({ state }) => state);
     const text = [...states].map(([state, group]) => `${group.length} ${state}`).join(', ');
-    return [paintOf(kind)(`${marks[kind]} ${text}`)];
+    const next = kind === 'pending' ? `, next ${first?.name ?? ''}` : '';
+    return [paintOf(kind)(`${marks[kind]} ${text}${next}`)];
   });
 }
 
@@ -139,67 +148,138 @@ export function phaseTime(phase: PhaseStatus, now: number): string {
   return seconds((end - Date.parse(phase.startedAt)) / 1000);
 }
 
-function renderTransfers(status: MigrationStatus, options: ViewOptions, rows: number): string[] {
-  const { transfers } = status;
-  if (transfers.length === 0) return [pc.dim('no data moves')];
-  const order: TransferStatus['state'][] = ['failed', 'final', 'copying', 'pending', 'fresh', 'verified'];
-  const sorted = transfers.toSorted((a, b) => order.indexOf(a.state) - order.indexOf(b.state));
-  const isAll = sorted.length <= rows;
-  const most = isAll ? sorted.length : Math.max(0, rows - 1);
-  const shown = sorted.slice(0, most);
-  const hidden = sorted.slice(most);
-  const names = Math.max(...shown.map(({ id }) => id.length));
-  const routes = Math.max(...shown.map((transfer) => routeOf(transfer).length));
-  const lines = shown.map((transfer) => {
-    const name = pad(transfer.id, names);
-    return `  ${name}  ${pc.dim(pad(routeOf(transfer), routes))}  ${describeTransfer(transfer, options.progress.get(transfer.id))}`;
-  });
-  if (hidden.length > 0) {
-    const states = Map.groupBy(hidden, ({ state }) => state);
-    const parts = [...states].map(([state, group]) => `${group.length} ${state}`);
-    const what = shown.length === 0 ? `${hidden.length} transfers` : `and ${hidden.length} more`;
-    lines.push(pc.dim(`  ${what}: ${parts.join(', ')}`));
-  }
-  return lines;
-}
-
 function routeOf({ source, destination }: TransferStatus): string {
   return `${source.split(':')[0] ?? ''} → ${destination.split(':')[0] ?? ''}`;
 }
 
-function describeTransfer(transfer: TransferStatus, activity: CopyActivity | undefined): string {
+/** First what needs people, then what is at work; the rest may be counted. */
+const workOrder: TransferStatus['state'][] = ['failed', 'final', 'copying'];
+const restOrder: TransferStatus['state'][] = ['pending', 'fresh', 'verified'];
+
+function renderTransfers(status: MigrationStatus, options: ViewOptions, rows: number): string[] {
+  const { transfers } = status;
+  if (transfers.length === 0) return [pc.dim('no data moves')];
+  const order = [...workOrder, ...restOrder];
+  const sorted = transfers.toSorted((a, b) => order.indexOf(a.state) - order.indexOf(b.state));
+  const room = rows - 1;
+  const shown = sorted.slice(0, sorted.length <= room ? sorted.length : Math.max(0, room - 1));
+  const hidden = sorted.slice(shown.length);
+  const lines = [transfersLine(sorted, options), ...transferRows(shown, options)];
+  if (shown.length > 0 && hidden.length > 0) {
+    const [only, ...more] = new Set(hidden.map(({ state }) => state));
+    const what = more.length === 0 ? `, ${only ?? ''}` : `: ${countedStates(hidden)}`;
+    lines.push(pc.dim(`  and ${hidden.length} more${what}`));
+  }
+  return lines;
+}
+
+/** All of them in one line. */
+function transfersLine(transfers: readonly TransferStatus[], { progress }: ViewOptions): string {
+  const rate = [...progress.values()].reduce((sum, { progress: now }) => sum + (now?.bytesPerSecond ?? 0), 0);
+  const together = rate === 0 ? '' : `; ${bytes(rate)}/s in all`;
+  return pc.dim(`${counted(transfers.length, 'directory', 'directories')}: ${countedStates(transfers)}${together}`);
+}
+
+function countedStates(transfers: readonly TransferStatus[]): string {
+  const states = Map.groupBy(transfers, ({ state }) => state);
+  return [...states].map(([state, group]) => `${group.length} ${state}`).join(', ');
+}
+
+/** A part of a line, and from which narrowness on it gives way. */
+interface Cell {
+  text: string;
+  until: number;
+  /** Numbers stand right. */
+  right?: boolean;
+}
+
+interface Row {
+  cells: Cell[];
+  /** What may be cut where the line ends. */
+  rest: string;
+}
+
+/** What gives way first: the step, the bytes, half the bar, the route, the pass. */
+const leastDetail = 6;
+
+/** Rows whose columns stand below each other, with as much as fits for the ones that are at work. */
+function transferRows(transfers: readonly TransferStatus[], options: ViewOptions): string[] {
+  for (let level = 0; ; level += 1) {
+    const rows = transfers.map((transfer) => transferRow(transfer, options.progress.get(transfer.id), level));
+    const kept = rows.map(({ cells }) => cells.filter(({ until }) => until >= level));
+    const places = Math.max(0, ...kept.map((cells) => cells.length));
+    const widths = Array.from({ length: places }, (_, place) =>
+      Math.max(...kept.map((cells) => width(cells[place]?.text ?? ''))),
+    );
+    const lines = rows.map(({ rest }, index) => {
+      const cells = (kept[index] ?? []).map(({ text, right }, place) => {
+        const columns = widths[place] ?? 0;
+        return right === true ? ' '.repeat(Math.max(0, columns - width(text))) + text : pad(text, columns);
+      });
+      return `  ${[...cells, rest].join('  ')}`.trimEnd();
+    });
+    const longest = Math.max(0, ...lines.map((line, index) => width(line) - width(rows[index]?.rest ?? '')));
+    if (level >= leastDetail || longest <= options.columns) return lines;
+  }
+}
+
+function transferRow(transfer: TransferStatus, activity: CopyActivity | undefined, level: number): Row {
+  const cells: Cell[] = [
+    { text: transfer.id, until: leastDetail },
+    { text: pc.dim(routeOf(transfer)), until: 3 },
+  ];
   const last = transfer.passes.at(-1);
   switch (transfer.state) {
     case 'pending':
-      return pc.dim('pending');
+      return { cells, rest: pc.dim('pending') };
     case 'failed':
-      return pc.red(`failed${activity?.lastFailure === undefined ? '' : `: ${activity.lastFailure}`}`);
+      return { cells, rest: pc.red(`failed${activity?.lastFailure === undefined ? '' : `: ${activity.lastFailure}`}`) };
     case 'copying':
     case 'final':
-      return describeCopy(transfer, activity);
+      return copyRow(cells, transfer, activity, level);
     case 'fresh': {
       const projected = transfer.projectedFinalSeconds;
-      const final = projected === undefined ? '' : `, last delta about ${seconds(projected)}`;
-      return `${pc.green('fresh')}  ${passText(transfer)}${final}`;
+      const final = projected === undefined ? '' : `  last delta about ${seconds(projected)}`;
+      return { cells, rest: `${pc.green('fresh')}${final}  ${passText(transfer)}` };
     }
     case 'verified': {
       const size = last === undefined ? '' : `  ${bytes(last.totalBytes)}`;
-      return `${pc.green('verified')}${size}  ${pc.dim((transfer.digest ?? '').slice(0, 19))}`;
+      return { cells, rest: `${pc.green('verified')}${size}  ${pc.dim((transfer.digest ?? '').slice(0, 19))}` };
     }
   }
 }
 
-function describeCopy(transfer: TransferStatus, activity: CopyActivity | undefined): string {
-  const label = transfer.state === 'final' ? pc.yellow('last delta') : pc.cyan('copying');
-  const progress = activity?.progress;
+function barColumns(level: number): number {
+  return level < 3 ? 20 : level < 6 ? 10 : 6;
+}
+
+function copyRow(cells: Cell[], transfer: TransferStatus, activity: CopyActivity | undefined, level: number): Row {
+  const paint = transfer.state === 'final' ? pc.yellow : pc.cyan;
+  const label = transfer.state === 'final' ? 'last delta' : 'copying';
   const retry =
     (activity?.attempt ?? 1) > 1
-      ? pc.yellow(`  try ${activity?.attempt ?? 1}: ${activity?.lastFailure ?? 'the worker was lost'}`)
+      ? pc.yellow(`try ${activity?.attempt ?? 1}: ${activity?.lastFailure ?? 'the worker was lost'}`)
       : '';
-  if (progress === undefined) return `${label}  ${passText(transfer)}${retry}`;
+  const progress = activity?.progress;
+  if (progress === undefined) {
+    return { cells, rest: `${paint(label)}  ${passText(transfer)}${retry === '' ? '' : `  ${retry}`}` };
+  }
   const share = progress.total === 0 ? 0 : Math.min(1, progress.bytes / progress.total);
-  const eta = progress.etaSeconds === undefined ? '' : `  ${seconds(progress.etaSeconds)} left`;
-  return `${label}  ${bar(share, 20)} ${String(Math.round(share * 100)).padStart(3)} %  ${bytes(progress.bytes)} of ${bytes(progress.total)}  ${bytes(progress.bytesPerSecond)}/s${eta}  ${pc.dim(`pass ${progress.pass}, ${progress.step}`)}${retry}`;
+  const eta = progress.etaSeconds === undefined ? '' : `${seconds(progress.etaSeconds)} left`;
+  return {
+    cells: [
+      ...cells,
+      { text: paint(label), until: 1 },
+      { text: paint(bar(share, barColumns(level))), until: leastDetail },
+      { text: `${Math.round(share * 100)} %`, until: leastDetail, right: true },
+      { text: `${bytes(progress.bytes)} of ${bytes(progress.total)}`, until: 1, right: true },
+      { text: `${bytes(progress.bytesPerSecond)}/s`, until: leastDetail, right: true },
+      { text: eta, until: leastDetail, right: true },
+      { text: pc.dim(`pass ${progress.pass}`), until: 4 },
+      { text: pc.dim(progress.step), until: 0 },
+    ],
+    rest: retry,
+  };
 }
 
 function passText({ passes }: TransferStatus): string {
@@ -275,12 +355,8 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet }: 
   }
   if (status.awaitingGate !== undefined && status.blocked === undefined) {
     const gate = status.gates.find(({ name }) => name === status.awaitingGate);
-    const given = gate?.approvals.map(({ by }) => by).join(', ') ?? '';
     lines.push('');
-    say(
-      `gate ${status.awaitingGate} awaits ${gate?.required ?? 1} approval(s), ${gate?.approvals.length ?? 0} given${given === '' ? '' : ` (${given})`}`,
-      important(pc.yellow),
-    );
+    say(`gate ${status.awaitingGate} ${describeAwaited(gate)}`, important(pc.yellow));
     hint(`  ferry approve ${status.awaitingGate} ${workflowId} --reason "…"`, pc.bold);
     hint(`  ferry reject ${status.awaitingGate} ${workflowId} --reason "…"`);
   }
@@ -335,67 +411,111 @@ export function clipColumns(line: string, columns: number): string {
   return `${kept}…${hasColor ? '\u001b[0m' : ''}`;
 }
 
-/** What happened between two looks, one line each; for logs and terminals that cannot be redrawn. */
+/** Something that happened, for logs and terminals that cannot be redrawn. */
+export interface Change {
+  /** When it happened, as the migration has it; absent where it keeps no time. */
+  at?: string;
+  text: string;
+}
+
+/** What happened between two looks, in the order in which it happened; what has no time comes last. */
 export function changesBetween(
   before: MigrationStatus | undefined,
   after: MigrationStatus,
   workflowId: string,
-): string[] {
-  const lines: string[] = [];
-  const phasesBefore = new Map(before?.phases.map((phase) => [phase.name, phase.state]));
-  for (const phase of after.phases) {
-    const was = phasesBefore.get(phase.name) ?? 'pending';
-    if (was === phase.state || phase.state === 'parked' || phase.state === 'blocked') continue;
-    const detail = phase.detail === undefined ? '' : `: ${phase.detail.replaceAll(/\s+/g, ' ')}`;
-    lines.push(
-      `phase ${phase.name} (§${phase.section}) ${phase.state}${phase.state === 'done' ? ` in ${phaseTime(phase, 0)}` : ''}${detail}`,
-    );
-  }
-  const transfersBefore = new Map(before?.transfers.map((transfer) => [transfer.id, transfer]));
-  for (const transfer of after.transfers) lines.push(...transferChanges(transfersBefore.get(transfer.id), transfer));
-  if (before?.downtime.startedAt === undefined && after.downtime.startedAt !== undefined) {
-    lines.push(
-      `downtime begins (projected ${seconds(after.downtime.projectedSeconds)}, budget ${seconds(after.downtime.budgetSeconds)})`,
-    );
-  }
-  if (before?.downtime.endedAt === undefined && after.downtime.endedAt !== undefined) {
-    lines.push(
-      `downtime over after ${seconds(after.downtime.spentSeconds)} (budget ${seconds(after.downtime.budgetSeconds)})`,
-    );
-  }
-  for (const decision of after.decisions.slice(before?.decisions.length ?? 0)) lines.push(describeDecision(decision));
-  if (after.blocked !== undefined && before?.blocked?.since !== after.blocked.since) {
-    lines.push(
-      `BLOCKED in ${after.blocked.phase}: ${after.blocked.cause}; untouched: ${after.blocked.untouched}; next: ${after.blocked.next}; then: ferry resume ${workflowId}`,
-    );
-  }
-  if (after.awaitingGate !== undefined && before?.awaitingGate !== after.awaitingGate) {
-    lines.push(
-      `gate ${after.awaitingGate} awaits a decision (projected downtime ${seconds(after.downtime.projectedSeconds)} ± ${seconds(after.downtime.projectedErrorSeconds)}): ferry approve ${after.awaitingGate} ${workflowId} --reason "…"`,
-    );
-  }
-  if (
-    before?.state !== after.state &&
-    (after.state === 'completed' || after.state === 'rolled-back' || after.state === 'rolling-back')
-  ) {
-    lines.push(`migration ${after.state}`);
-  }
-  return lines;
+): Change[] {
+  const changes = [
+    ...phaseChanges(before, after),
+    ...transfersChanges(before, after),
+    ...downtimeChanges(before, after),
+    ...after.decisions
+      .slice(before?.decisions.length ?? 0)
+      .map((decision): Change => ({ at: decision.at, text: describeDecision(decision) })),
+    ...waitingChanges(before, after, workflowId),
+  ];
+  const timed = changes.filter(({ at }) => at !== undefined);
+  // Times of the migration are ISO 8601 in UTC throughout.
+  return [
+    ...timed.toSorted((a, b) => Date.parse(a.at ?? '') - Date.parse(b.at ?? '')),
+    ...changes.filter(({ at }) => at === undefined),
+  ];
 }
 
-function transferChanges(before: TransferStatus | undefined, after: TransferStatus): string[] {
-  const lines: string[] = [];
-  const seen = new Set(before?.passes.map(({ startedAt, pass }) => `${startedAt}/${pass}`));
-  for (const pass of after.passes) {
-    if (seen.has(`${pass.startedAt}/${pass.pass}`)) continue;
-    lines.push(
-      `copy ${after.id} ${routeOf(after)} pass ${pass.pass} (${pass.mode}): moved ${bytes(pass.literalBytes)} of ${bytes(pass.totalBytes)} in ${seconds(pass.seconds)}`,
-    );
+function phaseChanges(before: MigrationStatus | undefined, after: MigrationStatus): Change[] {
+  const states = new Map(before?.phases.map((phase) => [phase.name, phase.state]));
+  return after.phases.flatMap((phase): Change[] => {
+    const was = states.get(phase.name) ?? 'pending';
+    if (was === phase.state || phase.state === 'parked' || phase.state === 'blocked') return [];
+    const detail = phase.detail === undefined ? '' : `: ${phase.detail.replaceAll(/\s+/g, ' ')}`;
+    const took = phase.state === 'done' ? ` in ${phaseTime(phase, 0)}` : '';
+    const at = phase.endedAt ?? phase.startedAt;
+    return [
+      {
+        ...(at === undefined ? {} : { at }),
+        text: `phase ${phase.name} (§${phase.section}) ${phase.state}${took}${detail}`,
+      },
+    ];
+  });
+}
+
+function downtimeChanges(before: MigrationStatus | undefined, { downtime }: MigrationStatus): Change[] {
+  const budget = seconds(downtime.budgetSeconds);
+  const changes: Change[] = [];
+  if (before?.downtime.startedAt === undefined && downtime.startedAt !== undefined) {
+    const projected = seconds(downtime.projectedSeconds);
+    changes.push({ at: downtime.startedAt, text: `downtime begins (projected ${projected}, budget ${budget})` });
   }
-  if (before !== undefined && before.state === after.state) return lines;
-  if (after.state === 'verified') lines.push(`copy ${after.id} verified, ${after.digest ?? ''}`);
-  if (after.state === 'failed') lines.push(`copy ${after.id} failed`);
-  return lines;
+  if (before?.downtime.endedAt === undefined && downtime.endedAt !== undefined) {
+    changes.push({
+      at: downtime.endedAt,
+      text: `downtime over after ${seconds(downtime.spentSeconds)} (budget ${budget})`,
+    });
+  }
+  return changes;
+}
+
+function waitingChanges(before: MigrationStatus | undefined, after: MigrationStatus, workflowId: string): Change[] {
+  const { awaitingGate, blocked, downtime } = after;
+  const changes: Change[] = [];
+  if (blocked !== undefined && before?.blocked?.since !== blocked.since) {
+    const { phase, cause, untouched, next, since } = blocked;
+    changes.push({
+      at: since,
+      text: `BLOCKED in ${phase}: ${cause}; untouched: ${untouched}; next: ${next}; then: ferry resume ${workflowId}`,
+    });
+  }
+  if (awaitingGate !== undefined && before?.awaitingGate !== awaitingGate) {
+    const gate = after.gates.find(({ name }) => name === awaitingGate);
+    const band = `${seconds(downtime.projectedSeconds)} ± ${seconds(downtime.projectedErrorSeconds)}`;
+    changes.push({
+      ...(gate?.openedAt === undefined ? {} : { at: gate.openedAt }),
+      text: `gate ${awaitingGate} ${describeAwaited(gate)} (projected downtime ${band}): ferry approve ${awaitingGate} ${workflowId} --reason "…"`,
+    });
+  }
+  const { state } = after;
+  if (before?.state !== state && (state === 'completed' || state === 'rolled-back' || state === 'rolling-back')) {
+    changes.push({ text: `migration ${state}` });
+  }
+  return changes;
+}
+
+function transfersChanges(before: MigrationStatus | undefined, after: MigrationStatus): Change[] {
+  const known = new Map(before?.transfers.map((transfer) => [transfer.id, transfer]));
+  return after.transfers.flatMap((transfer) => transferChanges(known.get(transfer.id), transfer));
+}
+
+function transferChanges(before: TransferStatus | undefined, after: TransferStatus): Change[] {
+  const seen = new Set(before?.passes.map(({ startedAt, pass }) => `${startedAt}/${pass}`));
+  const changes = after.passes
+    .filter(({ startedAt, pass }) => !seen.has(`${startedAt}/${pass}`))
+    .map((pass): Change => ({
+      at: new Date(Date.parse(pass.startedAt) + pass.seconds * 1000).toISOString(),
+      text: `copy ${after.id} ${routeOf(after)} pass ${pass.pass} (${pass.mode}): moved ${bytes(pass.literalBytes)} of ${bytes(pass.totalBytes)} in ${seconds(pass.seconds)}`,
+    }));
+  if (before?.state === after.state) return changes;
+  if (after.state === 'verified') changes.push({ text: `copy ${after.id} verified, ${after.digest ?? ''}` });
+  if (after.state === 'failed') changes.push({ text: `copy ${after.id} failed` });
+  return changes;
 }
 
 export function describeDecision(decision: DecisionRecord): string {

@@ -153,7 +153,8 @@ export function screenLines(
   const foot = [
     ...trouble,
     '',
-    ...wrapColumns('Ctrl-C stops watching; the migration goes on.', columns).map((line) => pc.dim(line)),
+    // One line also where there is little room.
+    pc.dim(columns < 50 ? 'Ctrl-C leaves; the migration goes on.' : 'Ctrl-C stops watching; the migration goes on.'),
   ];
   if (look.status === undefined) return ['waiting for the first answer', ...foot];
   const lines = renderStatus(clockOn(look.status, look.answeredAt), {
@@ -177,8 +178,8 @@ function clockOn(status: MigrationStatus, answeredAt: number): MigrationStatus {
 function createLog(workflowId: string): Screen {
   let before: MigrationStatus | undefined;
   let trouble: string | undefined;
-  const say = (line: string): void => {
-    process.stdout.write(`${new Date().toISOString()} ${line}\n`);
+  const say = (line: string, at = new Date().toISOString()): void => {
+    process.stdout.write(`${at} ${line}\n`);
   };
   return {
     show(look) {
@@ -186,7 +187,7 @@ function createLog(workflowId: string): Screen {
       if (look.trouble === undefined && trouble !== undefined) say('answers again');
       trouble = look.trouble;
       if (look.status === undefined || look.status === before) return;
-      for (const line of changesBetween(before, look.status, workflowId)) say(line);
+      for (const { text, at } of changesBetween(before, look.status, workflowId)) say(text, at);
       before = look.status;
     },
     end: () => undefined,

@@ -110,6 +110,10 @@ export interface GateStatus {
   name: GateName;
   state: 'pending' | 'awaiting' | 'approved' | 'rejected';
   required: number;
+  /** Who may approve and has not yet; empty: anybody but `barred`. */
+  approvers?: string[];
+  /** The author of the plan, who may not approve it. */
+  barred?: string;
   approvals: { by: string; reason: string; at: string }[];
   openedAt?: string;
   decidedAt?: string;

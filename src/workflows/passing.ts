@@ -10,7 +10,7 @@ import { gateReminderSeconds } from './policies.ts';
 import { allOrFirstFailure } from './slots.ts';
 import type { Outcome } from './state.ts';
 import { phaseOf } from './state.ts';
-import { approveCommand, duration, viewStatus } from './status.ts';
+import { approveCommand, describeAwaited, duration, viewStatus } from './status.ts';
 
 /** A point where people decide whether the migration goes on. */
 export interface GateStage {
@@ -142,11 +142,12 @@ async function waitForReminder(_migration: Migration, until: () => boolean): Pro
 function askPeople(migration: Migration, gate: GateName): void {
   const { plan, state } = migration;
   state.askedAt = now();
-  const { downtime } = viewStatus(plan, state, Date.now());
+  const { downtime, gates } = viewStatus(plan, state, Date.now());
+  const asked = gates.find(({ name }) => name === gate);
   notify(
     migration,
     'gate',
-    `Gate ${gate} of ${plan.cluster} awaits ${plan.gates[gate].required} approval(s). Projected downtime: ${duration(downtime.projectedSeconds)} ± ${duration(downtime.projectedErrorSeconds)}.`,
+    `Gate ${gate} of ${plan.cluster} ${describeAwaited(asked)}. Projected downtime: ${duration(downtime.projectedSeconds)} ± ${duration(downtime.projectedErrorSeconds)}.`,
     { gate, command: approveCommand(plan, workflowInfo().workflowId, gate) },
   );
 }

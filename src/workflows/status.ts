@@ -1,3 +1,4 @@
+import { counted } from '../plan/counted.ts';
 import type { GateName, Plan } from '../plan/plan.ts';
 import { gateNames } from '../plan/plan.ts';
 import { isDown, projectDowntime, spentSeconds } from './downtime.ts';
@@ -27,7 +28,7 @@ export function viewStatus(plan: Plan, state: MigrationState, now: number): Migr
     ...(awaiting === undefined ? {} : { awaitingGate: awaiting }),
     pointOfNoReturn: state.pointOfNoReturn,
     phases: state.phases.map((phase) => viewPhase(phase, state.parked)),
-    gates: gateNames.map((name) => state.gates[name]),
+    gates: gateNames.map((name) => viewGate(plan, state.gates[name])),
     decisions: state.decisions,
     transfers: state.transfers,
     ...(blocked === undefined ? {} : { blocked: viewBlocked(blocked) }),
@@ -43,6 +44,31 @@ export function viewStatus(plan: Plan, state: MigrationState, now: number): Migr
       spentSeconds: Math.round(spentSeconds(state.downtime, now)),
     },
   };
+}
+
+/** The stored gate, and whom it waits for as the plan has it. */
+function viewGate(plan: Plan, gate: GateStatus): GateStatus {
+  return {
+    ...gate,
+    approvers: awaitedApprovers(plan, gate.name, gate.approvals),
+    ...(plan.gates[gate.name].selfApproval ? {} : { barred: plan.author }),
+  };
+}
+
+function awaitedApprovers(plan: Plan, gate: GateName, given: GateStatus['approvals']): string[] {
+  const { approvers, selfApproval } = plan.gates[gate];
+  return approvers.filter((name) => (selfApproval || name !== plan.author) && !given.some(({ by }) => by === name));
+}
+
+/** `awaits 2 approvals, 1 given (li): zhao or qian`. */
+export function describeAwaited(gate: GateStatus | undefined): string {
+  const { required = 1, approvals = [], approvers, barred } = gate ?? {};
+  const names = approvals.map(({ by }) => by).join(', ');
+  const given = approvals.length === 0 ? '' : `, ${approvals.length} given (${names})`;
+  const anybody = barred === undefined ? 'anybody' : `anybody but ${barred}, who made the plan`;
+  // An older worker does not say who.
+  const who = approvers === undefined ? '' : `: ${approvers.length === 0 ? anybody : approvers.join(' or ')}`;
+  return `awaits ${counted(required, 'approval')}${given}${who}`;
 }
 
 export function awaitingGate(state: MigrationState): GateName | undefined {
@@ -119,11 +145,9 @@ function quoted(text: string): string {
 
 /** What approves an open gate, by the first who may and has not yet; else the name is left to be filled in. */
 function approveInput(plan: Plan, gate: GateName, given: GateStatus['approvals']): ApproveInput {
-  const { approvers, selfApproval } = plan.gates[gate];
-  const mayApprove = (name: string): boolean => selfApproval || name !== plan.author;
   return {
     gate,
-    by: approvers.find((name) => mayApprove(name) && !given.some(({ by }) => by === name)) ?? 'YOUR-NAME',
+    by: awaitedApprovers(plan, gate, given)[0] ?? 'YOUR-NAME',
     reason: 'WHY',
     planDigest: plan.digest,
   };
@@ -156,7 +180,7 @@ function describeParking(plan: Plan, status: MigrationStatus, workflowId: string
   if (status.awaitingGate !== undefined) {
     const gate = status.gates.find((candidate) => candidate.name === status.awaitingGate);
     lines.push(
-      `**Gate \`${status.awaitingGate}\` awaits ${gate?.required ?? 1} approval(s), ${gate?.approvals.length ?? 0} given.** Projected downtime: ${duration(status.downtime.projectedSeconds)} ± ${duration(status.downtime.projectedErrorSeconds)}.`,
+      `**Gate \`${status.awaitingGate}\` ${describeAwaited(gate)}.** Projected downtime: ${duration(status.downtime.projectedSeconds)} ± ${duration(status.downtime.projectedErrorSeconds)}.`,
       fenced(approveCommand(plan, workflowId, status.awaitingGate, gate?.approvals)),
       'Or in the Web UI: More Actions, Send an Update, `approve`, with',
       fenced(JSON.stringify(approveInput(plan, status.awaitingGate, gate?.approvals ?? []), undefined, 2)),

@@ -132,7 +132,7 @@ describe('in the Web UI', () => {
     await takePicture('web-ui-gate.png');
     await page.setViewportSize(tall);
 
-    expect(text).toContain('Gate open-downtime awaits 1 approval(s), 0 given.');
+    expect(text).toContain('Gate open-downtime awaits 1 approval: li or zhao.');
     expect(JSON.parse(input)).toEqual({ gate: 'open-downtime', by: 'li', reason: 'WHY', planDigest: plan.digest });
     expect(rows.map((row) => row.split(/\s+/).slice(0, 3).join(' '))).toEqual(
       expect.arrayContaining(['4 preflight done', '7 replicate parked', '8 stop-apps pending', '17 verify pending']),

@@ -1,7 +1,8 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { describeServerView } from '../../../src/client/status.ts';
-import { renderStatus, wrapColumns } from '../../../src/client/view.ts';
+import type { CopyActivity } from '../../../src/client/migrations.ts';
+import { changesBetween, renderStatus, wrapColumns } from '../../../src/client/view.ts';
 import type { Look } from '../../../src/client/watch.ts';
 import { endOf, screenLines } from '../../../src/client/watch.ts';
 import type { MigrationStatus, PhaseName, TransferStatus } from '../../../src/workflows/messages.ts';
@@ -35,7 +36,15 @@ function statusIn(phase: PhaseName, more: Partial<MigrationStatus>): MigrationSt
       section: index + 1,
       state: index < reached ? 'done' : index === reached ? 'running' : 'pending',
     })),
-    gates: [{ name: 'open-downtime', state: 'awaiting', required: 2, approvals: [{ by: 'li', reason: 'ok', at }] }],
+    gates: [
+      {
+        name: 'open-downtime',
+        state: 'awaiting',
+        required: 2,
+        approvers: ['zhao', 'qian'],
+        approvals: [{ by: 'li', reason: 'ok', at }],
+      },
+    ],
     decisions: [],
     transfers: Array.from({ length: 12 }, (_, index) => transfer(`redis-${index}`)),
     downtime: { budgetSeconds: 1800, projectedSeconds: 900, projectedErrorSeconds: 120, spentSeconds: 0 },
@@ -77,13 +86,13 @@ describe('a terminal of 24 lines and 80 columns', () => {
 
     expect(lines.length).toBeLessThanOrEqual(23);
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80);
-    expect(text).toContain('gate open-downtime awaits 2 approval(s), 1 given (li)');
+    expect(text).toContain('gate open-downtime awaits 2 approvals, 1 given (li): zhao or qian');
     expect(text).toContain(`ferry approve open-downtime ${workflowId} --reason "…"`);
     expect(text).toContain('downtime not begun projected 15m00s ± 2m00s budget 30m00s');
     expect(text).toContain('✔ 4 done');
     expect(text).toContain('▶ §5 stop-apps');
-    expect(text).toContain('· 10 pending');
-    expect(text).toMatch(/and \d+ more: \d+ fresh Ctrl-C stops watching/);
+    expect(text).toContain('· 10 pending, next add-nodes');
+    expect(text).toMatch(/12 directories: 12 fresh .*and \d+ more, fresh Ctrl-C stops watching/);
   });
 
   it('shows cause, next command and clock of a blocked phase whole', () => {
@@ -115,6 +124,116 @@ describe('a terminal of 24 lines and 80 columns', () => {
     expect(text).toContain('preflight');
     expect(text).toContain('redis-11');
     expect(text).not.toContain('4 done');
+  });
+});
+
+/** Thirty directories, of which `copying` are under way. */
+function moving(copying: number, nodes: string): { status: MigrationStatus; progress: Map<string, CopyActivity> } {
+  const transfers = Array.from({ length: 30 }, (_, index): TransferStatus => ({
+    ...transfer(`opensearch-${index}`),
+    source: `old-${nodes}${index}:/sysvol/opensearch`,
+    destination: `new-${nodes}${index}:/sysvol/opensearch`,
+    state: index < copying ? 'copying' : 'pending',
+  }));
+  const progress = new Map(
+    transfers.slice(0, copying).map(({ id }, index): [string, CopyActivity] => [
+      id,
+      {
+        attempt: 1,
+        progress: {
+          ...{ pass: 2, step: 'comparing checksums', bytes: 2 ** 30 * (index + 1), total: 2 ** 30 * 20, files: 10 },
+          ...{ bytesPerSecond: 48e6, etaSeconds: 60 * index },
+        },
+      },
+    ]),
+  );
+  return { status: statusIn('replicate', { transfers }), progress };
+}
+
+describe('many copies at once', () => {
+  it.each([
+    { columns: 80, rows: 24, copying: 6, nodes: '' },
+    { columns: 80, rows: 24, copying: 24, nodes: '' },
+    { columns: 80, rows: 24, copying: 12, nodes: 'database-of-site-' },
+    { columns: 120, rows: 40, copying: 12, nodes: '' },
+    { columns: 68, rows: 20, copying: 12, nodes: '' },
+    { columns: 200, rows: 60, copying: 12, nodes: 'database-of-site-' },
+  ])('$copying in $columns columns and $rows rows: rate, time left and pass stand there whole', (size) => {
+    const { status, progress } = moving(size.copying, size.nodes);
+    const lines = screen(status, size, { progress });
+    const rows = lines.filter((line) => line.includes('█') || line.includes('░'));
+
+    expect(lines.length).toBeLessThan(size.rows);
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(size.columns);
+    expect(rows.length).toBeGreaterThanOrEqual(Math.min(size.copying, size.rows - 15));
+    expect(rows.filter((line) => !/ \d+ % +.*45\.8 MiB\/s +\d+.* left +pass 2/.test(line))).toEqual([]);
+    // Columns stand below each other.
+    expect(new Set(rows.map((line) => line.indexOf(' MiB/s'))).size).toBe(1);
+    expect(squeezed(lines)).toContain(`30 directories: ${size.copying} copying, ${30 - size.copying} pending`);
+    expect(squeezed(lines)).toMatch(/more(, pending|: \d+ copying, \d+ pending)|opensearch-29/);
+  });
+
+  it('are worth more rows than phases to come', () => {
+    const { status, progress } = moving(16, '');
+    const folded = squeezed(screen(status, { columns: 120, rows: 34 }, { progress }));
+    const unfolded = squeezed(screen(status, { columns: 120, rows: 48 }, { progress }));
+
+    expect(folded).toContain('11 pending, next stop-apps');
+    expect(folded).toContain('opensearch-15');
+    expect(unfolded).toContain('start-host-services');
+  });
+
+  it('are counted where there is no room for one', () => {
+    const { status, progress } = moving(16, '');
+    const lines = screen(status, { columns: 40, rows: 12 }, { progress });
+
+    expect(lines.length).toBeLessThan(12);
+    expect(squeezed(lines)).toContain('30 directories: 16 copying');
+    expect(squeezed(lines)).toContain('Ctrl-C leaves');
+  });
+});
+
+describe('what happened, line by line', () => {
+  const times = ['03:00:00', '03:01:00', '03:02:00', '03:03:00'].map((time) => `2026-11-24T${time}.000Z`);
+  const [first = '', second = '', third = '', fourth = ''] = times;
+  const [redis = transfer('')] = gate.transfers;
+  const status = statusIn('stop-apps', {
+    phases: gate.phases.map((phase) =>
+      phase.name === 'replicate' ? { ...phase, startedAt: first, endedAt: fourth } : { ...phase, state: 'pending' },
+    ),
+    decisions: [
+      {
+        ...{ decision: 'tune', by: 'li', reason: '0 KiB/s', at: second, via: 'update', counted: true },
+        planDigest: 'sha256:0',
+      },
+    ],
+    transfers: [
+      {
+        ...redis,
+        state: 'verified',
+        passes: [
+          {
+            ...{ pass: 1, mode: 'live', startedAt: second, seconds: 60, files: 1, filesTransferred: 1, deleted: 0 },
+            ...{ totalBytes: 10, literalBytes: 10, matchedBytes: 0, bytesPerSecond: 1, vanished: false },
+          },
+        ],
+      },
+    ],
+  });
+
+  it('carries the time at which it happened, also when nobody looked then', () => {
+    const changes = changesBetween(undefined, status, workflowId);
+
+    expect(changes.map(({ at: when, text }) => [when, text.split(' ').slice(0, 2).join(' ')])).toEqual([
+      [second, 'li sent'],
+      [third, 'copy redis-0'],
+      [fourth, 'phase replicate'],
+      [undefined, 'copy redis-0'],
+    ]);
+  });
+
+  it('is told once', () => {
+    expect(changesBetween(status, status, workflowId)).toEqual([]);
   });
 });
 

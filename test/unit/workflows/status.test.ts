@@ -169,7 +169,7 @@ describe('the current details', () => {
     const command = approveCommand(plan, workflowId, 'open-downtime');
 
     expect(text).toContain(`\n${command}\n`);
-    expect(text).toContain('**Gate `open-downtime` awaits 2 approval(s), 0 given.**');
+    expect(text).toContain('**Gate `open-downtime` awaits 2 approvals: li or zhao.**');
     expect(words(command)).toEqual([
       'workflow',
       'signal',
