@@ -6,29 +6,39 @@ import { formatBytes } from './preflight-transfers.ts';
 import type { Finding, World } from './preflight-world.ts';
 import { askMachines } from './preflight-world.ts';
 import type { RsyncFacts } from './rsync-options.ts';
-import { isAtLeast, oldestRsync, parseRsyncVersion } from './rsync-options.ts';
+import { isAtLeast, parseRsyncVersion, whyUseless } from './rsync-options.ts';
 import type { Program } from './transfer-program.ts';
 import { packProgram } from './transfer-program.ts';
 
 const short = 30_000;
 
-/** What the machines of the copies have for copying. One without rsync stands against nothing: the way round it has a price, and that is told. */
+/** The trees are not looked into yet: they may have anything. */
+const anyTree = { acls: true, xattrs: true };
+
+/**
+ * What the machines of the copies have for copying. One without rsync stands against nothing: the way round it has a price, and that is
+ * told. One whose rsync would lose something needs the loan of another.
+ */
 export async function checkRsync(world: World): Promise<Finding> {
   const names = new Set(world.plan.transfers.flatMap(({ source, destination }) => [source.host, destination.host]));
   const found = new Map<string, RsyncFacts>();
   const without: string[] = [];
+  const useless = new Map<string, string>();
   const failures = await askMachines(world, [...names], async (connection, name) => {
     const result = await connection.run(['rsync', '--version'], { timeout: short });
     const facts = result.code === 0 ? parseRsyncVersion(result.stdout) : undefined;
     if (facts === undefined) without.push(name);
     else found.set(name, facts);
+    const why = facts === undefined ? undefined : whyUseless(facts, anyTree);
+    if (facts !== undefined && why !== undefined) useless.set(name, `rsync ${facts.version} of ${name} ${why}`);
     // In the end both sides are compared: that this is impossible must not be found out in the window.
     const perl = await connection.run(['perl', '-MPOSIX', '-e', '1'], { timeout: short });
     if (perl.code !== 0) return `${name} has no perl with its module POSIX, and without it no copy can be proved`;
-    return facts === undefined ? undefined : whyUseless(facts, name);
+    return undefined;
   });
-  const lent = await lend(world, without.toSorted());
-  const old = [...found].filter(([, { version }]) => isAtLeast(version, oldestRsync) && !isAtLeast(version, '3.1.3'));
+  const lent = await lend(world, without.toSorted(), useless);
+  const useful = [...found].filter(([name]) => !useless.has(name));
+  const old = useful.filter(([, { version }]) => !isAtLeast(version, '3.1.3'));
   const warnings = [
     ...lent.warnings,
     ...old.map(
@@ -36,44 +46,44 @@ export async function checkRsync(world: World): Promise<Finding> {
         `rsync ${version} of ${name} compares times to the second: copies compare more content (3.1.3 does not)`,
     ),
   ];
+  failures.push(...lent.failures);
   return {
     failures,
     warnings,
     next:
       failures.length > 0
-        ? 'install there what is missing: perl (perl-base, or perl-interpreter and perl-POSIX), a complete rsync 3.0 or later'
+        ? 'install there what is missing: perl (perl-base, or perl-interpreter and perl-POSIX), a complete rsync 3.0 or later (or let the worker lend its own: bringRsync in the plan)'
         : lent.warnings.length > 0
           ? 'install rsync there, or let the worker lend its own (bringRsync in the plan), or plan the window for whole copies'
           : 'rsync 3.1.3 or later is faster, but not needed',
-    proof: [...new Set([...found.values()].map(({ version }) => version)), ...lent.proof].join(', '),
+    proof: [...new Set(useful.map(([, { version }]) => version)), ...lent.proof].join(', '),
   };
 }
 
-/** The copy would refuse these: it loses nothing silently. */
-function whyUseless({ version, acls, xattrs }: RsyncFacts, name: string): string | undefined {
-  if (!isAtLeast(version, oldestRsync))
-    return `rsync ${version} of ${name} is too old to carry ACLs and extended attributes`;
-  const lost = [acls ? [] : ['ACLs'], xattrs ? [] : ['extended attributes']].flat();
-  return lost.length === 0 ? undefined : `rsync ${version} of ${name} was built without ${lost.join(' and ')}`;
-}
-
 interface Lent {
+  failures: string[];
   warnings: string[];
   proof: string[];
 }
 
-/** What becomes of machines without rsync. */
-async function lend(world: World, without: readonly string[]): Promise<Lent> {
-  const result: Lent = { warnings: [], proof: [] };
-  if (without.length === 0) return result;
+/** What becomes of machines without rsync, and of those whose own is of no use: the copy would refuse these, it loses nothing silently. */
+async function lend(world: World, without: readonly string[], useless: ReadonlyMap<string, string>): Promise<Lent> {
+  const result: Lent = { failures: [], warnings: [], proof: [] };
+  const all = [...without, ...[...useless.keys()].toSorted()];
+  const tell = (name: string, but = ''): void => {
+    const why = useless.get(name);
+    if (why === undefined) result.warnings.push(priceOfTar(world.plan, name, `has no rsync${but}`));
+    else result.failures.push(`${why}${but}`);
+  };
+  if (all.length === 0) return result;
   const { bringRsync } = world.plan;
   if (bringRsync === undefined) {
-    result.warnings.push(...without.map((name) => priceOfTar(world.plan, name, 'has no rsync')));
+    for (const name of all) tell(name);
     return result;
   }
   if (world.workerBootId === undefined) {
     result.proof.push(
-      `${without.join(', ')} without: the worker lends its own, and tries it when the migration begins`,
+      `${all.join(', ')} without a complete one: the worker lends its own, and tries it when the migration begins`,
     );
     return result;
   }
@@ -81,17 +91,15 @@ async function lend(world: World, without: readonly string[]): Promise<Lent> {
   try {
     program = await packProgram(bringRsync.program);
   } catch (error) {
-    const why = `has no rsync, and the worker has none to lend (${errorText(error)})`;
-    result.warnings.push(...without.map((name) => priceOfTar(world.plan, name, why)));
+    for (const name of all) tell(name, `, and the worker has none to lend (${errorText(error)})`);
     return result;
   }
-  for (const name of without) {
+  for (const name of all) {
     const machine = await machineOf(await world.connect(name));
     if (machine === program.machine) {
       result.proof.push(`${program.facts.version} of the worker, lent to ${name} for each copy`);
     } else {
-      const why = `has no rsync, and the worker's is built for ${program.machine}, not ${machine}`;
-      result.warnings.push(priceOfTar(world.plan, name, why));
+      tell(name, `, and the worker's is built for ${program.machine}, not ${machine}`);
     }
   }
   return result;

@@ -126,7 +126,7 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
   if (!both(oldestRsync)) {
     throw new CopyRefused(
       `rsync ${versions} is too old to carry ACLs and extended attributes`,
-      `install rsync ${oldestRsync} or later on both machines`,
+      `install rsync ${oldestRsync} or later on both machines, or let the worker lend its own (bringRsync)`,
     );
   }
   refuseLosses(source.rsync, destination.rsync, tree);
@@ -191,16 +191,28 @@ function refuseLosses(source: RsyncFacts, destination: RsyncFacts, tree: TreeFac
     ['source', source],
     ['destination', destination],
   ] as const) {
-    const lost = [tree.acls && !facts.acls && 'ACLs', tree.xattrs && !facts.xattrs && 'extended attributes'].filter(
-      (word) => word !== false,
-    );
+    const lost = lostBy(facts, tree);
     if (lost.length > 0) {
       throw new CopyRefused(
         `the tree has ${lost.join(' and ')}, and rsync ${facts.version} of the ${end} was built without them`,
-        `install a complete rsync on the ${end}`,
+        `install a complete rsync on the ${end}, or let the worker lend its own (bringRsync)`,
       );
     }
   }
+}
+
+function lostBy(facts: RsyncFacts, tree: Pick<TreeFacts, 'acls' | 'xattrs'>): string[] {
+  return [
+    ...(tree.acls && !facts.acls ? ['ACLs'] : []),
+    ...(tree.xattrs && !facts.xattrs ? ['extended attributes'] : []),
+  ];
+}
+
+/** Why the rsync of a machine cannot carry everything that a tree has; undefined when it can. */
+export function whyUseless(facts: RsyncFacts, tree: Pick<TreeFacts, 'acls' | 'xattrs'>): string | undefined {
+  if (!isAtLeast(facts.version, oldestRsync)) return 'is too old to carry ACLs and extended attributes';
+  const lost = lostBy(facts, tree);
+  return lost.length === 0 ? undefined : `was built without ${lost.join(' and ')}`;
 }
 
 function chooseCompression(

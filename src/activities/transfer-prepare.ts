@@ -13,7 +13,7 @@ import type { Marker } from './transfer-marker.ts';
 import { readMarker, writeMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
 import type { EndProbe } from './transfer-probe.ts';
-import { bringProgram, programOf } from './transfer-program.ts';
+import { bringProgram, programOf, whyLent } from './transfer-program.ts';
 import { keepsNanoseconds, lookAtDestination, measureTreeIfThere, probeEnd } from './transfer-probe.ts';
 import type { TreeUser } from './transfer-users.ts';
 import { describeUsers, usersOf } from './transfer-users.ts';
@@ -55,9 +55,11 @@ export async function prepare(
     to.exists ? usersOf(destination, to.path, 'any') : [],
   ]);
   const wishes = { mode, sameHost, limitKiBps: mode === 'final' ? 0 : request.limitKiBps, linkBytesPerSecond: 0 };
-  const program = from.rsync === undefined || to.rsync === undefined ? await programOf(request) : undefined;
+  const needsLoan = (end: EndProbe): boolean => whyLent(end.rsync, tree) !== undefined;
+  const program = needsLoan(from) || needsLoan(to) ? await programOf(request) : undefined;
   // Whether it runs there is tried when nothing stands against the copy.
-  const hoped = (end: EndProbe): EndProbe => ({ ...end, rsync: end.rsync ?? program?.facts });
+  const hoped = (end: EndProbe): EndProbe =>
+    program !== undefined && needsLoan(end) ? { ...end, rsync: program.facts } : end;
   const inplace = chooseCopy(hoped(from), hoped(to), tree, wishes).inplace;
   guardDestination(
     request,
@@ -91,6 +93,7 @@ export async function prepare(
     names,
     { source: { connection: source, probe: from }, destination: { connection: destination, probe: to } },
     sameHost,
+    tree,
   );
   const target = { ...lent.destination, nanoseconds };
   let choice = chooseCopy(lent.source, target, tree, wishes);

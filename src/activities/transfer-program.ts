@@ -7,8 +7,8 @@ import type { HostConnection } from '../hosts/contract.ts';
 import type { ReplicateInput } from '../plan/replicate.ts';
 import { errorText, needsHuman } from './failures.ts';
 import { parseFields, runScript, tryScript } from './host-script.ts';
-import type { RsyncFacts } from './rsync-options.ts';
-import { parseRsyncVersion } from './rsync-options.ts';
+import type { RsyncFacts, TreeFacts } from './rsync-options.ts';
+import { CopyRefused, oldestRsync, parseRsyncVersion, whyUseless } from './rsync-options.ts';
 import type { TransferNames } from './transfer-names.ts';
 import type { EndProbe } from './transfer-probe.ts';
 
@@ -197,12 +197,23 @@ export interface Brought {
   reasons: string[];
 }
 
-/** Lends the program to every end that has no rsync. One that cannot use it stays without, and the reason says why. */
+/** What is said of a machine that needs the program; undefined where its own rsync will do. */
+export function whyLent(rsync: RsyncFacts | undefined, tree: Pick<TreeFacts, 'acls' | 'xattrs'>): string | undefined {
+  if (rsync === undefined) return 'has none';
+  const why = whyUseless(rsync, tree);
+  return why === undefined ? undefined : `has rsync ${rsync.version}, which ${why}`;
+}
+
+/**
+ * Lends the program to every end whose own rsync is missing or would lose something. One that cannot use it stays without, and the
+ * reason says why; a copy that would lose something is refused.
+ */
 export async function bringProgram(
   program: Program | undefined,
   names: TransferNames,
   ends: { source: End; destination: End },
   sameHost: boolean,
+  tree: Pick<TreeFacts, 'acls' | 'xattrs'>,
 ): Promise<Brought> {
   const result: Brought = {
     source: ends.source.probe,
@@ -213,12 +224,19 @@ export async function bringProgram(
   if (program === undefined) return result;
   for (const end of ['source', 'destination'] as const) {
     const { connection } = ends[end];
-    if (result[end].rsync !== undefined) continue;
+    const own = result[end].rsync;
+    const lack = whyLent(own, tree);
+    if (lack === undefined) continue;
     const laid = await layProgram(connection, names, program);
     if ('why' in laid) {
-      result.reasons.push(
-        `the worker's rsync ${program.facts.version} is of no use on ${connection.host.name}: ${laid.why}`,
-      );
+      const why = `the worker's rsync ${program.facts.version} is of no use on ${connection.host.name}: ${laid.why}`;
+      if (own !== undefined) {
+        throw new CopyRefused(
+          `${connection.host.name} ${lack}, and ${why}`,
+          `install a complete rsync ${oldestRsync} or later on ${connection.host.name}`,
+        );
+      }
+      result.reasons.push(why);
       continue;
     }
     for (const each of sameHost ? (['source', 'destination'] as const) : [end]) {
@@ -226,7 +244,7 @@ export async function bringProgram(
     }
     result.brought.push(end);
     result.reasons.push(
-      `rsync ${laid.facts.version} of the worker's machine lent to ${connection.host.name}, which has none, until the end of the transfer`,
+      `rsync ${laid.facts.version} of the worker's machine lent to ${connection.host.name} until the end of the transfer: it ${lack}`,
     );
   }
   return result;

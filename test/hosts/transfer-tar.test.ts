@@ -251,7 +251,9 @@ describe('a transfer that lends rsync to a machine without', () => {
     const there = await script(destination, `ls '${program}'; command -v rsync || :`);
 
     expect(choice).toMatchObject({ tool: 'rsync', brought: ['destination'] });
-    expect(choice.reasons.join()).toMatch(/rsync 3\.\d+\.\d+ of the worker's machine lent to new3, which has none/);
+    expect(choice.reasons.join()).toMatch(
+      /rsync 3\.\d+\.\d+ of the worker's machine lent to new3 until the end of the transfer: it has none/,
+    );
     expect(modes).toBe('700 root\n');
     expect(right).toEqual(left);
     expect(second.explanation).toContain('lent to new3');
@@ -262,6 +264,45 @@ describe('a transfer that lends rsync to a machine without', () => {
     await once(() => activities.finishTransfer({ request, verified: verification.digest ?? '' }));
     expect(await traces(mover, request)).toBe('');
     expect(await script(destination, `ls '${program}' 2>/dev/null || :`)).toBe('');
+  });
+
+  it('goes to a machine whose own rsync is too old or lacks something', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('lent-instead');
+    const { path } = request.transfer.source;
+    await script(
+      source,
+      `mkdir -p '${path}' && cd '${path}'; echo a >a; setfacl -m u:54321:rw a; setfattr -n user.b -v c a`,
+    );
+    const old = (version: string): string =>
+      `printf '#!/bin/sh\\necho "${version}"\\n' >/usr/local/bin/rsync; chmod 755 /usr/local/bin/rsync; hash -r`;
+    const outcomes: unknown[] = [];
+    try {
+      for (const version of [
+        'rsync  version 2.6.9  protocol version 29',
+        'rsync  version 3.1.2  protocol version 31 Capabilities: hardlinks, no ACLs, xattrs',
+      ]) {
+        await script(destination, old(version));
+        await expect(prepare(mover, { ...request, bringRsync: undefined })).rejects.toMatchObject({
+          type: 'Permanent',
+          message: /(?:too old|built without).*bringRsync/,
+        });
+        const { choice } = await prepare(mover, request);
+        await once(() => activities.runPass(pass(request, choice, 1)));
+        await once(() => activities.runPass(pass(request, choice, 2, { mode: 'final' })));
+        const { equal } = await once(() => activities.verifyTransfer({ request, choice }));
+        const [left, right] = await bothTrees(mover, request);
+        expect(right).toEqual(left);
+        outcomes.push([choice.tool, choice.brought, equal, choice.reasons.join().match(/it has rsync.*?ACLs/)?.[0]]);
+      }
+    } finally {
+      await script(destination, 'rm -f /usr/local/bin/rsync');
+    }
+
+    expect(outcomes).toEqual([
+      ['rsync', ['destination'], true, 'it has rsync 2.6.9, which is too old to carry ACLs'],
+      ['rsync', ['destination'], true, 'it has rsync 3.1.2, which was built without ACLs'],
+    ]);
   });
 
   it('goes where the source has none, and within one machine', async () => {

@@ -289,6 +289,17 @@ describe('preflight finds', () => {
       /^read 1 of the configuration took 1\.1 s; read 2 .* took 1\.1 s; read 3 .* took 1\.1 s$/,
     ],
     [
+      'another migration of the same cluster',
+      (p) =>
+        p.objects.set('/apis/coordination.k8s.io/v1/namespaces/proton/leases/ferry-migration', {
+          metadata: { name: 'ferry-migration' },
+          spec: { holderIdentity: 'migrate-other', acquireTime: '2026-01-01T00:00:00.000000Z' },
+        }),
+      'other-migrations',
+      'warning',
+      /^migration migrate-other holds this cluster since 2026-01-01T00:00:00\.000000Z$/,
+    ],
+    [
       'a Node outside of the configuration',
       (p) => p.objects.set('/api/v1/nodes/node-9', { metadata: { name: 'node-9' } }),
       'nodes-known',
@@ -566,6 +577,17 @@ describe('preflight finds', () => {
       /rsync 3\.1\.2 of node-4 was built without ACLs/,
     ],
     [
+      'a rsync that loses data, and none at the worker that may lend it',
+      (p) => {
+        command('node-4 rsync', { stdout: rsyncVersion('3.1.2', 'ACLs') })(p);
+        p.plan = { ...p.plan, bringRsync: { program: '/nowhere/rsync' } };
+        p.worker = undefined;
+      },
+      'rsync',
+      'failed',
+      /rsync 3\.1\.2 of node-4 was built without ACLs, and the worker has none to lend \(.*nowhere/,
+    ],
+    [
       'a rsync from before ACLs',
       command('node-4 rsync', { stdout: 'rsync  version 2.6.9  protocol version 29' }),
       'rsync',
@@ -833,6 +855,19 @@ describe('preflight finds', () => {
     const results = await preflight({ plan: rebooting() });
 
     expect(results.find(({ name }) => name === 'worker')?.cause).toMatch(/^the worker (runs on none of|does not know)/);
+  });
+
+  it('not the migration itself that asks', async () => {
+    const platform = healthyPlatform();
+    platform.objects.set('/apis/coordination.k8s.io/v1/namespaces/proton/leases/ferry-migration', {
+      metadata: { name: 'ferry-migration' },
+      spec: { holderIdentity: 'migrate-other' },
+    });
+    const { preflight } = createPreflightActivities({ api: apiOf(platform), hosts: hostsOf(platform) });
+
+    const results = await preflight({ plan: platform.plan, workflowId: 'migrate-other' });
+
+    expect(results.find(({ name }) => name === 'other-migrations')?.state).toBe('ok');
   });
 
   describe('a directory that is full already', () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { parseLibraries } from '../../../src/activities/transfer-program.ts';
+import type { RsyncFacts } from '../../../src/activities/rsync-options.ts';
+import { parseLibraries, whyLent } from '../../../src/activities/transfer-program.ts';
 
 describe('the libraries of a program', () => {
   it('are read with their loader as glibc tells them', () => {
@@ -41,5 +42,30 @@ describe('the libraries of a program', () => {
 
   it('are refused when one is missing', () => {
     expect(() => parseLibraries('\tlibpopt.so.0 => not found\n')).toThrow('the library libpopt.so.0 is missing');
+  });
+});
+
+describe('a machine', () => {
+  const complete: RsyncFacts = { version: '3.4.1', acls: true, xattrs: true, compress: [] };
+  const everything = { acls: true, xattrs: true };
+
+  it.each([
+    [undefined, everything, 'has none'],
+    [complete, everything, undefined],
+    [{ ...complete, version: '3.0.0' }, everything, undefined],
+    [
+      { ...complete, version: '2.6.9' },
+      everything,
+      'has rsync 2.6.9, which is too old to carry ACLs and extended attributes',
+    ],
+    [{ ...complete, acls: false }, everything, 'has rsync 3.4.1, which was built without ACLs'],
+    [
+      { ...complete, acls: false, xattrs: false },
+      everything,
+      'has rsync 3.4.1, which was built without ACLs and extended attributes',
+    ],
+    [{ ...complete, acls: false, xattrs: false }, { acls: false, xattrs: false }, undefined],
+  ])('with %j is lent another for a tree with %j where its own would lose something', (rsync, tree, why) => {
+    expect(whyLent(rsync, tree)).toBe(why);
   });
 });
