@@ -1,4 +1,8 @@
 import { z } from 'zod';
+import { defaultBackupDirectory } from './names.ts';
+
+export { defaultBackupDirectory, gateNames } from './names.ts';
+export type { GateName } from './names.ts';
 
 /** A DNS-1035 label, which the platform demands of node names. */
 export const dnsLabel = z.string().regex(/^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/, 'must be a DNS-1035 label');
@@ -8,9 +12,6 @@ export const absolutePath = z
   .string()
   .regex(/^(\/[^/\u0000-\u001f\u007f]+)+$/, 'must be an absolute path without a trailing slash')
   .refine((path) => !path.split('/').some((part) => part === '..' || part === '.'), 'must not contain "." or ".."');
-
-/** Where the Secrets are saved on the control host when nobody says otherwise. */
-export const defaultBackupDirectory = '/var/lib/ferry/backup';
 
 export const componentKinds = [
   'mariadb',
@@ -92,9 +93,6 @@ export const componentSchema = z.strictObject({
   replicas: z.array(replicaSchema).min(1),
 });
 export type PlannedComponent = z.infer<typeof componentSchema>;
-
-export const gateNames = ['open-downtime', 'remove-nodes', 'close-downtime'] as const;
-export type GateName = (typeof gateNames)[number];
 
 export const gateSchema = z.strictObject({
   /** Who may decide; empty: anybody but the author (unless `selfApproval`). */

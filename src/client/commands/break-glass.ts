@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { defaultBackupDirectory } from '../../plan/plan.ts';
+import { defaultBackupDirectory } from '../../plan/names.ts';
 import { collectPairs, outputOption, portNumber, withPlatformOptions } from './options.ts';
 
 export function breakGlassCommand(): Command {

@@ -1,6 +1,6 @@
 import { Argument, Command } from 'commander';
-import type { GateName } from '../../plan/plan.ts';
-import { gateNames } from '../../plan/plan.ts';
+import type { GateName } from '../../plan/names.ts';
+import { gateNames } from '../../plan/names.ts';
 import type { DecisionName } from '../decide.ts';
 import { outputOption, wholeNumber } from './options.ts';
 

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { defaultBackupDirectory } from '../../plan/plan.ts';
+import { defaultBackupDirectory } from '../../plan/names.ts';
 
 export function workerCommand(): Command {
   return withWorkerOptions(new Command('worker'))

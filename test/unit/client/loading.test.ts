@@ -27,6 +27,8 @@ async function loadedBy(...args: string[]): Promise<string[]> {
 
 /** What takes time to load: the clients of Kubernetes, Temporal and ssh, the worker, and the work of commands. */
 const heavy = /node_modules\/(@kubernetes|@temporalio|ssh2)\/|src\/(worker|activities|workflows)[./]/;
+/** Of those that describe a schema, and no others. */
+const schemas = /node_modules\/zod\//;
 
 describe('a command line that asks for little', () => {
   it.each([
@@ -43,6 +45,7 @@ describe('a command line that asks for little', () => {
 
     expect(loaded.some((url) => url.includes('/node_modules/commander/'))).toBe(true);
     expect(loaded.filter((url) => heavy.test(url))).toEqual([]);
+    expect(loaded.some((url) => schemas.test(url))).toBe(args[0] === 'schema');
   });
 
   it.each([
