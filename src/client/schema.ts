@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { gateNames, planSchema } from '../plan/plan.ts';
+import { replicateInputSchema } from '../plan/replicate.ts';
 import type { SchemaName } from './commands/schema.ts';
 
 const gate = z.enum(gateNames);
@@ -27,7 +28,11 @@ const messages = {
   }),
   tune: z.object({ by, preCopyKiBps: z.int().min(0).describe('KiB/s per source host; 0 is unlimited') }),
 };
-const schemas: Record<SchemaName, z.ZodType> = { plan: planSchema, ...messages };
+const schemas: Record<SchemaName, z.ZodType> = {
+  plan: planSchema,
+  copy: replicateInputSchema,
+  ...messages,
+};
 
 /** `ferry schema`. */
 export function printSchema(name: SchemaName): void {

@@ -31,15 +31,18 @@ export const componentKinds = [
 ] as const;
 export type ComponentKind = (typeof componentKinds)[number];
 
-/** How a machine is reached over ssh. `hostKeys` are pinned public keys, e.g. `ssh-ed25519 AAAA…`. */
+/** How a machine is reached over ssh. */
 export const hostSchema = z.strictObject({
+  /** The name of its Node. */
   name: dnsLabel,
+  /** Where the worker and the other machines reach it. */
   address: z.string().min(1),
   port: z.int().min(1).max(65535).default(22),
   user: z
     .string()
     .regex(/^[a-z_][-a-z0-9_]*$/)
     .default('root'),
+  /** Its public keys, e.g. `ssh-ed25519 AAAA…`. A machine that shows another one is refused. */
   hostKeys: z.array(z.string().regex(/^(ssh-|ecdsa-)[-a-z0-9@.]+ [A-Za-z0-9+/=]+$/)).min(1),
   role: z.enum(['old', 'new', 'other']).default('other'),
   /** Where its console is, for people: shown when it does not come back. Never used by the program. */
@@ -74,7 +77,9 @@ export type Transfer = z.infer<typeof transferSchema>;
 /** One ordinal of a component: which Kubernetes objects hold its data (snapshot of names, never labels). */
 export const replicaSchema = z.strictObject({
   ordinal: z.int().min(0),
+  /** Old host. */
   from: dnsLabel,
+  /** New host. */
   to: dnsLabel,
   pod: z.string(),
   pvc: z.string(),
@@ -87,8 +92,9 @@ export const componentSchema = z.strictObject({
   namespace: dnsLabel,
   /** StatefulSets that run it (nebula has three). */
   statefulSets: z.array(z.string()).min(1),
-  /** The directory on every host of the component, before and after (the same unless the data path is switched as well). */
+  /** The directory on the old hosts. */
   dataPath: absolutePath,
+  /** The directory on the new hosts. */
   newDataPath: absolutePath,
   replicas: z.array(replicaSchema).min(1),
 });
@@ -125,10 +131,13 @@ export const planSchema = z.strictObject({
   kind: z.literal('MigrationPlan'),
   /** Names the migration: workflow id `migrate-<cluster>`. */
   cluster: dnsLabel,
+  /** Who made the plan; may not approve it, unless a gate has `selfApproval`. */
   author: z.string().min(1),
   createdAt: z.iso.datetime(),
   platform: z.strictObject({
+    /** Namespace of the Secret `proton-cli-config`. */
     configNamespace: dnsLabel.default('proton'),
+    /** Namespace of the components and of what the platform recorded of them. */
     resourceNamespace: dnsLabel.default('resource'),
     /** The host where proton-cli runs: an original master. */
     controlHost: dnsLabel,
@@ -136,16 +145,20 @@ export const planSchema = z.strictObject({
     packageDirectory: absolutePath,
     /** Home directory of the user that runs proton-cli (proton-cli ignores KUBECONFIG). */
     home: absolutePath.default('/root'),
+    /** Its name or path on the control host. */
     protonCli: z.string().min(1).default('proton-cli'),
     containerRuntime: z.enum(['containerd', 'docker']),
     /** What was seen when the plan was made; evidence only. */
     versions: z.record(z.string(), z.string()).default({}),
   }),
+  /** Every machine that takes part: the control host, the old ones, the new ones. */
   hosts: z.array(hostSchema).min(1),
   /** Which new machine replaces which old one: a bijection. */
   mapping: z.array(z.strictObject({ from: dnsLabel, to: dnsLabel })).min(1),
   nodes: z.strictObject({
+    /** New machines that are no Nodes yet. */
     add: z.array(z.strictObject({ name: dnsLabel, ip4: z.ipv4(), controlPlane: z.boolean() })),
+    /** Nodes that leave at the end. */
     remove: z.array(dnsLabel),
   }),
   /**
@@ -161,12 +174,15 @@ export const planSchema = z.strictObject({
       withoutSpare: z.enum(['refuse', 'accept']).default('refuse'),
     })
     .optional(),
+  /** The databases, brokers and stores that move. */
   components: z.array(componentSchema),
+  /** The directories that are copied. */
   transfers: z.array(transferSchema),
   hostServices: z
     .strictObject({
       /** Only hosts whose host directories move (or whose runtime must be restarted) are stopped. */
       hosts: z.array(dnsLabel).default([]),
+      /** Units of systemd that are stopped and started there, where they exist. */
       units: z
         .array(z.string().regex(/^[A-Za-z0-9@._-]+$/))
         .default([
@@ -178,14 +194,26 @@ export const planSchema = z.strictObject({
           'proton-cr-registry',
           'proton-cr-chartmuseum',
         ]),
+      /** `reboot`: the machine is rebooted before its units are started. */
       restart: z.enum(['start', 'reboot']).default('start'),
     })
     .prefault({}),
-  /** What happens to the nodes of `cr.local.hosts` (images and charts of applications live there only). */
+  /**
+   * The registry on the nodes of `cr.local.hosts`, where images and charts of applications live: none of them leaves, its data is copied to
+   * their successors, or people push the application packages again.
+   */
   containerRegistry: z.enum(['not-moved', 'copy-data', 're-push']).default('not-moved'),
-  applications: z.strictObject({ namespaces: z.array(dnsLabel) }),
+  applications: z.strictObject({
+    /** Namespaces whose workloads are stopped for the window. */
+    namespaces: z.array(dnsLabel),
+  }),
   images: z
-    .strictObject({ prewarm: z.boolean().default(true), references: z.array(z.string()).default([]) })
+    .strictObject({
+      /** Whether the images in use are loaded onto the new machines before the window. */
+      prewarm: z.boolean().default(true),
+      /** Images to load besides those. */
+      references: z.array(z.string()).default([]),
+    })
     .prefault({}),
   backup: z
     .strictObject({
@@ -204,14 +232,16 @@ export const planSchema = z.strictObject({
       removeNodesAfter: z.enum(['reinstall', 'start-apps']).default('reinstall'),
     })
     .prefault({}),
+  /** How both sides of a copy are compared at its end: names, sizes, times and rights; the same and samples of long files; or every byte. */
   verify: z.enum(['metadata', 'sampled', 'full']).default('full'),
   /** Present: a machine without rsync is lent the worker's for each transfer. Absent: its copies go through tar, whole in every pass. */
   bringRsync: bringRsyncSchema.optional(),
   limits: limitsSchema.prefault({}),
   downtime: z
     .strictObject({
+      /** Going beyond it tells people; nothing is stopped for it. */
       budgetSeconds: z.int().min(1).default(3600),
-      /** Expected seconds per phase, learned from rehearsals or defaults. */
+      /** Seconds per phase where you know better than the defaults, e.g. from the report of a rehearsal: `reinstall: 420`. */
       expectedSeconds: z.record(z.string(), z.number().min(0)).default({}),
     })
     .prefault({}),

@@ -8,10 +8,15 @@ import { absolutePath, bringRsyncSchema, hostSchema, transferSchema } from './pl
 export const replicateInputSchema = z.strictObject({
   /** Names units, locks and markers together with the transfer's id: `<cluster>` of the migration, or any label for a copy that stands alone. */
   migration: z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/),
+  /** As in `transfers` of the plan: what moves, from where to where. */
   transfer: transferSchema,
+  /** The machine it comes from, as in `hosts` of the plan. */
   source: hostSchema,
+  /** The machine it goes to. */
   destination: hostSchema,
+  /** `live`: the source is in use, passes until the last delta is small. `final`: nothing writes any more, one pass and the proof. */
   mode: z.enum(['live', 'final']),
+  /** As in the plan. */
   verify: z.enum(['metadata', 'sampled', 'full']).default('full'),
   /** KiB/s, 0 = unlimited. Ignored by `final`. */
   limitKiBps: z.int().min(0).default(0),
@@ -25,6 +30,7 @@ export const replicateInputSchema = z.strictObject({
       }),
     )
     .default([]),
+  /** Passes of a live copy at most. */
   maxPasses: z.int().min(1).default(10),
   /** The final delta must be projected to fit in this many seconds before a live round calls itself fresh. */
   targetFinalSeconds: z.number().min(1).default(60),

@@ -198,7 +198,7 @@ async function verify(copy: Copy, choice: CopyChoice): ReturnType<typeof verifyT
   copy.status.state = 'verifying';
   return verifyTransfer.executeWithOptions(
     { summary: label(`compare both sides of ${copy.input.transfer.id}: ${copy.input.verify}`) },
-    [{ request: copy.input, choice }],
+    [{ request: copy.input, choice, pass: copy.passesSoFar }],
   );
 }
 
@@ -342,7 +342,7 @@ function readInput(request: ReplicateRequest): ReplicateInput {
   throw fail('Permanent', 'the input is not one of replicateDirectory', {
     cause: problems.join('; '),
     untouched: 'nothing was touched',
-    next: 'ferry schema replicate',
+    next: 'ferry schema copy',
   });
 }
 

@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { format, resolveConfig } from 'prettier';
 import { checksOf } from '../../src/activities/preflight.ts';
@@ -19,8 +19,9 @@ import { decisionKinds } from '../../src/workflows/gates.ts';
 import { searchAttributes, taskQueue } from '../../src/workflows/messages.ts';
 import type { ActivityName } from '../../src/workflows/policies.ts';
 import { policies } from '../../src/workflows/policies.ts';
-import { planOf, stackedPlanOf } from '../workflow/plans.ts';
-import { declarationsOf, failureRows, literalRows, parseSource, schemaComments } from './source.ts';
+import { stackedPlanOf } from '../workflow/plans.ts';
+import type { FailureRow } from './source.ts';
+import { checkRow, declarationsOf, failureRows, literalRows, parseSource, schemaComments } from './source.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 export const referenceFile = join(root, 'docs', 'reference.md');
@@ -157,29 +158,75 @@ function applyFailures(): string {
 }
 
 /** Failures of activities and of the workflow itself, file by file; what `apply` says is a table of its own. */
-function failures(): string {
+export function failureTables(): { title: string; rows: FailureRow[] }[] {
   const files = ['src/activities', 'src/workflows', 'src/workflows/phases'].flatMap((folder) =>
     readdirSync(join(root, folder))
       .filter((name) => name.endsWith('.ts') && name !== 'apply-failures.ts')
       .toSorted()
       .map((name) => `${folder}/${name}`),
   );
-  return files
-    .flatMap((file) => {
-      const rows = failureRows(parseSource(file)).map(({ what, cause, next, type }) => [what, cause, next, type]);
-      const escaped = rows.map((cells) => cells.map((cell) => cell.replaceAll(/[<>*_`]/g, String.raw`\$&`)));
-      return rows.length === 0
-        ? []
-        : [
-            `## ${file.replace(/^src\//, '').replace(/\.ts$/, '')}\n\n${table(['what happened', 'cause', 'next', 'heals'], escaped)}`,
-          ];
+  return files.map((file) => ({ title: titleOf(file), rows: failureRows(parseSource(file)) }));
+}
+
+/** Whether a failure has any words of its own: what only hands on the words of another one cannot be looked up. */
+export function hasWords({ what, cause, next }: FailureRow): boolean {
+  return /\w/.test(what + cause + next);
+}
+
+/** Where the name of a file says little to a reader. */
+const titles: Record<string, string> = {
+  'apply-gate': 'Before an apply',
+  failures: 'Any machine',
+  facts: 'What the platform recorded',
+  'kubernetes-api': 'Kubernetes API',
+  'replicate-directory': 'Copies: the workflow',
+  status: 'Standing still',
+  transfer: 'Copies: the end',
+};
+
+/** `src/activities/etcd-members.ts` is about etcd members. */
+function titleOf(file: string): string {
+  const name = basename(file, '.ts');
+  if (file.includes('/phases/')) return `Phase ${name}`;
+  const words = (titles[name] ?? name.replace(/^transfer-/, 'copies: ')).replaceAll('-', ' ');
+  return name === 'proton-cli' ? name : words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+function failures(): string {
+  return failureTables()
+    .flatMap(({ title, rows }) => {
+      const cells = rows.filter(hasWords).map(({ what, cause, next, type }) => [what, cause, next, type].map(escaped));
+      return cells.length === 0 ? [] : [`## ${title}\n\n${table(['what happened', 'cause', 'next', 'heals'], cells)}`];
     })
     .join('\n\n');
 }
 
+/** All checks there are: those of a plan whose masters are members of etcd, and of one component. */
+function checkTable(): string {
+  const folder = 'src/activities';
+  const sources = readdirSync(join(root, folder))
+    .filter((name) => name.startsWith('preflight'))
+    .map((name) => parseSource(`${folder}/${name}`));
+  const plan = stackedPlanOf('any');
+  const checks = checksOf({ ...plan, components: plan.components.slice(0, 1) });
+  const rows = checks.map(({ name, run }) => {
+    const isOfComponent = name.startsWith('component/');
+    const row = checkRow(sources, isOfComponent ? 'checkComponent' : run.name);
+    return [isOfComponent ? 'component/KIND' : name, row.proof.join(' / '), row.next.join(' / ')];
+  });
+  return table(
+    ['check', 'ok', 'else'],
+    rows.map(([name = '', ...said]) => [code(name), ...said.map(escaped)]),
+  );
+}
+
+/** Text from the code, with nothing in it that Markdown takes for a mark. */
+function escaped(text: string): string {
+  return text.replaceAll(/[<>*_`]/g, String.raw`\$&`);
+}
+
 const parts: Record<string, () => string> = {
   failures,
-
   commands,
   'exit-codes': () =>
     table(
@@ -190,6 +237,14 @@ const parts: Record<string, () => string> = {
     table(
       ['field', 'type', 'default', 'meaning'],
       fieldRows(jsonSchema('plan'), '', schemaComments('src/plan/plan.ts', 'planSchema')),
+    ),
+  'copy-request': () =>
+    table(
+      ['field', 'type', 'default', 'meaning'],
+      fieldRows(jsonSchema('copy'), '', schemaComments('src/plan/replicate.ts', 'replicateInputSchema')).filter(
+        // What lies deeper stands in the table of the plan.
+        ([path = '']) => !path.includes('.') || path.startsWith('`schedule'),
+      ),
     ),
   'schema-names': () => `Names: ${schemaNames.map(code).join(', ')}.`,
   components: () => `Component kinds: ${componentKinds.map(code).join(', ')}.`,
@@ -231,10 +286,7 @@ const parts: Record<string, () => string> = {
     return `\`\`\`text\n${help.trimEnd()}\n\`\`\``;
   },
   'apply-failures': applyFailures,
-  checks: () =>
-    `${checksOf(planOf('any', {}, []))
-      .map(({ name }) => code(name))
-      .join(', ')}, and one ${code('component/KIND')} per component of the plan.`,
+  checks: checkTable,
 };
 
 const region = /<!-- generated: ([\w-]+) -->[\s\S]*?<!-- end -->/g;

@@ -18,7 +18,8 @@ export function commentOf(node: ts.Node): string {
   if (last === undefined) return '';
   return text
     .slice(last.pos, last.end)
-    .replaceAll(/^\/\*\*?|\*\/$|^\s*\*|^\/\//gm, '')
+    .replace(/\*\/$/, '')
+    .replaceAll(/^\/\*\*?|^\s*\*|^\/\//gm, '')
     .replaceAll(/\s+/g, ' ')
     .trim();
 }
@@ -97,7 +98,7 @@ export function failureRows(source: ts.SourceFile): FailureRow[] {
     if (ts.isObjectLiteralExpression(node)) {
       const texts = new Map(
         node.properties.flatMap((property) => {
-          if (ts.isShorthandPropertyAssignment(property)) return [[property.name.text, '…'] as const];
+          if (ts.isShorthandPropertyAssignment(property)) return [[property.name.text, said(property.name)] as const];
           return ts.isPropertyAssignment(property)
             ? [[property.name.getText(), said(property.initializer)] as const]
             : [];
@@ -119,6 +120,10 @@ export function failureRows(source: ts.SourceFile): FailureRow[] {
 /** The text of an expression as people will read it. */
 function said(node: ts.Expression): string {
   if (ts.isStringLiteralLike(node)) return node.text;
+  if (ts.isIdentifier(node)) {
+    const value = valueOf(node);
+    return value === undefined ? '…' : said(value);
+  }
   if (ts.isTemplateExpression(node)) {
     return node.head.text + node.templateSpans.map(({ literal }) => `…${literal.text}`).join('');
   }
@@ -128,6 +133,46 @@ function said(node: ts.Expression): string {
     return said(node.left) + said(node.right);
   }
   return '…';
+}
+
+/** What a constant was made of, in the nearest block around it. */
+function valueOf(name: ts.Identifier): ts.Expression | undefined {
+  for (let at: ts.Node = name.parent; !ts.isSourceFile(at); at = at.parent) {
+    // A parameter of the same name hides what stands further out.
+    if (ts.isFunctionLike(at) && at.parameters.some((parameter) => parameter.name.getText() === name.text)) return;
+    if (!ts.isBlock(at)) continue;
+    for (const statement of at.statements.filter(ts.isVariableStatement)) {
+      const found = statement.declarationList.declarations.find((declared) => declared.name.getText() === name.text);
+      if (found !== undefined) return found.initializer;
+    }
+  }
+  return constantsOf(name.getSourceFile()).get(name.text);
+}
+
+export interface CheckRow {
+  /** What is said when nothing stands against the migration. */
+  proof: string[];
+  /** What is said when something does. */
+  next: string[];
+}
+
+/** What a check says: the texts that its function returns, `…` filled in at the time. Functions by name, in any of the files. */
+export function checkRow(sources: readonly ts.SourceFile[], run: string): CheckRow {
+  const row: CheckRow = { proof: [], next: [] };
+  const visit = (node: ts.Node): void => {
+    if (ts.isPropertyAssignment(node) || ts.isShorthandPropertyAssignment(node)) {
+      const name = node.name.getText();
+      const text = said(ts.isPropertyAssignment(node) ? node.initializer : node.name);
+      if ((name === 'proof' || name === 'next') && /\w/.test(text) && !row[name].includes(text)) row[name].push(text);
+    }
+    ts.forEachChild(node, visit);
+  };
+  const found = sources
+    .flatMap(({ statements }) => statements.filter(ts.isFunctionDeclaration))
+    .filter((declared) => declared.name?.text === run);
+  if (found.length === 0) throw new Error(`no source has a function ${run}`);
+  found.forEach(visit);
+  return row;
 }
 
 /** Comments of the fields of a schema built by zod, by path: `transfers[].source.path`. */

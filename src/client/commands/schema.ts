@@ -1,12 +1,12 @@
 import { Argument, Command } from 'commander';
 
-/** What can be described: the plan, and every message to the workflow `migrateNodes`. */
-export const schemaNames = ['plan', 'approve', 'reject', 'pause', 'resume', 'abort', 'tune'] as const;
+/** What can be described: the inputs of both workflows, and every message to `migrateNodes`. */
+export const schemaNames = ['plan', 'copy', 'approve', 'reject', 'pause', 'resume', 'abort', 'tune'] as const;
 export type SchemaName = (typeof schemaNames)[number];
 
 export function schemaCommand(): Command {
   return new Command('schema')
-    .description('JSON Schema of the plan, or of a message to the workflow')
+    .description('JSON Schema of the plan, of a single copy, or of a message to the workflow')
     .addArgument(new Argument('[name]', 'what to describe').choices(schemaNames).default('plan'))
     .addHelpText(
       'after',

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { generatedFiles, makeReference, referenceFile, unusedParts } from '../../documents/reference.ts';
-import { literalRows, schemaComments } from '../../documents/source.ts';
+import { checkRow, literalRows, parseSource, schemaComments } from '../../documents/source.ts';
 
 const text = readFileSync(referenceFile, 'utf8');
 
@@ -18,6 +18,15 @@ describe('documents with generated parts', () => {
 });
 
 describe('docs/reference.md', () => {
+  it('says of every check what helps', () => {
+    const section = text.slice(text.indexOf('<!-- generated: checks -->')).split('<!-- end -->')[0] ?? '';
+    const rows = section.split('\n').filter((line) => line.startsWith('| `'));
+    const helpless = rows.filter((line) => line.split(/(?<!\\)\|/)[3]?.trim() === '');
+
+    expect(rows.length).toBeGreaterThan(40);
+    expect(helpless).toEqual([]);
+  });
+
   it('has every part that can be generated', () => {
     expect(unusedParts(generatedFiles.map((file) => readFileSync(file, 'utf8')))).toEqual([]);
   });
@@ -43,6 +52,23 @@ describe('what documents take from the source', () => {
     expect(comments.get('limits.preCopyKiBps')).toContain('KiB/s per source host');
     expect(comments.get('gates.open-downtime.required')).toContain('How many different approvers');
     expect(comments.get('transfers[].id')).toContain('Unique in the plan');
+  });
+
+  it('takes nothing of a comment but its words', () => {
+    const all = [...schemaComments('src/plan/plan.ts', 'planSchema').values()];
+
+    expect(all.length).toBeGreaterThan(40);
+    expect(all.filter((comment) => /^[\s/*]|[\s/*]$/.test(comment))).toEqual([]);
+  });
+
+  it('finds what a check says, and misses a check that is not there', () => {
+    const sources = [parseSource('src/activities/preflight-cluster.ts')];
+
+    expect(checkRow(sources, 'checkHostnameLabel')).toEqual({
+      proof: ['kubernetes.io/hostname equals the name of every node'],
+      next: [expect.stringContaining('kubectl label node NAME') as string],
+    });
+    expect(() => checkRow(sources, 'checkWeather')).toThrow('no source has a function checkWeather');
   });
 
   it('reads tables of literals with their names resolved', () => {
