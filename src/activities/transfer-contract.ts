@@ -79,11 +79,13 @@ export interface PassReport {
   explanation: string;
 }
 
-/** Heartbeat of a pass. */
+/** Heartbeat of a pass, and of the comparison after it. `bytes` never goes back, whichever try reports. */
 export interface CopyProgress {
   pass: number;
-  step: 'starting' | 'flushing' | 'comparing' | 'copying' | 'ending';
+  step: 'starting' | 'flushing' | 'comparing' | 'copying' | 'ending' | 'verifying';
   bytes: number;
+  /** Of them those that an earlier job of the pass had done. */
+  before?: number;
   total: number;
   files: number;
   bytesPerSecond: number;
@@ -122,8 +124,8 @@ export interface TransferActivities {
   runPass(input: PassInput): Promise<PassReport>;
   /** Refuses while anything has the source open or mapped for writing, mounts it into a container or touches it by cron. */
   proveQuiet(input: { request: ReplicateInput }): Promise<Evidence>;
-  /** Compares both sides and answers what differs; a difference is no failure of the activity. */
-  verifyTransfer(input: { request: ReplicateInput; choice: CopyChoice }): Promise<Verification>;
+  /** Compares both sides and answers what differs; a difference is no failure of the activity. `pass`: the last one, for progress. */
+  verifyTransfer(input: { request: ReplicateInput; choice: CopyChoice; pass?: number }): Promise<Verification>;
   /** Takes the key away, ends what still runs, and notes the state of the destination. */
   finishTransfer(input: { request: ReplicateInput; verified?: string }): Promise<Evidence>;
 }

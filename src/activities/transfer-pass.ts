@@ -4,8 +4,7 @@ import type { HostConnection, Jobs } from '../hosts/contract.ts';
 import { jobDirectory, unitOf } from '../hosts/jobs.ts';
 import { needsHuman, permanent, transient } from './failures.ts';
 import { parseFields, runScript } from './host-script.ts';
-import { whileBeating } from './polling.ts';
-import type { TransferScope } from './transfer-scope.ts';
+import type { Reported, TransferScope } from './transfer-scope.ts';
 import { rsyncOptions } from './rsync-options.ts';
 import type { RsyncEnd, RsyncStats } from './rsync-output.ts';
 import { judgeExit, parseProgress, parseStats } from './rsync-output.ts';
@@ -55,13 +54,12 @@ export async function runRsyncPass(
   const [marker, seen] = await Promise.all([ownMarker(ends, input, names), watch(ends, names)]);
   if (seen.active && seen.token !== scope.token) await endPass(jobs, ends, names);
   if (!seen.active && seen.token !== undefined && seen.token !== scope.token) await jobs.clear(ends.source, names.job);
-  if (seen.token !== scope.token) {
-    await whileBeating({ pass: input.pass, step: 'starting' }, async () =>
-      startPass(jobs, ends, input, names, { marker, seen, token: scope.token }),
-    );
-  }
+  const isNew = seen.token !== scope.token;
+  if (isNew) await startPass(jobs, ends, input, names, { marker, seen, token: scope.token });
   try {
-    const result = await observe(jobs, ends, input, names, scope);
+    // What an earlier job of this pass had done is there; the new one finds it and counts from the beginning.
+    const before = isNew ? scope.earlier.bytes : scope.earlier.before;
+    const result = await observe(jobs, ends, input, names, scope, before);
     return await conclude(jobs, ends, input, names, marker, result);
   } catch (error) {
     if (isStopWanted(scope)) {
@@ -220,12 +218,13 @@ async function observe(
   input: PassInput,
   names: TransferNames,
   scope: TransferScope,
+  before: number,
 ): Promise<string | undefined> {
   const begin = Date.now();
   let answeredAt = begin;
   let movedAt = begin;
   let last: Seen | undefined;
-  let bytes = 0;
+  let progress = startOf(input.pass, input.expectedBytes, { bytes: scope.earlier.bytes, before });
   let writerWork = 0;
   let interval = firstInterval;
   for (;;) {
@@ -235,8 +234,8 @@ async function observe(
     try {
       const seen = await watch(ends, names, { milliseconds: isPrompt ? interval : 0, signal: scope.signal });
       answeredAt = Date.now();
-      bytes = Math.max(bytes, seen.bytes);
-      scope.heartbeat(progressOf(input, names, seen, bytes));
+      progress = progressOf(input, names, seen, progress);
+      scope.heartbeat(progress);
       if (!seen.active) return seen.result;
       // It has ended, and systemd is about to notice.
       if (seen.exit !== undefined) rest = 50;
@@ -251,7 +250,7 @@ async function observe(
     } catch (error) {
       if (!(error instanceof Error) || error.name !== 'HostUnreachable') throw error;
       rest = interval;
-      scope.heartbeat({ pass: input.pass, waiting: error.message });
+      scope.heartbeat({ ...progress, bytesPerSecond: 0, waiting: error.message });
       if (Date.now() - answeredAt > patienceWithSource) throw outOfReach(error, ends, input);
     }
     if (Date.now() - movedAt > input.request.stallSeconds * 1000) {
@@ -286,9 +285,25 @@ async function writerProgress(ends: PassEnds, names: TransferNames): Promise<num
   return Number(parseFields(text).get('work') ?? 0);
 }
 
-function progressOf(input: PassInput, names: TransferNames, seen: Seen, bytes: number): CopyProgress {
-  const total = Math.max(bytes, seen.doubtBytes > 0 ? seen.doubtBytes : input.expectedBytes);
-  const left = total - bytes;
+/** What is told before the job was seen. */
+export function startOf(pass: number, total: number, { bytes, before }: Reported): CopyProgress {
+  return {
+    pass,
+    step: 'starting',
+    bytes,
+    total: Math.max(total, bytes),
+    files: 0,
+    bytesPerSecond: 0,
+    ...(before > 0 && { before }),
+    job: '',
+  };
+}
+
+function progressOf(input: PassInput, names: TransferNames, seen: Seen, last: CopyProgress): CopyProgress {
+  const { before = 0 } = last;
+  const expected = Math.max(seen.bytes, seen.doubtBytes > 0 ? seen.doubtBytes : input.expectedBytes);
+  const bytes = Math.max(last.bytes, Math.min(before + seen.bytes, expected));
+  const total = Math.max(bytes, expected);
   return {
     pass: input.pass,
     step: seen.step,
@@ -296,8 +311,9 @@ function progressOf(input: PassInput, names: TransferNames, seen: Seen, bytes: n
     total,
     files: seen.files,
     bytesPerSecond: seen.bytesPerSecond,
-    ...(seen.bytesPerSecond > 0 && { etaSeconds: Math.round(left / seen.bytesPerSecond) }),
+    ...(seen.bytesPerSecond > 0 && { etaSeconds: Math.round((total - bytes) / seen.bytesPerSecond) }),
     ...(seen.file !== undefined && { currentFile: seen.file }),
+    ...(before > 0 && { before }),
     job: names.job,
   };
 }

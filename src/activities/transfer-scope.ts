@@ -2,9 +2,17 @@ import { Context } from '@temporalio/activity';
 import type { ActivityScope } from './polling.ts';
 import { activityScope } from './polling.ts';
 
-/** Scope of a running activity that can also tell why it is to stop. */
+/** Scope of a running activity that can also tell why it is to stop, and what the try before said last. */
 export interface TransferScope extends ActivityScope {
   cancellation(): { cancelRequested: boolean; paused: boolean } | undefined;
+  earlier: Reported;
+}
+
+/** How far the try before was. */
+export interface Reported {
+  bytes: number;
+  /** Of them those that were done before its job began. */
+  before: number;
 }
 
 /** The scope of the activity that runs now; outside of one, an abort of the signal counts as nothing. */
@@ -16,5 +24,32 @@ export function transferScope(): TransferScope {
   } catch {
     context = undefined;
   }
-  return { ...scope, cancellation: () => context?.cancellationDetails };
+  return { ...scope, earlier: reportedIn(context), cancellation: () => context?.cancellationDetails };
+}
+
+function reportedIn(context: Context | undefined): Reported {
+  const details = context?.info.heartbeatDetails as { bytes?: unknown; before?: unknown } | undefined;
+  const { bytes, before } = details ?? {};
+  return { bytes: typeof bytes === 'number' ? bytes : 0, before: typeof before === 'number' ? before : 0 };
+}
+
+const longestSilence = 4000;
+
+/** Repeats the last heartbeat while a step has nothing new to say: a slow machine is no lost worker. */
+export async function withSteadyBeat<T>(scope: TransferScope, step: (scope: TransferScope) => Promise<T>): Promise<T> {
+  let last: unknown;
+  let saidAt = 0;
+  const heartbeat = (details: unknown): void => {
+    last = details;
+    saidAt = Date.now();
+    scope.heartbeat(details);
+  };
+  const timer = setInterval(() => {
+    if (last !== undefined && Date.now() - saidAt >= longestSilence) heartbeat(last);
+  }, longestSilence / 8);
+  try {
+    return await step({ ...scope, heartbeat });
+  } finally {
+    clearInterval(timer);
+  }
 }

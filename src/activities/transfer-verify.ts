@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostConnection } from '../hosts/contract.ts';
 import type { ReplicateInput } from '../plan/replicate.ts';
 import { needsHuman, transient } from './failures.ts';
@@ -23,8 +24,20 @@ interface Scan {
 interface Side {
   connection: HostConnection;
   path: string;
+  /** Directories of earlier tries have the same name up to the last dot. */
   work: string;
 }
+
+/** How far a verification is: the slower side counts. */
+export interface ScanProgress {
+  bytes: number;
+  total: number;
+  files: number;
+  bytesPerSecond: number;
+  etaSeconds?: number;
+}
+
+const watchInterval = 2000;
 
 /** Describes both trees on their machines at the same time and compares; what differs is looked for in both directions. */
 export async function verifyTrees(
@@ -34,16 +47,22 @@ export async function verifyTrees(
   request: ReplicateInput,
   choice: CopyChoice,
   names: TransferNames,
-  signal: AbortSignal | undefined,
+  { signal, report }: { signal: AbortSignal | undefined; report: (progress: ScanProgress) => void },
 ): Promise<Verification> {
   const begin = Date.now();
   const seed = randomBytes(8).toString('hex');
-  const from: Side = { connection: source, path: paths.source, work: `${names.directory}/verify-source` };
-  const to: Side = { connection: destination, path: paths.destination, work: `${names.directory}/verify-destination` };
+  const work = (end: string): string => `${names.directory}/verify-${end}.${seed}`;
+  const from: Side = { connection: source, path: paths.source, work: work('source') };
+  const to: Side = { connection: destination, path: paths.destination, work: work('destination') };
+  const over = new AbortController();
+  const watching = watchScans([from, to], report, over.signal);
   try {
     const [left, right] = await Promise.all(
       [from, to].map(async (side) => scan(side, request.verify, choice, seed, signal)),
-    );
+    ).finally(async () => {
+      over.abort();
+      await watching;
+    });
     if (left === undefined || right === undefined) throw new TypeError('two scans expected');
     const equal = left.digest === right.digest;
     const found = equal ? { differences: [], differing: 0 } : await differencesOf(from, to);
@@ -104,10 +123,53 @@ exec nice -n 5 perl "$6/scan.pl" "$1" "$2" "$algorithm" "$jobs" "$4" "$5" "$6"`;
   return { digest, entries: number('entries'), bytes: number('bytes'), allocated: number('allocated') };
 }
 
+/** Ends what a try left running whose worker died: it would read the disks for nothing. */
+const roomScript = String.raw`
+umask 077
+pkill -KILL -f "perl ${'$'}{1%.*}[.]" 2>/dev/null
+rm -rf -- "${'$'}{1%.*}".*
+mkdir -p -- "$1" && perl -MPOSIX -e 1`;
+
+const progressScript = String.raw`
+cd -- "$1" 2>/dev/null || return 0
+echo "files=$(cat found 2>/dev/null)"; echo "total=$(cat total 2>/dev/null)"
+cat done.* 2>/dev/null | awk '{ sum += $1 } END { printf "done=%.0f\n", sum }'
+`;
+
+async function watchScans(
+  sides: readonly Side[],
+  report: (progress: ScanProgress) => void,
+  over: AbortSignal,
+): Promise<void> {
+  const begin = Date.now();
+  let most = 0;
+  for (;;) {
+    await sleep(watchInterval, undefined, { signal: over }).catch(() => undefined);
+    if (over.aborted) return;
+    const seen = await Promise.all(sides.map(progressOf)).catch(() => undefined);
+    if (seen === undefined) continue;
+    most = Math.max(most, Math.min(...seen.map(({ bytes }) => bytes)));
+    const total = Math.max(most, ...seen.map((side) => side.total));
+    const bytesPerSecond = Math.round((most * 1000) / (Date.now() - begin));
+    report({
+      bytes: most,
+      total,
+      files: Math.min(...seen.map(({ files }) => files)),
+      bytesPerSecond,
+      ...(bytesPerSecond > 0 && { etaSeconds: Math.round((total - most) / bytesPerSecond) }),
+    });
+  }
+}
+
+async function progressOf(side: Side): Promise<Pick<ScanProgress, 'bytes' | 'total' | 'files'>> {
+  const text = await runScript(side.connection, 'watching the verification', progressScript, [side.work]);
+  const fields = parseFields(text);
+  const number = (name: string): number => Number(fields.get(name) ?? 0);
+  return { bytes: number('done'), total: number('total'), files: number('files') };
+}
+
 async function writeProgram(side: Side): Promise<void> {
-  const check = await tryScript(side.connection, 'umask 077; rm -rf -- "$1"; mkdir -p -- "$1" && perl -MPOSIX -e 1', [
-    side.work,
-  ]);
+  const check = await tryScript(side.connection, roomScript, [side.work]);
   if (check.code !== 0) {
     throw needsHuman({
       what: `${side.connection.host.name}:${side.path} cannot be verified`,

@@ -10,9 +10,9 @@ import { classify } from './transfer-failures.ts';
 import { readMarker, writeMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
 import type { PassEnds } from './transfer-pass.ts';
-import { endPass, runRsyncPass } from './transfer-pass.ts';
+import { endPass, runRsyncPass, startOf } from './transfer-pass.ts';
 import { LinkMemory, prepare } from './transfer-prepare.ts';
-import { transferScope } from './transfer-scope.ts';
+import { transferScope, withSteadyBeat } from './transfer-scope.ts';
 import { describeUsers, usersOf } from './transfer-users.ts';
 import { verifyTrees } from './transfer-verify.ts';
 
@@ -22,6 +22,8 @@ export interface TransferDependencies {
   jobs: Jobs;
 }
 
+/** Gigabytes of dirty pages on a slow disk. */
+const flushTimeout = 1_800_000;
 const nothing = 'source and destination are as they were';
 const kept = 'the source is untouched; the destination stays marked incomplete';
 
@@ -47,10 +49,11 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
   async function runPass(input: PassInput): Promise<PassReport> {
     const { request } = input;
     return guarded(`pass ${input.pass} of ${request.transfer.id} failed`, kept, async () => {
-      const scope = transferScope();
-      scope.heartbeat({ pass: input.pass, step: 'starting' });
-      const ends = await endsOf(request);
-      return runRsyncPass(jobs, ends, input, namesOf(request, ends.destinationPath), scope);
+      return withSteadyBeat(transferScope(), async (scope) => {
+        scope.heartbeat(startOf(input.pass, input.expectedBytes, scope.earlier));
+        const ends = await endsOf(request);
+        return runRsyncPass(jobs, ends, input, namesOf(request, ends.destinationPath), scope);
+      });
     });
   }
 
@@ -76,21 +79,30 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
     });
   }
 
-  async function verifyTransfer(input: { request: ReplicateInput; choice: Prepared['choice'] }): Promise<Verification> {
+  async function verifyTransfer(input: Parameters<TransferActivities['verifyTransfer']>[0]): Promise<Verification> {
     const { request } = input;
-    return guarded(`${request.transfer.id} is not verified`, kept, async () => {
-      const scope = transferScope();
-      const ends = await endsOf(request);
-      const names = namesOf(request, ends.destinationPath);
-      const { source, destination } = ends;
-      await runScript(destination, 'flushing the destination', 'sync -f "$1" 2>/dev/null || sync', [
-        ends.destinationPath,
-      ]);
-      const paths = { source: ends.sourcePath, destination: ends.destinationPath };
-      return whileBeating({ step: 'verifying' }, async () =>
-        verifyTrees(source, destination, paths, request, input.choice, names, scope.signal),
-      );
-    });
+    return guarded(`${request.transfer.id} is not verified`, kept, async () =>
+      withSteadyBeat(transferScope(), async (scope) => {
+        const began = { ...startOf(input.pass ?? 0, 0, scope.earlier), step: 'verifying' as const };
+        scope.heartbeat(began);
+        const ends = await endsOf(request);
+        const names = namesOf(request, ends.destinationPath);
+        const { source, destination } = ends;
+        await runScript(
+          destination,
+          'flushing the destination',
+          'sync -f "$1" 2>/dev/null || sync',
+          [ends.destinationPath],
+          { timeout: flushTimeout },
+        );
+        const paths = { source: ends.sourcePath, destination: ends.destinationPath };
+        return verifyTrees(source, destination, paths, request, input.choice, names, {
+          signal: scope.signal,
+          report: (progress) =>
+            scope.heartbeat({ ...began, ...progress, bytes: Math.max(began.bytes, progress.bytes) }),
+        });
+      }),
+    );
   }
 
   async function finishTransfer(input: { request: ReplicateInput; verified?: string }): Promise<Evidence> {

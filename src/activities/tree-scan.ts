@@ -38,6 +38,7 @@ my ($entries, $bytes, $blocks) = (0, 0, 0);
     my $name = $path eq '' ? '.' : "./$path";
     $mtime =~ s/\..*// unless $nano;
     $entries++; $blocks += $block;
+    told('found', $entries) if $entries % 5000 == 0;
     my $what = '-';
     if ($type eq 'f') { $what = $size; $bytes += $size }
     elsif ($type eq 'l') { $what = escape($target) }
@@ -47,6 +48,7 @@ my ($entries, $bytes, $blocks) = (0, 0, 0);
     push @files, [$#records, $size] if $type eq 'f' and $kind ne 'metadata' and $size > 0;
   }
   close $find or fail('find could not read the whole tree');
+  told('found', $entries);
 }
 my $first = {};
 for my $index (sort { $a <=> $b } keys %linked) {
@@ -60,6 +62,9 @@ for my $r (@records) { print $sorted escape($r->[0]), "\t", join("\t", @$r[1 .. 
 close $sorted or fail('sort failed');
 my $seconds = $nano ? '' : ' (whole seconds)';
 printf "digest=%s\nentries=%d\nbytes=%.0f\nallocated=%.0f\n", sha256_file($out), $entries, $bytes, $blocks * 512;
+
+# For who watches: one number in a file that is always whole.
+sub told { my ($name, $number) = @_; open(my $o, '>', "$work/$name.new") or return; print $o "$number\n"; close $o; rename "$work/$name.new", "$work/$name" }
 
 # Names and values of extended attributes, ACLs among them; - when there are none.
 sub attributes {
@@ -98,6 +103,7 @@ sub digest_contents {
     if ($size > 32 * 1024 * 1024 or @batch >= 200) { push @tasks, ['batch', @batch]; @batch = (); $size = 0 }
   }
   push @tasks, ['batch', @batch] if @batch;
+  my $all = 0; $all += size_of($_) for @tasks; told('total', $all);
   # A pipe filled with numbers of tasks is the queue: each process reads the next one.
   pipe(my $take, my $give) or fail("pipe: $!");
   my @pids; my @results;
@@ -106,7 +112,8 @@ sub digest_contents {
     my $pid = fork; defined $pid or fail("fork: $!");
     if (!$pid) {
       close $give; open(my $result, '>', "$work/part.$worker") or fail("part: $!");
-      while ((sysread($take, my $number, 8) || 0) == 8) { do_task($tasks[$number + 0], $result) }
+      my $done = 0;
+      while ((sysread($take, my $number, 8) || 0) == 8) { my $task = $tasks[$number + 0]; do_task($task, $result); $done += size_of($task); told("done.$worker", $done) }
       close $result or fail("part: $!");
       POSIX::_exit(0);
     }
@@ -124,6 +131,14 @@ sub digest_contents {
     close $result; unlink "$work/part.$worker";
   }
   for my $index (keys %pieces) { my $p = $pieces{$index}; $records[$index][9] = join('+', map { $p->{$_} } sort { $a <=> $b } keys %$p) }
+}
+
+# Bytes that a task reads.
+sub size_of {
+  my ($how, @rest) = @{ $_[0] };
+  return 10 * 64 * 1024 if $how eq 'sample';
+  return $rest[2] if $how eq 'piece';
+  my $sum = 0; $sum += $records[$_][7] for @rest; return $sum;
 }
 
 sub tool { return $algorithm eq 'blake2b' ? ('b2sum', '-b') : $algorithm eq 'openssl' ? ('openssl', 'dgst', '-sha256', '-r') : ('sha256sum', '-b') }
