@@ -3,9 +3,9 @@ import { posix } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import type { HostConnection, RunOptions, RunResult } from '../hosts/contract.ts';
+import { isWithin } from '../plan/directories.ts';
 import { criSocket, findContainer } from './containers.ts';
 import { lastLines } from './helm.ts';
-import { isWithin } from './mounts.ts';
 
 /*
  * etcdctl on a master. The hosts seldom have it: it comes in etcd's own image, and runs inside the member's container then, where the

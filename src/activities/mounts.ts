@@ -1,3 +1,5 @@
+import { isWithin } from '../plan/directories.ts';
+
 /** One line of /proc/PID/mountinfo. */
 export interface Mount {
   /** `major:minor` of the file system. */
@@ -69,11 +71,6 @@ export function relate(mounts: readonly Mount[], left: string, right: string): '
     }
   }
   return relation;
-}
-
-/** True for the directory itself and everything below it. */
-export function isWithin(path: string, directory: string): boolean {
-  return path === directory || directory === '/' || path.startsWith(`${directory}/`);
 }
 
 function decode(text: string): string {

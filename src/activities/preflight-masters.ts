@@ -3,12 +3,12 @@ import { parse } from 'yaml';
 import type { HostConnection } from '../hosts/contract.ts';
 import type { Plan } from '../plan/plan.ts';
 import { controlSuccessor, exchangeOf, packageService, quorumSequence } from '../plan/quorum.ts';
+import { formatBytes } from '../plan/amounts.ts';
 import { measureFreeSpace } from './directories.ts';
 import { hasStaticControlPlane } from './facts.ts';
 import { lastLines } from './helm.ts';
 import { tryScript } from './host-script.ts';
 import { listeningPorts } from './kubelet.ts';
-import { formatBytes } from './preflight-transfers.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
 import { askMachines, count } from './preflight-world.ts';
 

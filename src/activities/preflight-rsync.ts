@@ -1,8 +1,8 @@
 import type { HostConnection } from '../hosts/contract.ts';
 import type { Plan, Transfer } from '../plan/plan.ts';
 import { estimateWholeCopy } from '../plan/projection.ts';
+import { formatBytes } from '../plan/amounts.ts';
 import { errorText } from './failures.ts';
-import { formatBytes } from './preflight-transfers.ts';
 import type { Finding, World } from './preflight-world.ts';
 import { askMachines } from './preflight-world.ts';
 import type { RsyncFacts } from './rsync-options.ts';

@@ -2,6 +2,7 @@ import { CommandTimedOut } from '../hosts/errors.ts';
 import type { HostConnection } from '../hosts/contract.ts';
 import { componentTable } from '../plan/components.ts';
 import type { Transfer } from '../plan/plan.ts';
+import { formatBytes } from '../plan/amounts.ts';
 import type { DirectorySize } from './directories.ts';
 import { inspectPath, measureDirectory, measureFreeSpace } from './directories.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
@@ -211,12 +212,4 @@ async function lackingSpace(
     seen.push(`${where} ${formatBytes(room.bytes)} free for ${formatBytes(need.bytes)}`);
   }
   return { failures, seen };
-}
-
-/** `1.5 GiB`. */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
-  const power = bytes < 1024 ? 0 : Math.min(Math.floor(Math.log(bytes) / Math.log(1024)), units.length - 1);
-  const value = bytes / 1024 ** power;
-  return `${power === 0 || value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${units[power] ?? 'B'}`;
 }

@@ -1,5 +1,6 @@
 import type { HostConnection, Hosts } from '../hosts/contract.ts';
 import type { Host } from '../plan/plan.ts';
+import { isWithin } from '../plan/directories.ts';
 import { criSocket, endContainers, findContainer } from './containers.ts';
 import type { Evidence } from './contract.ts';
 import type { Deadlines } from './deadlines.ts';
@@ -8,7 +9,7 @@ import { needsHuman, onHost, transient } from './failures.ts';
 import { lastLines } from './helm.ts';
 import { runScript, tryScript } from './host-script.ts';
 import { connectUnlessAway, kubeletState, listeningPorts, stopKubelet } from './kubelet.ts';
-import { isWithin, parseMountInfo } from './mounts.ts';
+import { parseMountInfo } from './mounts.ts';
 import { poll } from './polling.ts';
 
 /* A machine that is no node any more. The platform's tool does nothing on it, and its own `reset` removes the components' data. */

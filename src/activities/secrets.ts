@@ -3,6 +3,7 @@ import { componentsSecretName, editComponentsSecret } from '../plan/components-s
 import { configKey, configNodes, editConfig, YamlEditError } from '../plan/config-edit.ts';
 import type { Host, Plan, PlannedComponent } from '../plan/plan.ts';
 import { redactedYamlDiff, redactText } from '../plan/redact.ts';
+import { isWithin, whyClosed } from '../plan/directories.ts';
 import { encrypt, readKey } from './backup-cipher.ts';
 import type { Evidence, PlanReference, SecretActivities } from './contract.ts';
 import { errorText, needsHuman, onHost, transient } from './failures.ts';
@@ -19,9 +20,7 @@ import {
 } from './platform-secrets.ts';
 import { activityScope } from './polling.ts';
 import { hostState } from './host-state.ts';
-import { isWithin } from './mounts.ts';
 import { shellWord, sshCommand } from './shell-words.ts';
-import { whyClosed } from './transfer-guard.ts';
 
 export interface SecretDeps {
   api: KubernetesApi;

@@ -1,58 +1,10 @@
+import { formatBytes } from '../plan/amounts.ts';
+import { isWithin, whyClosed } from '../plan/directories.ts';
 import type { ReplicateInput } from '../plan/replicate.ts';
 import { needsHuman, permanent } from './failures.ts';
 import type { Mount } from './mounts.ts';
-import { isWithin, relate } from './mounts.ts';
+import { relate } from './mounts.ts';
 import { sshCommand } from './shell-words.ts';
-
-/** Directories that hold the system or other programs' state: nothing in them is ever a destination. */
-const closedTrees = [
-  '/bin',
-  '/boot',
-  '/dev',
-  '/etc',
-  '/lib',
-  '/lib32',
-  '/lib64',
-  '/proc',
-  '/run',
-  '/sbin',
-  '/sys',
-  '/usr',
-  '/var/cache',
-  '/var/lib/dpkg',
-  '/var/lib/etcd',
-  '/var/lib/ferry',
-  '/var/lib/kubelet',
-  '/var/lib/rpm',
-  '/var/lib/systemd',
-  '/var/log',
-  '/var/run',
-  '/var/spool',
-];
-
-/** Directories whose children may be destinations, they themselves never. */
-const sharedParents = [
-  '/',
-  '/home',
-  '/media',
-  '/mnt',
-  '/opt',
-  '/root',
-  '/srv',
-  '/tmp',
-  '/var',
-  '/var/lib',
-  '/var/local',
-  '/var/tmp',
-];
-
-/** Why a path can never be a destination, or undefined. */
-export function whyClosed(path: string): string | undefined {
-  const tree = closedTrees.find((candidate) => isWithin(path, candidate));
-  if (tree !== undefined) return `${path} belongs to the system (${tree})`;
-  if (sharedParents.includes(path)) return `${path} is a directory of the system that many programs share`;
-  return undefined;
-}
 
 /** What the two machines said about the two directories. */
 export interface GuardFacts {
@@ -156,7 +108,7 @@ function guardSpace(request: ReplicateInput, facts: GuardFacts, inplace: boolean
   if (needed > facts.freeBytes) {
     throw needsHuman({
       what: `${there} has too little space`,
-      cause: `${size(needed)} are needed, ${size(facts.freeBytes)} are free`,
+      cause: `${formatBytes(needed)} are needed, ${formatBytes(facts.freeBytes)} are free`,
       untouched,
       next: `make room on ${transfer.destination.host}, then resume`,
     });
@@ -170,16 +122,4 @@ function guardSpace(request: ReplicateInput, facts: GuardFacts, inplace: boolean
       next: `make room on ${transfer.destination.host}, then resume`,
     });
   }
-}
-
-/** `1.2 GiB` */
-export function size(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit += 1;
-  }
-  return unit === 0 ? `${value} B` : `${value.toFixed(1)} ${units[unit] ?? ''}`;
 }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CancelledFailure } from '@temporalio/common';
 import type { HostConnection, Jobs } from '../hosts/contract.ts';
 import { jobDirectory, unitOf } from '../hosts/jobs.ts';
+import { formatBytes } from '../plan/amounts.ts';
 import { needsHuman, permanent, transient } from './failures.ts';
 import { parseFields, runScript } from './host-script.ts';
 import type { Reported, TransferScope } from './transfer-scope.ts';
@@ -10,7 +11,6 @@ import type { RsyncEnd, RsyncStats } from './rsync-output.ts';
 import { judgeExit, parseProgress, parseStats } from './rsync-output.ts';
 import { evictWriter, grantAccess, readyDestination, remoteTarget } from './transfer-access.ts';
 import type { CopyProgress, PassInput, PassReport } from './transfer-contract.ts';
-import { size } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
 import { readMarker, writeMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
@@ -391,7 +391,7 @@ async function failureOf(end: RsyncEnd, ends: PassEnds, input: PassInput): Promi
       const room = await lookAtDestination(ends.destination, ends.destinationPath);
       const inodes = room.freeInodes === undefined ? '' : ` and ${room.freeInodes} inodes`;
       const isQuota = end.why.includes('Disk quota exceeded');
-      const cause = `${isQuota ? 'the quota is used up' : 'no space'} at ${there}: ${size(room.freeBytes)}${inodes} are free, the source has ${size(input.expectedBytes)}; ${end.why}`;
+      const cause = `${isQuota ? 'the quota is used up' : 'no space'} at ${there}: ${formatBytes(room.freeBytes)}${inodes} are free, the source has ${formatBytes(input.expectedBytes)}; ${end.why}`;
       const next = `${isQuota ? 'raise the quota or make room' : 'make room'} on ${ends.destination.host.name}, then resume`;
       return needsHuman({ what, cause, untouched, next });
     }
@@ -491,7 +491,7 @@ export function explain(
   const { inplace } = input.choice;
   const isInplace = inplace && (options === undefined || options.split(' ').includes('--inplace'));
   const parts = [
-    input.limitKiBps > 0 ? `limited to ${size(input.limitKiBps * 1024)}/s` : 'no limit',
+    input.limitKiBps > 0 ? `limited to ${formatBytes(input.limitKiBps * 1024)}/s` : 'no limit',
     ...(input.content === 'all' ? ['content of every file compared'] : []),
     ...(doubtful > 0 ? [`content of ${doubtful} files compared that changed since the last pass`] : []),
     ...(isInplace ? ['written in place'] : []),

@@ -2,13 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostConnection, Jobs } from '../hosts/contract.ts';
 import type { ReplicateInput } from '../plan/replicate.ts';
+import { formatBytes } from '../plan/amounts.ts';
 import { needsHuman, permanent, transient } from './failures.ts';
 import { parseFields, runScript, tryScript } from './host-script.ts';
 import { placesBelow } from './mounts.ts';
 import { chooseCopy } from './rsync-options.ts';
 import { checkScript, evictWriter, grantAccess, parseTrial, trialScript } from './transfer-access.ts';
 import type { Prepared } from './transfer-contract.ts';
-import { guardDestination, size } from './transfer-guard.ts';
+import { guardDestination } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
 import { readMarker, writeMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
@@ -118,7 +119,7 @@ export async function prepare(
     bytes: tree.bytes,
     files: tree.files,
     bytesThere: there?.bytes ?? 0,
-    proof: `${size(tree.bytes)} in ${tree.files} entries; ${size(room.freeBytes)} free at ${transfer.destination.host}:${to.path}`,
+    proof: `${formatBytes(tree.bytes)} in ${tree.files} entries; ${formatBytes(room.freeBytes)} free at ${transfer.destination.host}:${to.path}`,
   };
 }
 

@@ -1,6 +1,7 @@
 import type { HostConnection } from '../hosts/contract.ts';
+import { isWithin } from '../plan/directories.ts';
 import { runScript } from './host-script.ts';
-import { isWithin, parseMountInfo, placeOf } from './mounts.ts';
+import { parseMountInfo, placeOf } from './mounts.ts';
 
 /** Somebody who holds a tree. */
 export interface TreeUser {
@@ -48,11 +49,8 @@ rm -rf -- "$work"
 /** Mounts of other worlds: one line per namespace whose root is not the machine's. */
 const containersScript = String.raw`
 own=$(awk '$5 == "/" { print $3 $4 }' /proc/1/mountinfo | tail -n 1)
-seen=' '
-for proc in /proc/[0-9]*; do
-  ns=$(readlink "$proc/ns/mnt" 2>/dev/null) || continue
-  case "$seen" in *" $ns "*) continue ;; esac
-  seen="$seen$ns "
+find /proc/[0-9]*/ns/mnt -maxdepth 0 -printf '%l %h\n' 2>/dev/null | awk 'NF == 2 && !seen[$1]++ { print $2 }' | while read -r proc; do
+  proc=${'$'}{proc%/ns}
   root=$(awk '$5 == "/" { print $3 $4 }' "$proc/mountinfo" 2>/dev/null | tail -n 1)
   [ -z "$root" ] || [ "$root" = "$own" ] && continue
   pid=${'$'}{proc#/proc/}

@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostConnection } from '../hosts/contract.ts';
 import type { ReplicateInput } from '../plan/replicate.ts';
+import { formatBytes } from '../plan/amounts.ts';
 import { needsHuman, transient } from './failures.ts';
 import { parseFields, runScript, tryScript } from './host-script.ts';
 import type { CopyChoice, Difference, Verification } from './transfer-contract.ts';
-import { size } from './transfer-guard.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { treeScanProgram } from './tree-scan.ts';
 
@@ -67,7 +67,7 @@ export async function verifyTrees(
     const equal = left.digest === right.digest;
     const found = equal ? { differences: [], differing: 0 } : await differencesOf(from, to);
     const seconds = (Date.now() - begin) / 1000;
-    const what = `${request.verify}: ${left.entries} entries, ${size(left.bytes)}, both sides in ${seconds.toFixed(1)} s`;
+    const what = `${request.verify}: ${left.entries} entries, ${formatBytes(left.bytes)}, both sides in ${seconds.toFixed(1)} s`;
     return {
       equal,
       kind: request.verify,
@@ -88,7 +88,7 @@ export async function verifyTrees(
 /** Holes are no content; where they were lost the disk says so. */
 function holes(source: Scan, destination: Scan): string {
   return destination.allocated > source.allocated * 1.1 + 16 * 1024 ** 2
-    ? `; the destination occupies ${size(destination.allocated)}, the source ${size(source.allocated)}`
+    ? `; the destination occupies ${formatBytes(destination.allocated)}, the source ${formatBytes(source.allocated)}`
     : '';
 }
 

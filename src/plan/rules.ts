@@ -1,8 +1,9 @@
 import type { z } from 'zod';
 import { acceptsReplicas, componentNamespace, componentTable } from './components.ts';
+import { isWithin, whyClosed } from './directories.ts';
 import { componentSchema, gateNames, planSchema, transferSchema, hostSchema } from './plan.ts';
 import type { End, Host, Plan, PlannedComponent, Transfer } from './plan.ts';
-import { controlSuccessor, packageService, spareOf } from './quorum.ts';
+import { controlSuccessor, mastersStopped, packageService, spareOf } from './quorum.ts';
 
 /*
  * What a plan must fulfil across its fields. The rules look at every part that is readable by itself, so that one wrong type does
@@ -309,9 +310,8 @@ function componentRules(parts: Parts): RuleError[] {
 }
 
 const sameEnd = (a: End, b: End): boolean => a.host === b.host && a.path === b.path;
-const isInside = (path: string, parent: string): boolean => path === parent || path.startsWith(`${parent}/`);
 const overlap = (a: End, b: End): boolean =>
-  a.host === b.host && (isInside(a.path, b.path) || isInside(b.path, a.path));
+  a.host === b.host && (isWithin(a.path, b.path) || isWithin(b.path, a.path));
 
 /** Services whose directories belong to the container registry: the only host data that may change its node. */
 const registryService = /^(proton-)?cr([-_].*)?$/;
@@ -434,9 +434,6 @@ function packageRules(parts: Parts, transfer: Transfer, at: (string | number)[])
     }));
 }
 
-/** Units whose stop ends the static pods of a master, etcd among them. */
-const masterUnits = new Set(['kubelet', 'containerd', 'docker', 'docker.socket']);
-
 function controlPlaneRules(parts: Parts): RuleError[] {
   const { controlPlane, platform, add, remove, hostServices, complete } = parts;
   if (controlPlane === undefined) return [];
@@ -468,14 +465,8 @@ function controlPlaneRules(parts: Parts): RuleError[] {
   if (complete.nodes && staying.length === 0) {
     errors.push({ path: ['nodes', 'remove'], message: 'no master would be left' });
   }
-  if (
-    hostServices === undefined ||
-    !hostServices.units.some((unit) => masterUnits.has(unit.replace(/\.service$/, '')))
-  ) {
-    return errors;
-  }
   const all = [...masters, ...joining];
-  const stopped = hostServices.hosts.filter((name) => all.includes(name));
+  const stopped = hostServices === undefined ? [] : mastersStopped(all, hostServices);
   if (stopped.length > spareOf(all.length)) {
     errors.push({
       path: ['hostServices', 'units'],
@@ -485,20 +476,6 @@ function controlPlaneRules(parts: Parts): RuleError[] {
   return errors;
 }
 
-/** Directories of the system: nothing may be copied over them. */
-const systemDirectories = [
-  '/bin',
-  '/boot',
-  '/dev',
-  '/etc',
-  '/lib',
-  '/lib32',
-  '/lib64',
-  '/libx32',
-  '/proc',
-  '/root',
-].concat(['/run', '/sbin', '/sys', '/usr', '/var/lib/ferry', '/var/lib/systemd', '/var/run', '/var/spool', '/var/log']);
-
 function pathRules({ transfers, backup }: Parts): RuleError[] {
   const errors: RuleError[] = [];
   for (const { index, value } of transfers) {
@@ -507,7 +484,7 @@ function pathRules({ transfers, backup }: Parts): RuleError[] {
     if (sameEnd(source, destination)) {
       errors.push({ path, message: `source and destination are the same directory ${source.host}:${source.path}` });
     } else if (overlap(source, destination)) {
-      const inside = isInside(destination.path, source.path);
+      const inside = isWithin(destination.path, source.path);
       errors.push({
         path,
         message: inside
@@ -515,11 +492,9 @@ function pathRules({ transfers, backup }: Parts): RuleError[] {
           : `source ${source.host}:${source.path} lies inside the destination`,
       });
     }
-    const system = systemDirectories.find((directory) => isInside(destination.path, directory));
-    if (system !== undefined || systemDirectories.some((directory) => isInside(directory, destination.path))) {
-      errors.push({ path, message: `${destination.path} is, holds or lies in a directory of the system` });
-    }
-    if (backup !== undefined && isInside(backup.directory, destination.path)) {
+    const closed = whyClosed(destination.path);
+    if (closed !== undefined) errors.push({ path, message: closed });
+    if (backup !== undefined && isWithin(backup.directory, destination.path)) {
       errors.push({ path: ['backup', 'directory'], message: `lies inside the destination of ${value.id}` });
     }
     for (const other of transfers) {

@@ -4,7 +4,7 @@ import type { CheckResult } from '../../../src/activities/contract.ts';
 import { ApiError, type KubernetesApi } from '../../../src/activities/kubernetes-api.ts';
 import { createPreflightActivities, runPreflight } from '../../../src/activities/preflight.ts';
 import { chartVersions, compareVersions } from '../../../src/activities/preflight-hosts.ts';
-import { formatBytes } from '../../../src/activities/preflight-transfers.ts';
+import { formatBytes } from '../../../src/plan/amounts.ts';
 import type { Marker } from '../../../src/activities/transfer-marker.ts';
 import { namesOf } from '../../../src/activities/transfer-names.ts';
 import type { HostConnection, Hosts, RunResult } from '../../../src/hosts/contract.ts';

@@ -234,12 +234,12 @@ describe('an error', () => {
     [
       'a directory of the system',
       (p) => (p.transfers[0]!.destination.path = '/usr/local/mariadb'),
-      'transfers[0].destination.path: /usr/local/mariadb is, holds or lies in a directory of the system',
+      'transfers[0].destination.path: /usr/local/mariadb belongs to the system (/usr)',
     ],
     [
       'the parent of one',
       (p) => (p.transfers[0]!.destination.path = '/var'),
-      'transfers[0].destination.path: /var is, holds or lies in a directory of the system',
+      'transfers[0].destination.path: /var is a directory of the system that many programs share',
     ],
     [
       'a backup that would be deleted',
