@@ -1,9 +1,11 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { generatedFiles, makeReference, referenceFile, unusedParts } from '../../documents/reference.ts';
 import { checkRow, literalRows, parseSource, schemaComments } from '../../documents/source.ts';
 
 const text = readFileSync(referenceFile, 'utf8');
+const root = join(import.meta.dirname, '..', '..', '..');
 
 describe('documents with generated parts', () => {
   it.each(generatedFiles)(
@@ -25,6 +27,18 @@ describe('docs/reference.md', () => {
 
     expect(rows.length).toBeGreaterThan(40);
     expect(helpless).toEqual([]);
+  });
+
+  it('tells of every variable that the program reads, and of no other', () => {
+    const sources = readdirSync(join(root, 'src'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+      name.endsWith('.ts'),
+    );
+    const read = sources.flatMap(
+      (name) => readFileSync(join(root, 'src', name), 'utf8').match(/\bFERRY_[A-Z_]*[A-Z]\b/g) ?? [],
+    );
+    const section = text.slice(text.indexOf('\n## Environment')).split('\n## ')[1] ?? '';
+
+    expect(new Set(section.match(/FERRY_[A-Z_]*[A-Z]\b/g))).toEqual(new Set(read));
   });
 
   it('has every part that can be generated', () => {
