@@ -1,5 +1,5 @@
 /** Finds the command lines in documents, as people copy them. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '..', '..');
@@ -8,9 +8,19 @@ const root = join(import.meta.dirname, '..', '..');
 export const documents: readonly string[] = [
   'README.md',
   'README.zh-CN.md',
-  ...readdirSync(join(root, 'docs')).map((name) => `docs/${name}`),
-  ...(existsSync(join(root, 'deploy', 'README.md')) ? ['deploy/README.md'] : []),
-].filter((name) => name.endsWith('.md'));
+  'CHANGELOG.md',
+  ...readdirSync(join(root, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+];
+
+/** Files whose comments tell people what to type. */
+export const commentedFiles: readonly string[] = [
+  'docker-compose.temporal.yml',
+  'deploy/Containerfile',
+  'deploy/kubernetes/rbac.yaml',
+  'deploy/systemd/ferry-worker.service',
+];
 
 export interface CommandLine {
   document: string;
@@ -83,6 +93,21 @@ export function commandLines(document: string, text = readFileSync(join(root, do
         : [{ document, line: command, ...(notRun === undefined ? {} : { notRun }) }];
     });
   });
+}
+
+/** Command lines in the comments at the head of a file: those that are indented, up to a comment of their own. */
+export function commentedLines(file: string, text = readFileSync(join(root, file), 'utf8')): CommandLine[] {
+  const head = text.slice(0, text.search(/^[^#]/m));
+  const block = head
+    .split('\n')
+    .flatMap((line) => /^# {3}(.*)$/.exec(line)?.[1] ?? [])
+    .join('\n')
+    .replaceAll(/\\\n\s*/g, '');
+  // Settings of a unit are no commands.
+  return block
+    .split('\n')
+    .filter((line) => line !== '' && !/^\[|^[A-Z]\w+=/.test(line))
+    .map((line) => ({ document: file, line }));
 }
 
 /** Words of each simple command of a line, as a shell sees them, up to a comment; quotes are taken away. */

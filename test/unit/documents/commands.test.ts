@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -9,7 +9,13 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { createProgram } from '../../../src/client/main.ts';
 import { readKeyRing } from '../../../src/codec/key-ring.ts';
 import type { CommandLine } from '../../documents/command-lines.ts';
-import { commandLines, documents, simpleCommands } from '../../documents/command-lines.ts';
+import {
+  commandLines,
+  commentedFiles,
+  commentedLines,
+  documents,
+  simpleCommands,
+} from '../../documents/command-lines.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
 const run = promisify(execFile);
@@ -94,8 +100,13 @@ describe('commands in the documents', () => {
 });
 
 /** Programs of every shell and every machine; what follows them is judged by the shell alone. */
-const common = new Set(['export', 'jq', 'less', 'printf', 'source', 'tee', 'umask']);
-const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: Record<string, string> };
+const common = new Set(['export', 'jq', 'less', 'mkdir', 'printf', 'source', 'tee', 'umask']);
+const { name, version, scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  name: string;
+  version: string;
+  scripts: Record<string, string>;
+};
+const packedFile = `${name}-${version}.tgz`;
 
 /** What is wrong with a line of a block; undefined when a test of its own judges it, or nothing is wrong. */
 function problemOf({ line, notRun }: Pick<CommandLine, 'line' | 'notRun'>, labHelp: string): string | undefined {
@@ -103,19 +114,58 @@ function problemOf({ line, notRun }: Pick<CommandLine, 'line' | 'notRun'>, labHe
   for (const [program = '', ...words] of simpleCommands(line)) {
     // The first by the tests above, the second by those of the workflow, with the real program.
     if (program === 'ferry' || program === 'temporal' || common.has(program)) continue;
-    if (program !== 'npm') return `no test looks at ${program}; judge it, or say why not: <!-- not run: … -->`;
-    const [verb = '', ...rest] = words;
-    if (verb === 'ci' || verb === 'test') continue;
-    const [script = '', dashes, part] = rest.filter((word) => word !== '-s');
-    if (verb !== 'run' || scripts[script] === undefined) return `there is no npm ${words.join(' ')}`;
-    if (script === 'lab' && (dashes !== '--' || !labHelp.includes(`npm run -s lab -- ${part ?? ''} `)))
-      return `the lab knows no ${part ?? 'nothing'}`;
+    const problem = judges[program]?.(words, labHelp);
+    if (judges[program] === undefined)
+      return `no test looks at ${program}; judge it, or say why not: <!-- not run: … -->`;
+    if (problem !== undefined) return problem;
   }
   return undefined;
 }
 
+/** By program: what is wrong with what follows it. */
+const judges: Record<string, (words: readonly string[], labHelp: string) => string | undefined> = {
+  npm: ([verb = '', ...rest], labHelp) => {
+    // The test of the package does both.
+    if (verb === 'install') return rest.join(' ') === `--global ./${packedFile}` ? undefined : `it packs ${packedFile}`;
+    if (verb === 'ci' || verb === 'test' || verb === 'pack') return rest.length === 0 ? undefined : `npm ${verb} alone`;
+    const [script = '', dashes, part] = rest.filter((word) => word !== '-s');
+    if (verb !== 'run' || scripts[script] === undefined) return `there is no npm ${[verb, ...rest].join(' ')}`;
+    if (
+      script === 'demo' &&
+      part !== undefined &&
+      !readText('lab/demo.ts').includes(`${part.slice(2)}: { type: 'boolean'`)
+    )
+      return `the demo knows no ${part}`;
+    if (script === 'lab' && (dashes !== '--' || !labHelp.includes(`npm run -s lab -- ${part ?? ''} `)))
+      return `the lab knows no ${part ?? 'nothing'}`;
+    return undefined;
+  },
+  node: ([file = '', ...rest]) => {
+    if (!existsSync(join(root, file))) return `there is no ${file}`;
+    const unknown = rest.filter((word) => file === 'test/run.ts' && !readText(file).includes(`name: '${word}'`));
+    return unknown.length === 0 ? undefined : `there is no stage ${unknown.join(', ')}`;
+  },
+  npx: ([program, ...rest]) => {
+    const [verb, option, project = '', ...files] = rest;
+    if (program !== 'vitest' || verb !== 'run' || option !== '--project') return 'only vitest run --project is judged';
+    if (!readText('vitest.config.ts').includes(`name: '${project}'`)) return `there is no project ${project}`;
+    return files.find((file) => !existsSync(join(root, file)));
+  },
+};
+
+function readText(file: string): string {
+  return readFileSync(join(root, file), 'utf8');
+}
+
 describe('every line of a block that people copy', () => {
-  const lines = documents.flatMap((document) => commandLines(document));
+  // Spans in the text as well, where they begin with a program that can be judged here.
+  const spans = documents.flatMap((document) =>
+    [...readText(document).matchAll(/`((?:npm|node|npx) [^`]+)`/g)].map(([, line = '']) => ({ document, line })),
+  );
+  const lines = [
+    ...documents.flatMap((document) => commandLines(document)),
+    ...spans.filter(({ line }) => !line.includes('…')),
+  ];
   let labHelp = '';
   beforeAll(async () => {
     const { stdout } = await run(process.execPath, [join(root, 'lab', 'cli.ts'), 'help']);
@@ -147,6 +197,10 @@ describe('every line of a block that people copy', () => {
   it.each([
     ['kubectl get nodes', /no test looks at kubectl/],
     ['npm run lap', /there is no npm run lap/],
+    ['npm run demo -- --fast', /the demo knows no --fast/],
+    ['npm install --global ./proton-ferry-0.0.1.tgz', /it packs proton-ferry-/],
+    ['node test/run.ts unit moon', /there is no stage moon/],
+    ['npx vitest run --project moon', /there is no project moon/],
     ['npm run -s lab -- upp', /the lab knows no upp/],
     ['ferry status | awk 1', /no test looks at awk/],
   ])('would not pass: %s', (line, why) => {
@@ -156,14 +210,53 @@ describe('every line of a block that people copy', () => {
 
   it('that makes the keys of the payloads makes such keys', async () => {
     const home = mkdtempSync(join(tmpdir(), 'ferry-commands-'));
-    mkdirSync(join(home, '.config', 'ferry'), { recursive: true });
-    const block = commandLines('docs/security.md').filter(({ line }) => /^(umask|printf) /.test(line));
+    const block = commandLines('docs/security.md').filter(({ line }) => /^(umask|mkdir|printf) /.test(line));
     await run('bash', ['-e', '-c', block.map(({ line }) => line).join('\n')], { env: { ...process.env, HOME: home } });
 
     const ring = readKeyRing(join(home, '.config', 'ferry', 'codec-keys.json'));
     rmSync(home, { recursive: true });
 
-    expect(block).toHaveLength(2);
+    expect(block).toHaveLength(3);
     expect(ring.keys.get(ring.active)).toHaveLength(32);
+  });
+});
+
+describe('what the comments of deployed files tell people to type', () => {
+  const lines = commentedFiles.flatMap((file) => commentedLines(file));
+
+  it('is found in each of them, and is something that a shell can read', async () => {
+    expect(new Set(lines.map(({ document }) => document))).toEqual(new Set(commentedFiles));
+    await expect(run('bash', ['-n', '-c', lines.map(({ line }) => line).join('\n')])).resolves.toMatchObject({
+      stderr: '',
+    });
+  });
+
+  it('names files that are there, the package as it is packed, and the version of the image', () => {
+    const words = lines.flatMap(({ line }) => simpleCommands(line).flat());
+    const files = words.filter((word) => /^(?:deploy\/|docker-compose)/.test(word));
+
+    expect(files.length).toBeGreaterThan(2);
+    expect(files.filter((file) => !existsSync(join(root, file)))).toEqual([]);
+    expect(words.filter((word) => /\.tgz$/.test(word))).toEqual([`./${packedFile}`]);
+    expect(words.filter((word) => word.startsWith('ferry/worker:'))).toEqual([`ferry/worker:${version}`]);
+  });
+});
+
+describe('the README in both languages', () => {
+  const [english = '', chinese = ''] = ['README.md', 'README.zh-CN.md'].map(readText);
+  const linksOf = (text: string): string[] =>
+    [...text.matchAll(/\]\(([^)]+)\)/g)].map(([, link = '']) => link).slice(1);
+  const firstCells = (text: string): string[] =>
+    [...text.matchAll(/^\| (.*?) +\|/gm)].map(([, cell = '']) => cell.replaceAll(/\*|gate |关口 /g, '')).slice(1);
+
+  it('has the same commands, links, pictures, phases and sections', () => {
+    const commandsIn = (document: string): string[][][] =>
+      commandLines(document).map(({ line }) => simpleCommands(line));
+
+    expect(commandsIn('README.zh-CN.md')).toEqual(commandsIn('README.md'));
+    expect(linksOf(chinese)).toEqual(linksOf(english));
+    expect(firstCells(chinese)).toEqual(firstCells(english));
+    expect(firstCells(english).length).toBeGreaterThan(6);
+    expect(chinese.match(/^#+ /gm)).toEqual(english.match(/^#+ /gm));
   });
 });
