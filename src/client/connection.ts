@@ -72,17 +72,22 @@ export async function withClient<T>(options: GlobalOptions, work: (client: Clien
   }
 }
 
+/** What is said when no connection to Temporal comes about. */
+export function unreachable(settings: TemporalSettings, error: unknown): CliError {
+  return new CliError(
+    'unreachable',
+    `Temporal does not answer at ${settings.address}: ${error instanceof Error ? error.message : String(error)}`,
+    'check TEMPORAL_ADDRESS or --address; for a server of your own: ferry dev',
+    error,
+  );
+}
+
 export async function connectClient(settings: TemporalSettings): Promise<Client> {
   let connection: Connection;
   try {
     connection = await Connection.connect({ ...clientOptions(settings), connectTimeout: '5s' });
   } catch (error) {
-    throw new CliError(
-      'unreachable',
-      `Temporal does not answer at ${settings.address}: ${error instanceof Error ? error.message : String(error)}`,
-      'check TEMPORAL_ADDRESS or --address; for a server of your own: ferry dev',
-      error,
-    );
+    throw unreachable(settings, error);
   }
   const { namespace, dataConverter } = settings;
   return new Client({ connection, namespace, dataConverter, identity: clientIdentity() });

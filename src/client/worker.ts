@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import type { LogLevel } from '@temporalio/worker';
 import { defaultBackupDirectory } from '../plan/plan.ts';
 import type { GlobalOptions, TemporalSettings } from './connection.ts';
-import { connectClient, temporalSettings } from './connection.ts';
+import { connectClient, temporalSettings, unreachable } from './connection.ts';
 import { CliError } from './errors.ts';
 import { readIdentity } from './identity.ts';
 import { openCluster } from './platform.ts';
@@ -78,12 +78,7 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
   try {
     connection = await NativeConnection.connect(settings.connection);
   } catch (error) {
-    throw new CliError(
-      'unreachable',
-      `Temporal does not answer at ${settings.address}: ${error instanceof Error ? error.message : String(error)}`,
-      'check TEMPORAL_ADDRESS or --address; for a server of your own: ferry dev',
-      error,
-    );
+    throw unreachable(settings, error);
   }
   try {
     const worker = await createFerryWorker({
