@@ -1,4 +1,5 @@
 import type { Client } from '@temporalio/client';
+import { WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError } from '@temporalio/client';
 import type { GateName } from '../plan/plan.ts';
 import type { MigrationStatus } from '../workflows/messages.ts';
 import { ask, confirm } from './ask.ts';
@@ -29,7 +30,8 @@ const answerTime = 15_000;
 
 /** `ferry approve`. */
 export async function approve(gate: GateName, named: string | undefined, options: DecideOptions): Promise<void> {
-  await decide(options, named, 'approve', async (status) => {
+  await decide(options, named, 'approve', async (status, workflowId) => {
+    refuseClosed(gate, status, workflowId);
     await confirm(consequence(gate, status), options.yes === true);
     const planDigest = options.plan === undefined ? status?.planDigest : loadPlan(options.plan).digest;
     return { gate, ...(await person(options, true)), ...(planDigest === undefined ? {} : { planDigest }) };
@@ -38,7 +40,8 @@ export async function approve(gate: GateName, named: string | undefined, options
 
 /** `ferry reject`. */
 export async function reject(gate: GateName, named: string | undefined, options: DecideOptions): Promise<void> {
-  await decide(options, named, 'reject', async (status) => {
+  await decide(options, named, 'reject', async (status, workflowId) => {
+    refuseClosed(gate, status, workflowId);
     const what =
       gate === 'close-downtime'
         ? 'The result is sent back: applications stay stopped until somebody resumes or aborts.'
@@ -82,6 +85,19 @@ export async function tune(named: string | undefined, options: DecideOptions & {
   }));
 }
 
+/** Nobody is asked to confirm what the migration would refuse. */
+function refuseClosed(gate: GateName, status: MigrationStatus | undefined, workflowId: string): void {
+  if (status === undefined || status.awaitingGate === gate) return;
+  const state = status.gates.find(({ name }) => name === gate)?.state;
+  const about = state === 'approved' || state === 'rejected' ? `has been ${state}` : 'is not open yet';
+  const other = status.awaitingGate;
+  throw new CliError(
+    'refused',
+    `refused: gate ${gate} ${about}; ${other === undefined ? 'no gate awaits a decision' : `the gate that awaits a decision is ${other}`}; nothing was recorded`,
+    `ferry status ${workflowId}`,
+  );
+}
+
 async function person(options: DecideOptions, withReason: boolean): Promise<{ by: string; reason?: string }> {
   const by = options.by ?? personName();
   if (!withReason) return { by };
@@ -117,12 +133,12 @@ async function decide(
   options: DecideOptions,
   named: string | undefined,
   name: DecisionName,
-  makeInput: (status: MigrationStatus | undefined) => Promise<object>,
+  makeInput: (status: MigrationStatus | undefined, workflowId: string) => Promise<object>,
 ): Promise<void> {
   await withClient(options, async (client) => {
     const handle = await findMigration(client, named);
     await refuseEnded(handle);
-    const input = await makeInput(await queryStatus(client, handle));
+    const input = await makeInput(await queryStatus(client, handle), handle.workflowId);
     const answer =
       options.signal === true ? await signal(handle, name, input) : await update(client, handle, name, input);
     print(
@@ -144,8 +160,32 @@ async function refuseEnded(handle: MigrationHandle): Promise<void> {
 }
 
 async function update(client: Client, handle: MigrationHandle, name: DecisionName, input: object): Promise<string> {
-  return client.withDeadline(Date.now() + answerTime, () =>
-    handle.executeUpdate<string, [object]>(name, { args: [input] }),
+  try {
+    return await client.withDeadline(Date.now() + answerTime, () =>
+      handle.executeUpdate<string, [object]>(name, { args: [input] }),
+    );
+  } catch (error) {
+    throw explainUpdate(error, name, handle.workflowId);
+  }
+}
+
+function explainUpdate(error: unknown, name: DecisionName, workflowId: string): unknown {
+  if (error instanceof WorkflowUpdateFailedError) {
+    const why = error.cause?.message ?? error.message;
+    const losesWrites = name === 'abort' && why.includes('acceptLosingWrites');
+    return new CliError(
+      'refused',
+      `refused: ${why}; nothing was recorded`,
+      losesWrites ? `ferry abort ${workflowId} --accept-losing-writes --reason "…"` : `ferry status ${workflowId}`,
+      error,
+    );
+  }
+  if (!(error instanceof WorkflowUpdateRPCTimeoutOrCancelledError)) return error;
+  return new CliError(
+    'unreachable',
+    'no worker answered in time; the decision may still arrive when one comes back',
+    `start a worker (ferry worker), look at ferry status ${workflowId}, and send the decision again only if it is not there`,
+    error,
   );
 }
 

@@ -1,9 +1,5 @@
 import { existsSync } from 'node:fs';
-import {
-  isGrpcServiceError,
-  WorkflowUpdateFailedError,
-  WorkflowUpdateRPCTimeoutOrCancelledError,
-} from '@temporalio/client';
+import { isGrpcServiceError } from '@temporalio/client';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { CodecError } from '../codec/errors.ts';
 import { CliError } from './errors.ts';
@@ -53,25 +49,7 @@ export function explain(error: unknown): CliError | undefined {
   if (error instanceof WorkflowNotFoundError) {
     return new CliError('notFound', `there is no migration ${error.workflowId}`, 'ferry status', error);
   }
-  if (error instanceof WorkflowUpdateFailedError) {
-    return new CliError(
-      'refused',
-      `refused: ${error.cause?.message ?? error.message}; nothing was recorded`,
-      'ferry status',
-      error,
-    );
-  }
-  if (error instanceof WorkflowUpdateRPCTimeoutOrCancelledError) return noWorker(error);
   return explainGrpc(error) ?? explainSystem(error);
-}
-
-export function noWorker(cause?: unknown): CliError {
-  return new CliError(
-    'unreachable',
-    'no worker answered in time; the decision may still arrive when one comes back',
-    'start a worker (ferry worker), look at ferry status, and send the decision again only if it is not there',
-    cause,
-  );
 }
 
 function explainGrpc(error: Error): CliError | undefined {

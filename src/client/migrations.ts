@@ -1,6 +1,7 @@
 import type { Client, WorkflowHandle } from '@temporalio/client';
 import { QueryNotRegisteredError, QueryRejectedError, isGrpcServiceError } from '@temporalio/client';
 import type { Payload } from '@temporalio/common';
+import { WorkflowNotFoundError } from '@temporalio/common';
 import { z } from 'zod';
 import type { MigrationStatus } from '../workflows/messages.ts';
 import { searchAttributes, statusQuery } from '../workflows/messages.ts';
@@ -28,7 +29,7 @@ export async function findMigration(
   named: string | undefined,
   ended = false,
 ): Promise<MigrationHandle> {
-  if (named !== undefined) return client.workflow.getHandle<typeof migrateNodes>(workflowIdOf(named));
+  if (named !== undefined) return existing(client, workflowIdOf(named));
   const running = await runningMigrations(client);
   const [only] = running;
   if (only !== undefined && running.length === 1) return client.workflow.getHandle<typeof migrateNodes>(only);
@@ -50,6 +51,25 @@ export async function findMigration(
     last === undefined ? 'there is no migration yet' : `no migration runs; the last one was ${last.workflowId}`,
     last === undefined ? 'ferry start plan.yaml' : `ferry report ${last.workflowId}`,
   );
+}
+
+/** A handle of a migration that the server knows. */
+async function existing(client: Client, workflowId: string): Promise<MigrationHandle> {
+  const handle = client.workflow.getHandle<typeof migrateNodes>(workflowId);
+  try {
+    await handle.describe();
+    return handle;
+  } catch (error) {
+    if (!(error instanceof WorkflowNotFoundError)) throw error;
+    const [one, ...more] = (await runningMigrations(client)).toSorted();
+    const running = one === undefined ? 'none runs' : `those that run: ${[one, ...more].join(', ')}`;
+    throw new CliError(
+      'notFound',
+      `there is no migration ${workflowId} in namespace ${client.options.namespace}; ${running}`,
+      one === undefined ? 'ferry start plan.yaml' : `the same command with the one you mean, such as ${one}`,
+      error,
+    );
+  }
 }
 
 /** Workflow ids of the migrations that run. */
@@ -78,6 +98,8 @@ export interface ServerView {
   phase?: string;
   awaitingGate?: string;
   downtimeStart?: string;
+  /** Why a worker that is there cannot go on, e.g. one of another version. */
+  workerFails?: string;
 }
 
 export async function describeMigration(handle: MigrationHandle): Promise<ServerView> {
@@ -86,6 +108,9 @@ export async function describeMigration(handle: MigrationHandle): Promise<Server
   const phase = attributes.get(searchAttributes.phase);
   const awaitingGate = attributes.get(searchAttributes.awaitingGate);
   const downtimeStart = attributes.get(searchAttributes.downtimeStart)?.toISOString();
+  // One try is an ordinary one.
+  const isFailing = (description.raw.pendingWorkflowTask?.attempt ?? 0) > 1;
+  const workerFails = isFailing ? await lastTaskFailure(handle) : undefined;
   return {
     workflowId: description.workflowId,
     runId: description.runId,
@@ -93,7 +118,23 @@ export async function describeMigration(handle: MigrationHandle): Promise<Server
     ...(phase === undefined ? {} : { phase }),
     ...(awaitingGate === undefined ? {} : { awaitingGate }),
     ...(downtimeStart === undefined ? {} : { downtimeStart }),
+    ...(workerFails === undefined ? {} : { workerFails }),
   };
+}
+
+/** Of a task that is tried again and again the server keeps the first failure, at the end of the history. */
+async function lastTaskFailure({ workflowId, client }: MigrationHandle): Promise<string | undefined> {
+  const { history } = await client.workflowService.getWorkflowExecutionHistoryReverse({
+    namespace: client.options.namespace,
+    execution: { workflowId },
+    maximumPageSize: 20,
+  });
+  for (const event of history?.events ?? []) {
+    if (event.workflowTaskCompletedEventAttributes) return undefined;
+    const failure = event.workflowTaskFailedEventAttributes?.failure;
+    if (failure) return failureMessage(client, failure);
+  }
+  return undefined;
 }
 
 const ended: ReadonlySet<string> = new Set(['COMPLETED', 'FAILED', 'CANCELLED', 'TERMINATED', 'TIMED_OUT']);

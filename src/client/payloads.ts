@@ -1,8 +1,12 @@
-import type { Client } from '@temporalio/client';
-import type { Payload } from '@temporalio/common';
+import type { LoadedDataConverter, Payload } from '@temporalio/common';
+
+/** A client, of workflows or of all. */
+interface Converting {
+  options: { loadedDataConverter: LoadedDataConverter };
+}
 
 /** The value in a payload, through the codecs and the converter of the client. */
-export async function decodePayload(client: Client, payload: Payload): Promise<unknown> {
+export async function decodePayload(client: Converting, payload: Payload): Promise<unknown> {
   const { payloadCodecs, payloadConverter } = client.options.loadedDataConverter;
   let payloads = [payload];
   for (const codec of payloadCodecs) payloads = await codec.decode(payloads);
@@ -12,7 +16,7 @@ export async function decodePayload(client: Client, payload: Payload): Promise<u
 
 /** The message of a failure; codecs may have moved it into a payload. */
 export async function failureMessage(
-  client: Client,
+  client: Converting,
   failure: { message?: string | null; encodedAttributes?: Payload | null },
 ): Promise<string> {
   // A server answers null where a fixture has nothing at all.

@@ -21,7 +21,8 @@ export async function showStatus(named: string | undefined, options: StatusOptio
     if (status === undefined) {
       // Scripts must not take the little that the server knows for the status.
       if (!isEnded(server.execution)) process.exitCode = exitCodes.unreachable.code;
-      print({ ...server, ...(isEnded(server.execution) ? {} : { worker: 'does not answer' }) }, options.output, () =>
+      const worker = server.workerFails === undefined ? 'does not answer' : 'fails';
+      print({ ...server, ...(isEnded(server.execution) ? {} : { worker }) }, options.output, () =>
         describeServerView(server, options.quiet),
       );
       return;
@@ -40,12 +41,19 @@ export async function showStatus(named: string | undefined, options: StatusOptio
   });
 }
 
+/** Why nobody tells the status of a migration that runs, and what helps. */
+export function missingWorker({ workerFails }: Pick<ServerView, 'workerFails'>): string {
+  return workerFails === undefined
+    ? 'No worker answers; copies and applies run on, on the hosts. Start one: ferry worker'
+    : `The worker cannot go on (${workerFails}); copies and applies run on, on the hosts. Run the version of ferry that began it`;
+}
+
 /** All that is known when no worker tells more. */
 export function describeServerView(server: ServerView, quiet = false): string {
   const gate = server.awaitingGate === undefined ? '' : `, gate ${server.awaitingGate}`;
   const what = isEnded(server.execution)
     ? `The migration has ended. What happened stands in: ferry report ${server.workflowId}`
-    : 'No worker answers: this is what the server last knew. Copies and applies run on, on the hosts. Start one: ferry worker';
+    : `${missingWorker(server)}. This is what the server last knew.`;
   return [
     `${pc.bold(server.workflowId)}  ${server.execution}  ${server.phase ?? ''}${gate}`.trimEnd(),
     ...(quiet ? [] : [pc.yellow(what)]),

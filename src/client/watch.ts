@@ -11,6 +11,7 @@ import { explain } from './explain.ts';
 import type { CopyActivity, MigrationHandle } from './migrations.ts';
 import { describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
 import { clockTime, seconds, terminalSize } from './output.ts';
+import { missingWorker } from './status.ts';
 import { changesBetween, renderStatus, wrapColumns } from './view.ts';
 
 interface WatchOptions extends GlobalOptions {
@@ -34,8 +35,6 @@ export async function watchMigration(named: string | undefined, options: WatchOp
   const client = await connectClient(temporalSettings(options));
   try {
     const handle = await findMigration(client, named);
-    // Answers NotFound now rather than showing an empty screen.
-    await handle.describe();
     process.exitCode = await watch(client, handle, options);
   } finally {
     await client.connection.close();
@@ -81,12 +80,11 @@ async function lookAgain(client: Client, handle: MigrationHandle, last: Look, st
   const ask = <T>(question: () => Promise<T>): Promise<T> =>
     client.withAbortSignal(stop, () => client.withDeadline(Date.now() + serverTime, question));
   try {
-    const { execution } = await ask(() => describeMigration(handle));
+    const server = await ask(() => describeMigration(handle));
+    const { execution } = server;
     const status = await ask(() => readStatus(client, handle, execution));
     if (status === undefined) {
-      const trouble = isEnded(execution)
-        ? 'the migration has ended'
-        : 'no worker answers; copies and applies run on, on the hosts. Start one: ferry worker';
+      const trouble = isEnded(execution) ? 'The migration has ended' : missingWorker(server);
       return { ...last, execution, trouble };
     }
     const progress = await ask(() => readProgress(client, status));

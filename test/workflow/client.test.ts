@@ -120,7 +120,8 @@ describe('a migration by commands alone', () => {
 
     const because = ['--reason', 'window open'];
     const refused = {
-      wrongGate: await ferry('approve', 'remove-nodes', id, ...because, '--yes'),
+      // Nobody is asked to confirm it first.
+      wrongGate: await ferry('approve', 'remove-nodes', id, ...because),
       stalePlan: await ferry('approve', 'open-downtime', id, ...because, '--yes', '--plan', other.file),
       stranger: await ferry('approve', 'open-downtime', id, ...because, '--yes', '--by', 'mallory'),
       author: await ferry('approve', 'open-downtime', id, ...because, '--yes', '--by', author),
@@ -130,7 +131,8 @@ describe('a migration by commands alone', () => {
     const unreasoned = await ferry('approve', 'open-downtime', id, '--yes');
 
     expect(Object.values(refused).map(({ code }) => code)).toEqual([5, 5, 5, 5, 5]);
-    expect(refused.wrongGate.stderr).toContain('gate remove-nodes is not open yet');
+    expect(refused.wrongGate.stderr).toContain('gate remove-nodes is not open yet; the gate that awaits');
+    for (const { stderr } of Object.values(refused)) expect(stderr).toContain(`Next: ferry status ${id}\n`);
     expect(refused.stalePlan.stderr).toContain("is not the running plan's");
     expect(refused.stranger.stderr).toContain('mallory is not an approver');
     expect(refused.author.stderr).toContain('wrote the plan');
@@ -223,6 +225,7 @@ describe('a migration by commands alone', () => {
 
 describe('what a command finds', () => {
   it('tells what is not there, not reachable, or not meant', async () => {
+    await startedAt('somebody');
     const nobody = await ferry('status', 'nobody');
     const nothing = await ferry('watch', 'nobody');
     const nowhere = await ferry('status', '--address', '127.0.0.1:1');
@@ -230,8 +233,10 @@ describe('what a command finds', () => {
     const invalid = join(directory, 'invalid.yaml');
     writeFileSync(invalid, 'apiVersion: ferry.migration/v1\nkind: MigrationPlan\n');
     const plan = await ferry('start', invalid);
+    await handleOf('somebody').terminate();
 
     expect(nobody).toMatchObject({ code: 4, stderr: expect.stringContaining('no migration migrate-nobody') as string });
+    expect(nobody.stderr).toMatch(/those that run: .*migrate-somebody/);
     expect(nothing.code).toBe(4);
     expect(nowhere).toMatchObject({ code: 6, stderr: expect.stringContaining('does not answer at') as string });
     expect(unknown.code).toBe(2);
