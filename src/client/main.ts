@@ -44,6 +44,7 @@ export function createProgram(): Command {
       ),
     )
     .option('--no-color', 'no colours (so does NO_COLOR=1)')
+    .configureHelp({ showGlobalOptions: true })
     .showHelpAfterError('Nothing was done.\nNext: ferry --help')
     .configureOutput({
       outputError: (text, write) => {

@@ -31,6 +31,7 @@ export interface PlanOptions extends GlobalOptions, PlatformOptions {
   approver?: string[];
   notify?: string[];
   required?: number;
+  selfApproval?: boolean;
   hostAddress?: Record<string, string>;
   sshUser?: string;
   sshPort?: number;
@@ -47,6 +48,9 @@ export interface PlanOptions extends GlobalOptions, PlatformOptions {
   budget?: number;
   limit?: number;
   verify?: Plan['verify'];
+  bringRsync?: string | true;
+  restart?: 'start' | 'reboot';
+  prewarm?: boolean;
   measure: boolean;
 }
 
@@ -99,6 +103,7 @@ export async function makePlan(
     ...(options.protonCli === undefined ? {} : { protonCli: options.protonCli }),
     ...(options.containerRegistry === undefined ? {} : { containerRegistry: options.containerRegistry }),
     ...(options.applicationNamespace === undefined ? {} : { namespaces: options.applicationNamespace }),
+    ...(options.restart === undefined ? {} : { restart: options.restart }),
   };
   const facts = await observeFacts(
     {
@@ -274,7 +279,8 @@ export function clusterName(name: string | undefined): string {
 export function gatesOf(
   approvers: readonly string[],
   required: number | undefined,
-): Record<GateName, { approvers: string[]; required: number }> {
+  selfApproval = false,
+): Record<GateName, { approvers: string[]; required: number; selfApproval: boolean }> {
   const everywhere = approvers.filter((name) => !name.includes('='));
   const known = new Set<string>(gateNames);
   for (const entry of approvers) {
@@ -287,7 +293,7 @@ export function gatesOf(
       );
     }
   }
-  const of = (gate: GateName): { approvers: string[]; required: number } => ({
+  const of = (gate: GateName): { approvers: string[]; required: number; selfApproval: boolean } => ({
     approvers: [
       ...new Set([
         ...everywhere,
@@ -295,6 +301,7 @@ export function gatesOf(
       ]),
     ],
     required: required ?? 1,
+    selfApproval,
   });
   return {
     'open-downtime': of('open-downtime'),
@@ -306,14 +313,25 @@ export function gatesOf(
 function overridesOf(options: PlanOptions): NonNullable<Answers['overrides']> {
   return {
     gates: {
-      ...gatesOf(options.approver ?? [], options.required),
+      ...gatesOf(options.approver ?? [], options.required, options.selfApproval),
       ...(options.removeNodesAfter === undefined ? {} : { removeNodesAfter: options.removeNodesAfter }),
     },
     ...(options.limit === undefined ? {} : { limits: { preCopyKiBps: options.limit } }),
     ...(options.budget === undefined ? {} : { downtime: { budgetSeconds: options.budget } }),
     ...(options.verify === undefined ? {} : { verify: options.verify }),
     ...(options.notify === undefined ? {} : { notify: options.notify }),
+    ...(options.bringRsync === undefined ? {} : { bringRsync: bringRsyncOf(options.bringRsync) }),
+    ...(options.prewarm === false ? { images: { prewarm: false } } : {}),
   };
+}
+
+/** As `ferry copy` takes it. */
+export function bringRsyncOf(named: string | true): NonNullable<Plan['bringRsync']> {
+  if (named === true) return {};
+  const program = absolutePath.safeParse(named);
+  if (program.success) return { program: program.data };
+  const why = program.error.issues[0]?.message ?? '';
+  throw new CliError('usage', `--bring-rsync ${named}: ${why}; nothing was done`, '--bring-rsync /usr/bin/rsync');
 }
 
 function seal(file: string, quiet: boolean): void {

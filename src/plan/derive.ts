@@ -22,7 +22,11 @@ export interface Answers {
   newDataPaths?: Partial<Record<ComponentKind, string>>;
   /** False: old nodes stay in the cluster. Default true. */
   removeOldNodes?: boolean;
-  overrides?: Partial<Pick<PlanInput, 'gates' | 'limits' | 'downtime' | 'verify' | 'notify' | 'backup' | 'images'>>;
+  /** How the machines whose services are stopped come back. */
+  restart?: 'start' | 'reboot';
+  overrides?: Partial<
+    Pick<PlanInput, 'gates' | 'limits' | 'downtime' | 'verify' | 'notify' | 'backup' | 'images' | 'bringRsync'>
+  >;
 }
 
 /** A plan cannot be made yet; `questions` name what only a person can say, by the option that says it. */
@@ -103,7 +107,10 @@ export function derivePlan(facts: Facts, answers: Answers): Derived {
     ...(controlPlane === undefined ? {} : { controlPlane }),
     components,
     transfers: [...components.flatMap((component) => transfersOf(facts, component)), ...registry, ...carried],
-    hostServices: registryServices(registry),
+    hostServices: {
+      ...registryServices(registry),
+      ...(answers.restart === undefined ? {} : { restart: answers.restart }),
+    },
     containerRegistry,
     applications: { namespaces: answers.namespaces ?? facts.applicationNamespaces },
     ...answers.overrides,

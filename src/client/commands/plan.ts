@@ -16,7 +16,8 @@ export function planCommand(): Command {
     .option('--author <name>', 'who makes the plan; may not approve it (default: FERRY_USER, the user)')
     .option('--approver <[gate=]name>', 'who may approve, at one gate or at all; repeat it', collect)
     .option('--notify <name>', 'target on the worker that is told of gates, blocks and the end; repeat it', collect)
-    .option('--required <number>', 'how many approvers each gate needs', wholeNumber)
+    .option('--required <number>', 'how many approvers each gate needs (default: 1)', wholeNumber)
+    .option('--self-approval', 'the author may approve as well; for who works alone')
     .option('--host-address <name=address>', 'address of a machine; repeat it', collectPairs)
     .option('--ssh-user <name>', 'user on the machines (default: root)')
     .option('--ssh-port <port>', 'port of sshd on the machines (default: 22)', portNumber)
@@ -38,14 +39,29 @@ export function planCommand(): Command {
     .addOption(
       new Option('--remove-nodes-after <phase>', 'when old nodes are removed').choices(['reinstall', 'start-apps']),
     )
-    .option('--budget <seconds>', 'downtime budget', wholeNumber)
-    .option('--limit <KiB/s>', 'online copy limit per source host; 0 is none', wholeNumber)
-    .addOption(new Option('--verify <how>', 'how copies are verified').choices(['metadata', 'sampled', 'full']))
+    .option('--budget <seconds>', 'downtime budget (default: 3600)', wholeNumber)
+    .option('--limit <KiB/s>', 'online copy limit per source host; 0 is none (default: 50000)', wholeNumber)
+    .addOption(
+      new Option('--verify <how>', 'how copies are verified (default: full)').choices(['metadata', 'sampled', 'full']),
+    )
+    .option(
+      '--bring-rsync [path]',
+      "lend rsync of the worker's machine to machines that have none, until their copies end; without it tar copies",
+    )
+    .addOption(
+      new Option('--restart <how>', 'how machines whose services are stopped come back (default: start)').choices([
+        'start',
+        'reboot',
+      ]),
+    )
+    .option('--no-prewarm', 'load no images onto the new machines beforehand')
     .option('--no-measure', 'do not measure directories')
     .addHelpText(
       'after',
       `
 It reads the configuration and the components in the cluster and asks every machine over ssh; it writes nothing there.
+Everything else that a plan can say is edited in the file (ferry schema describes it), then accepted with --seal.
+
 What it cannot know it asks for on a terminal; without one it names the option that answers. Only for the container registry it
 has an answer of its own then, copy-data, and says so.
 

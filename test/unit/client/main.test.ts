@@ -25,6 +25,8 @@ describe('the command line', () => {
 
     expect(help).toContain('Examples:');
     expect(help).toContain(`ferry ${name}`);
+    // What holds for all is found without asking for the help of the program.
+    expect(help).toMatch(/Global Options:[\s\S]*--quiet[\s\S]*--address/);
   });
 
   it.each(['plann', 'chekc', 'reprot'])('%s asks whether something like it was meant', (word) => {

@@ -138,6 +138,21 @@ describe('makePlan', () => {
     expect(parsePlan(json, 'json')).toEqual({ ok: true, plan });
   });
 
+  it('writes down what else the command line decides', async () => {
+    const decided = { selfApproval: true, restart: 'reboot' as const, prewarm: false, bringRsync: '/opt/bin/rsync' };
+    const { plan } = await makePlan(platform(), options(decided), mapping);
+    const { plan: lent } = await makePlan(platform(), options({ bringRsync: true }), mapping);
+
+    expect(plan.gates['open-downtime'].selfApproval).toBe(true);
+    expect(plan.hostServices.restart).toBe('reboot');
+    expect(plan.images.prewarm).toBe(false);
+    expect(plan.bringRsync).toEqual({ program: '/opt/bin/rsync' });
+    expect(lent).toMatchObject({ bringRsync: {}, images: { prewarm: true }, hostServices: { restart: 'start' } });
+    await expect(makePlan(platform(), options({ bringRsync: 'rsync' }), mapping)).rejects.toThrow(
+      /--bring-rsync rsync: must be an absolute path/,
+    );
+  });
+
   it('holds no secret', async () => {
     const { plan } = await makePlan(platform(), options(), mapping);
 
