@@ -194,6 +194,9 @@ export function gateScript(destinationPath: string, names: TransferNames): strin
 refuse() { echo "${gateRefused}: $1" >&2; exit 98; }
 set -f
 umask 077
+# What the machine's own language would say of a full disk is not understood at the other end.
+LC_ALL=C
+export LC_ALL
 data=${quote(destinationPath)}
 claim=${quote(names.claim)}
 lock() {

@@ -60,18 +60,37 @@ done
 :
 `;
 
+/**
+ * Arguments: two names of the tree. A line names it when it stands there as a path of its own or as the beginning of one: `/srv/a` is
+ * neither in `/srv/ab` nor in `/mnt/srv/a`.
+ */
 const cronScript = String.raw`
-grep -rFHs -- "$1" /etc/crontab /etc/anacrontab /etc/cron.d /etc/cron.hourly /etc/cron.daily /etc/cron.weekly /etc/cron.monthly /var/spool/cron 2>/dev/null |
-  grep -v '^[^:]*:[[:space:]]*#' | head -n 5 | cut -d: -f1 | sort -u
+find -L /etc/crontab /etc/anacrontab /etc/cron.d /etc/cron.hourly /etc/cron.daily /etc/cron.weekly /etc/cron.monthly /var/spool/cron -type f -print0 2>/dev/null |
+  one=$1 two=$2 xargs -0 -r awk '
+    function names(path, rest, at) {
+      for (rest = " " $0; (at = index(rest, path)) > 0; rest = substr(rest, at + 1))
+        if (substr(rest, at - 1, 1) !~ /[A-Za-z0-9._\/-]/ && substr(rest, at + length(path), 1) !~ /[A-Za-z0-9._-]/) return 1
+      return 0
+    }
+    /^[ \t]*#/ { next }
+    names(ENVIRON["one"]) || names(ENVIRON["two"]) { print FILENAME }' 2>/dev/null | sort -u | head -n 5
 :
 `;
 
-/** Who holds a tree on a machine: processes, containers, cron. `write`: only who can write to it now or by his mount. */
-export async function usersOf(connection: HostConnection, path: string, want: 'write' | 'any'): Promise<TreeUser[]> {
+/**
+ * Who holds a tree on a machine: processes, containers, cron. `write`: only who can write to it now or by his mount. `name`: how people
+ * call the tree, where that is not its resolved path.
+ */
+export async function usersOf(
+  connection: HostConnection,
+  path: string,
+  want: 'write' | 'any',
+  name = path,
+): Promise<TreeUser[]> {
   const [processes, containers, cron] = await Promise.all([
     processUsers(connection, path, want),
     containerUsers(connection, path, want),
-    cronUsers(connection, path),
+    cronUsers(connection, path, name),
   ]);
   return [...processes, ...containers, ...cron];
 }
@@ -110,8 +129,8 @@ async function containerUsers(connection: HostConnection, path: string, want: 'w
   });
 }
 
-async function cronUsers(connection: HostConnection, path: string): Promise<TreeUser[]> {
-  const text = await runScript(connection, 'reading the cron tables', cronScript, [path]);
+async function cronUsers(connection: HostConnection, path: string, name: string): Promise<TreeUser[]> {
+  const text = await runScript(connection, 'reading the cron tables', cronScript, [path, name]);
   return text
     .split('\n')
     .filter(Boolean)

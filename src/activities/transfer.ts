@@ -62,7 +62,7 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
     return guarded(`${transfer.id} is not proved quiet`, nothing, async () => {
       const [source] = await connectBoth(request);
       const users = await whileBeating({ step: 'looking who uses the source' }, async () =>
-        usersOf(source, await resolved(source, transfer.source.path), 'write'),
+        usersOf(source, await resolved(source, transfer.source.path), 'write', transfer.source.path),
       );
       if (users.length > 0) {
         throw needsHuman({
