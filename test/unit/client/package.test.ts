@@ -1,11 +1,16 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
+import { utils } from 'ssh2';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { stringify } from 'yaml';
+import { ensureParts, partFolder } from '../../../lab/build/parts.ts';
 import { version } from '../../../src/version.ts';
 
 const root = join(import.meta.dirname, '..', '..', '..');
@@ -16,12 +21,14 @@ const directory = mkdtempSync(join(tmpdir(), 'ferry-package-'));
 const checkout = join(directory, 'checkout');
 let packed: string[] = [];
 let tarball = '';
+const prefix = join(directory, 'global');
+const installed = join(prefix, 'bin', 'ferry');
+const env = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin`, HOME: directory };
 
 beforeAll(async () => {
   const parts = ['src', 'docs', 'deploy', 'package.json', 'tsconfig.json', 'tsconfig.build.json'];
-  for (const part of [...parts, 'README.md', 'LICENSE', 'docker-compose.temporal.yml']) {
-    cpSync(join(root, part), join(checkout, part), { recursive: true });
-  }
+  const texts = ['README.md', 'README.zh-CN.md', 'CHANGELOG.md', 'LICENSE', 'docker-compose.temporal.yml'];
+  for (const part of [...parts, ...texts]) cpSync(join(root, part), join(checkout, part), { recursive: true });
   symlinkSync(join(root, 'node_modules'), join(checkout, 'node_modules'));
   // Not ignoring scripts: prepack is what puts dist there.
   const { stdout } = await run('npm', ['pack', '--json', '--pack-destination', directory], {
@@ -50,14 +57,37 @@ describe('the package', () => {
     'dist/workflows/messages.d.ts',
     'docs/images/report.png',
     'docs/reference.md',
-    'deploy/Containerfile',
+    'deploy/systemd/ferry-worker.service',
     'docker-compose.temporal.yml',
+    'README.md',
+    'README.zh-CN.md',
+    'CHANGELOG.md',
+    'LICENSE',
   ])('holds %s', (file) => {
     expect(packed).toContain(file);
   });
 
-  it('holds neither sources nor tests', () => {
-    expect(packed.filter((file) => /^(src|test|lab|node_modules)\//.test(file))).toEqual([]);
+  it('holds nothing else', () => {
+    const meant = [
+      /^dist\/.*\.(js|d\.ts|cjs)$/,
+      /^docs\/([\w-]+\.md|images\/[\w-]+\.png)$/,
+      /^deploy\/(grafana|kubernetes|prometheus|systemd)\/[\w-]+\.(json|yaml|yml|service)$/,
+      /^(README(\.zh-CN)?\.md|CHANGELOG\.md|LICENSE|package\.json|docker-compose\.temporal\.yml)$/,
+    ];
+
+    expect(packed.filter((file) => !meant.some((pattern) => pattern.test(file)))).toEqual([]);
+  });
+
+  it('holds whatever its documents lead to', () => {
+    const dead = packed
+      .filter((file) => file.endsWith('.md'))
+      .flatMap((file) =>
+        [...readFileSync(join(checkout, file), 'utf8').matchAll(/\]\((?!\w+:|#)([^)#\s]+)[^)]*\)/g)]
+          .map(([, link = '']) => join(dirname(file), link))
+          .filter((target) => !packed.includes(target)),
+      );
+
+    expect(dead).toEqual([]);
   });
 
   it('tells nobody where it was built', async () => {
@@ -82,17 +112,55 @@ describe('the package', () => {
   });
 
   it('runs after a global install, on a machine with only Node', { timeout: 300_000 }, async () => {
-    const prefix = join(directory, 'global');
     mkdirSync(prefix);
     await install(directory, '--global', '--prefix', prefix);
-    const env = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin`, HOME: directory };
     const ferry = (...args: string[]): Promise<{ stdout: string }> =>
-      run(join(prefix, 'bin', 'ferry'), args, { env, cwd: '/', maxBuffer: 2 ** 24 });
+      run(installed, args, { env, cwd: '/', maxBuffer: 2 ** 24 });
 
     expect((await ferry('--version')).stdout.trim()).toBe(version);
     expect(JSON.parse((await ferry('schema')).stdout)).toMatchObject({ type: 'object' });
     expect((await ferry('--help')).stdout).toContain('ferry approve open-downtime');
   });
+
+  it('is server, Web UI and worker by ferry dev, where there is a Temporal CLI', { timeout: 300_000 }, async () => {
+    await ensureParts(['temporal']);
+    const means = ['--ssh-identity', join(directory, 'identity'), '--kubeconfig', join(directory, 'kubeconfig')];
+    writeFileSync(join(directory, 'identity'), utils.generateKeyPairSync('ed25519').private, { mode: 0o600 });
+    writeFileSync(join(directory, 'kubeconfig'), kubeconfig);
+    const [port, uiPort] = [await freePort(), await freePort()];
+    const argv = ['dev', '--port', String(port), '--ui-port', String(uiPort), ...means];
+    const path = `${partFolder('temporal')}:${env.PATH}`;
+    const dev = spawn(installed, argv, { env: { ...env, PATH: path }, cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] });
+    let said = '';
+    dev.stderr.setEncoding('utf8').on('data', (part: string) => (said += part));
+    const ended = new Promise<number | null>((resolve) => dev.once('close', resolve));
+
+    // It says this once the workflows are loaded and it asks for work.
+    await expect.poll(() => said, { timeout: 120_000 }).toContain(`serves task queue ferry at 127.0.0.1:${port}`);
+    const page = await fetch(`http://127.0.0.1:${uiPort}`);
+    dev.kill('SIGINT');
+
+    expect(page.status).toBe(200);
+    expect(said).toContain(`ferry/${version} `);
+    expect(await ended).toBe(0);
+  });
+});
+
+/** A port that nobody listens on at this moment. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Of a cluster that nobody has to reach. */
+const kubeconfig = stringify({
+  ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'none' },
+  clusters: [{ name: 'none', cluster: { server: 'https://127.0.0.1:1' } }],
+  contexts: [{ name: 'none', context: { cluster: 'none', user: 'none' } }],
+  users: [{ name: 'none', user: {} }],
 });
 
 /** What somebody else writes to start and decide a migration. Lines that must not compile are marked as such. */
