@@ -33,13 +33,16 @@ export const notifyPauses: readonly number[] = [500, 2_000, 10_000, 30_000, 60_0
 /** For when somebody waits for it. */
 export const briefPauses: readonly number[] = [500, 2_000, 5_000];
 
+/** What the names of variables begin with that hold targets. */
+export const targetPrefix = 'FERRY_NOTIFY_';
+
 /**
  * Targets from the worker's environment: `FERRY_NOTIFY_<NAME>=kind:url`, or `FERRY_NOTIFY_<NAME>=file:/path` of a file that holds
  * `kind:url`. The name of a plan's target is written in capitals, with `_` for `-` and `.`.
  */
 export function environmentTargets(env: NodeJS.ProcessEnv): TargetLookup {
   return async (name) => {
-    const value = env[`FERRY_NOTIFY_${name.toUpperCase().replaceAll(/[-.]/g, '_')}`];
+    const value = env[`${targetPrefix}${name.toUpperCase().replaceAll(/[-.]/g, '_')}`];
     if (value === undefined) return undefined;
     return value.startsWith('file:') ? parseTarget(await readFile(value.slice(5), 'utf8')) : parseTarget(value);
   };

@@ -8,7 +8,7 @@ import { pcError } from './colors.ts';
 import { temporalSettings } from './connection.ts';
 import { CliError } from './errors.ts';
 import { neededAttributes } from './search-attributes.ts';
-import { runWorker } from './worker.ts';
+import { readMeans, runWorker } from './worker.ts';
 import type { WorkerCommandOptions } from './worker.ts';
 
 interface DevOptions extends WorkerCommandOptions {
@@ -22,9 +22,11 @@ interface DevOptions extends WorkerCommandOptions {
 /** `ferry dev`. */
 export async function runDev(options: DevOptions): Promise<void> {
   const temporal = findTemporal();
+  if (options.worker) await readMeans(options);
   const database = options.database ?? defaultDatabase();
+  await refuseTaken(options.ip, options.port, '--port');
+  await refuseTaken(options.ip, options.uiPort, '--ui-port');
   mkdirSync(dirname(database), { recursive: true, mode: 0o700 });
-  await refuseTaken(options.ip, options.port);
   const child = spawn(temporal, serverArguments(options, database), {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
@@ -98,12 +100,12 @@ function findTemporal(): string {
   );
 }
 
-async function refuseTaken(host: string, number: number): Promise<void> {
+async function refuseTaken(host: string, number: number, option: '--port' | '--ui-port'): Promise<void> {
   if (!(await connects(host, number))) return;
   throw new CliError(
     'failure',
     `something answers on ${host}:${number} already; nothing was started`,
-    `ferry worker --address ${host}:${number}, or ferry dev --port OTHER`,
+    `${option === '--port' ? `ferry worker --address ${host}:${number}, or ` : ''}ferry dev ${option} OTHER`,
   );
 }
 

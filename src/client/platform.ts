@@ -53,12 +53,15 @@ export async function withPlatform<T>(options: PlatformOptions, work: (platform:
 export function openCluster(file: string | undefined): { api: KubernetesApi; kubeConfig: KubeConfig } {
   try {
     const kubeConfig = loadKubeConfig(file);
+    refuseUnsafeServer(kubeConfig, file);
     return { kubeConfig, api: createKubernetesApi(kubeConfig) };
   } catch (error) {
-    if (file !== undefined && !existsSync(file)) {
+    if (error instanceof CliError) throw error;
+    const { code, path } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') {
       throw new CliError(
         'notFound',
-        `${file}: no such kubeconfig; nothing was done`,
+        `${path ?? file ?? 'KUBECONFIG'}: no such kubeconfig; nothing was done`,
         'name the file: --kubeconfig FILE or KUBECONFIG',
         error,
       );
@@ -70,6 +73,24 @@ export function openCluster(file: string | undefined): { api: KubernetesApi; kub
       error,
     );
   }
+}
+
+/** Where there is no kubeconfig at all the library asks a server without TLS on this machine, and then refuses to ask it. */
+function refuseUnsafeServer(kubeConfig: KubeConfig, file: string | undefined): void {
+  const server = kubeConfig.getCurrentCluster()?.server;
+  if (server?.startsWith('http://') !== true) return;
+  const isNone = file === undefined && (process.env['KUBECONFIG'] ?? '') === '' && server === 'http://localhost:8080';
+  throw isNone
+    ? new CliError(
+        'notFound',
+        'there is no kubeconfig: KUBECONFIG is not set, and there is no ~/.kube/config; nothing was done',
+        'name the file: --kubeconfig FILE or KUBECONFIG',
+      )
+    : new CliError(
+        'usage',
+        `the kubeconfig names ${server}, a server without TLS: Secrets would travel in the open; nothing was done`,
+        'name the server with https:// in the kubeconfig',
+      );
 }
 
 function openHosts(named: string | undefined): Hosts {

@@ -1,10 +1,13 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import type { LogLevel } from '@temporalio/worker';
+import { readKey } from '../activities/backup-cipher.ts';
+import { environmentTargets, targetPrefix } from '../activities/notify.ts';
 import { defaultBackupDirectory } from '../plan/plan.ts';
 import type { GlobalOptions, TemporalSettings } from './connection.ts';
 import { connectClient, temporalSettings, unreachable } from './connection.ts';
 import { CliError } from './errors.ts';
+import type { Identity } from './identity.ts';
 import { readIdentity } from './identity.ts';
 import { openCluster } from './platform.ts';
 
@@ -43,13 +46,50 @@ async function refuseTaken(address: string): Promise<void> {
   await once(server, 'close');
 }
 
+/** All that people can have got wrong is looked at before anything runs, not on the night it is needed. */
+export async function readMeans(options: WorkerCommandOptions): Promise<Identity> {
+  const identity = readIdentity(options.sshIdentity);
+  if (options.metricsAddress !== undefined) await refuseTaken(options.metricsAddress);
+  openCluster(options.kubeconfig);
+  if (options.backupKeyFile !== undefined) await refuseUnusableKey(options.backupKeyFile);
+  await refuseUnusableTargets(process.env);
+  return identity;
+}
+
+async function refuseUnusableKey(file: string): Promise<void> {
+  try {
+    await readKey(file);
+  } catch (error) {
+    throw new CliError(
+      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'notFound' : 'usage',
+      `the key of the backup cannot be used: ${error instanceof Error ? error.message : String(error)}; nothing was started`,
+      `openssl rand -hex 32 > ${file}`,
+      error,
+    );
+  }
+}
+
+/** The addresses are secrets: only the names of the variables are told. */
+async function refuseUnusableTargets(env: NodeJS.ProcessEnv): Promise<void> {
+  const targets = environmentTargets(env);
+  for (const variable of Object.keys(env).filter((name) => name.startsWith(targetPrefix))) {
+    try {
+      await targets(variable.slice(targetPrefix.length));
+    } catch (error) {
+      throw new CliError(
+        'usage',
+        `${variable} cannot be used: ${error instanceof Error ? error.message : String(error)}; nothing was started`,
+        `${variable}=slack:https://… or ${variable}=file:/path of a file that holds it`,
+        error,
+      );
+    }
+  }
+}
+
 /** Runs a worker until it is told to end (SIGINT, SIGTERM). */
 export async function runWorker(settings: TemporalSettings, options: WorkerCommandOptions): Promise<void> {
-  // All that people can have got wrong is looked at before anything runs.
-  const identity = readIdentity(options.sshIdentity);
+  const identity = await readMeans(options);
   const { metricsAddress } = options;
-  if (metricsAddress !== undefined) await refuseTaken(metricsAddress);
-  openCluster(options.kubeconfig);
   // The native library and the workflow bundler take a second to load: only this command needs them.
   const [
     { NativeConnection, Runtime },

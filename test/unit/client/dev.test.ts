@@ -26,6 +26,22 @@ describe('ferry dev', () => {
     expect(existsSync(dirname(database))).toBe(false);
   }, 30_000);
 
+  it('starts nothing when its worker could not work', () => {
+    const database = join(directory, 'no-key', 'temporal.db');
+    writeFileSync(join(directory, 'temporal'), '#!/bin/sh\nexec sleep 60\n', { mode: 0o755 });
+
+    const { status, stderr } = spawnSync(process.execPath, [bin, 'dev', '--port', '17240', '--database', database], {
+      encoding: 'utf8',
+      env: { PATH: `${directory}:/usr/bin:/bin`, HOME: directory },
+      timeout: 20_000,
+    });
+
+    expect(status).toBe(4);
+    expect(stderr).toContain('there is no private key to reach the machines with; nothing was done');
+    expect(stderr).not.toContain('Web UI');
+    expect(existsSync(dirname(database))).toBe(false);
+  }, 30_000);
+
   it('ends when the server ends before it answers', () => {
     // It goes on for longer than ferry waits before it asks for the first time.
     const script = '#!/bin/sh\nsleep 0.6\necho the database is locked >&2\nexit 1\n';

@@ -5,9 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { utils } from 'ssh2';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { stringify } from 'yaml';
 import { explain } from '../../../src/client/explain.ts';
 import { readIdentity } from '../../../src/client/identity.ts';
 import { main } from '../../../src/client/main.ts';
+import { samplePlan } from '../plan/samples.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'ferry-mistakes-'));
 const inside = (name: string): string => join(directory, name);
@@ -34,8 +36,11 @@ afterEach(() => {
 });
 
 /** One command line as people type it. */
-async function ferry(args: readonly string[]): Promise<{ code: number; stderr: string }> {
-  vi.stubEnv('KUBECONFIG', inside('no-kubeconfig'));
+async function ferry(
+  args: readonly string[],
+  kubeconfig = inside('no-kubeconfig'),
+): Promise<{ code: number; stderr: string }> {
+  vi.stubEnv('KUBECONFIG', kubeconfig);
   let stderr = '';
   vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
     stderr += String(text);
@@ -94,6 +99,59 @@ describe('a mistake on the command line', () => {
 
       expect(bare).toMatchObject({ reason: 'failure', message: expect.stringContaining(message) as string });
       expect(named).toMatchObject({ reason: 'failure', message: expect.stringMatching(/^\/some\/file: /) as string });
+    },
+  );
+});
+
+describe('a worker with means that cannot be used', () => {
+  const kubeconfig = JSON.stringify({
+    ...{ apiVersion: 'v1', kind: 'Config', 'current-context': 'a' },
+    clusters: [{ name: 'a', cluster: { server: 'https://127.0.0.1:1' } }],
+    contexts: [{ name: 'a', context: { cluster: 'a', user: 'a' } }],
+    users: [{ name: 'a', user: {} }],
+  });
+  const worker = ['worker', '--ssh-identity', inside('plain'), '--address', '127.0.0.1:1'];
+
+  beforeAll(() => {
+    writeFileSync(inside('kubeconfig'), kubeconfig);
+    writeFileSync(inside('open-kubeconfig'), kubeconfig.replace('https:', 'http:'));
+    writeFileSync(inside('short-key'), 'x');
+  });
+
+  it.each<[string, string[], number, RegExp]>([
+    ['no key for the backup', ['--backup-key-file', inside('nowhere')], 4, /the key of the backup[\s\S]*openssl rand/],
+    ['a short key for the backup', ['--backup-key-file', inside('short-key')], 2, /no 32-byte key/],
+    ['a server without TLS', ['--kubeconfig', inside('open-kubeconfig')], 2, /a server without TLS/],
+  ])('%s is told before it runs', async (_, more, expected, text) => {
+    const { code, stderr } = await ferry([...worker, '--kubeconfig', inside('kubeconfig'), ...more]);
+
+    expect(stderr).toMatch(text);
+    expect(code).toBe(expected);
+  });
+
+  it('is told of a target without its address', async () => {
+    vi.stubEnv('FERRY_NOTIFY_ON_CALL', 'slak:https://hooks.example.com/s3cret');
+    const { code, stderr } = await ferry([...worker, '--kubeconfig', inside('kubeconfig')]);
+
+    expect(stderr).toContain('FERRY_NOTIFY_ON_CALL cannot be used: must be kind:url');
+    expect(stderr).not.toContain('s3cret');
+    expect(code).toBe(2);
+  });
+});
+
+describe('a machine without any kubeconfig', () => {
+  it.each([['diff', 'plan.yaml'], ['worker', '--ssh-identity', inside('plain')], ['break-glass']])(
+    'ferry %s says so',
+    async (...args) => {
+      writeFileSync(inside('plan.yaml'), stringify(samplePlan()));
+      vi.stubEnv('HOME', directory);
+      const { code, stderr } = await ferry(
+        args.map((word) => (word === 'plan.yaml' ? inside(word) : word)),
+        '',
+      );
+
+      expect(stderr).toContain('ferry: there is no kubeconfig: KUBECONFIG is not set');
+      expect(code).toBe(4);
     },
   );
 });
