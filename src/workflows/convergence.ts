@@ -1,4 +1,5 @@
 import type { PassSummary } from './messages.ts';
+import { shareOfWhole } from './shares.ts';
 
 /** What one pass teaches the model. Seconds and bytes. */
 export interface PassFigures {
@@ -125,11 +126,12 @@ function decideWhole(projection: Projection, target: Target): Decision {
 
 /**
  * Seconds to rest before the next pass while holding: short while much gets dirty, long while nothing does, never so short that copying
- * takes more than half of the time.
+ * takes more than half of the time. Where every pass moves everything it makes the last one no shorter, and takes a small share.
  */
 export function restBetweenPasses(passes: readonly PassFigures[], shortest: number): number {
   const last = passes.at(-1);
   if (last === undefined) return shortest;
+  if (last.isWhole === true) return Math.max(shortest, last.seconds * (1 / shareOfWhole - 1));
   const { dirtyBytesPerSecond, throughput } = project(passes);
   const busy = Math.min(1, dirtyBytesPerSecond / Math.max(1, throughput));
   const calm = shortest * (1 + 15 * (1 - Math.min(1, busy * 20)));

@@ -13,6 +13,7 @@ import { allOrFirstFailure, createSlots } from './slots.ts';
 /** What a migration reads of the result of `replicateDirectory`. */
 export interface CopyOutcome {
   passes: PassSummary[];
+  isWhole?: true;
   projectedFinalSeconds?: number;
   digest?: string;
 }
@@ -23,13 +24,16 @@ export interface CopyMode {
   maxPasses: number;
 }
 
-/** Copies all transfers once more, each in a child workflow of its own, so many at a time per pair of machines. */
-export async function copyRound(migration: Migration, phase: PhaseName, mode: CopyMode): Promise<CopyOutcome[]> {
+/** Copies transfers once more, each in a child workflow of its own, so many at a time per pair of machines. */
+export async function copyRound(
+  migration: Migration,
+  phase: PhaseName,
+  mode: CopyMode,
+  transfers: readonly Transfer[] = migration.plan.transfers,
+): Promise<CopyOutcome[]> {
   const slots = slotsPerPair(migration);
   return allOrFirstFailure(
-    migration.plan.transfers.map((transfer) =>
-      slots(transfer).run(() => copyDirectory(migration, phase, transfer, mode)),
-    ),
+    transfers.map((transfer) => slots(transfer).run(() => copyDirectory(migration, phase, transfer, mode))),
   );
 }
 
@@ -98,9 +102,11 @@ async function runChild(migration: Migration, transfer: Transfer, mode: CopyMode
 }
 
 function noteOutcome(migration: Migration, id: string, mode: CopyMode, outcome: CopyOutcome): void {
-  const passes = [...statusOf(migration, id).passes, ...outcome.passes].slice(-passesKept);
+  const before = statusOf(migration, id);
+  const isWhole = outcome.isWhole === true;
   note(migration, id, {
-    passes,
+    passes: [...before.passes, ...outcome.passes].slice(-passesKept),
+    ...(isWhole || before.isWhole !== undefined ? { isWhole } : {}),
     state: mode.mode === 'final' ? 'verified' : 'fresh',
     ...(outcome.projectedFinalSeconds === undefined ? {} : { projectedFinalSeconds: outcome.projectedFinalSeconds }),
     ...(outcome.digest === undefined ? {} : { digest: outcome.digest }),

@@ -148,6 +148,8 @@ export interface TransferStatus {
   /** Workflow id of the child that is or was moving it. */
   workflowId: string;
   passes: PassSummary[];
+  /** Every pass moves everything, since tar copies: it takes part in keeping fresh for a small share of the time. */
+  isWhole?: boolean;
   projectedFinalSeconds?: number;
   /** Root digest of the verified content, the same on both sides. */
   digest?: string;

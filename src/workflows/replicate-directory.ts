@@ -288,6 +288,7 @@ function outcomeOf(copy: Copy): Omit<TransferOutcome, 'ready' | 'notConverging' 
     passes: copy.status.passes,
     projectedFinalSeconds: projection.finalSeconds,
     projectedErrorSeconds: projection.errorSeconds,
+    ...(copy.isWhole && { isWhole: true as const }),
     destinationState: 'incomplete',
   };
 }
@@ -349,10 +350,14 @@ function readInput(request: ReplicateRequest): ReplicateInput {
 function notTheSame(input: ReplicateInput, differing: number, differences: readonly Difference[]): ApplicationFailure {
   const { id, source, destination } = input.transfer;
   const named = differences.slice(0, 5).map(({ path, what }) => `${path} (${what})`);
+  // rsync makes links, and breaks none between files that are the same in all else.
+  const links = differences.some(({ what }) => what.startsWith('hard links'))
+    ? `; where nothing but hard links differs, remove these names on ${destination.host}`
+    : '';
   return fail('NeedsHuman', `${id} is not the same on both sides`, {
     cause: `after the last delta and one comparison of all content ${differing} entries differ: ${named.join(', ')}`,
     untouched: 'the source is untouched; the destination stays marked incomplete',
-    next: `find what writes to ${source.host}:${source.path} or ${destination.host}:${destination.path}, stop it, then resume`,
+    next: `find what writes to ${source.host}:${source.path} or ${destination.host}:${destination.path}, stop it${links}, then resume`,
   });
 }
 

@@ -14,6 +14,8 @@ export interface TransferOutcome {
   advice: string;
   projectedFinalSeconds: number;
   projectedErrorSeconds: number;
+  /** Every pass moves everything: another one makes the last no shorter. */
+  isWhole?: true;
   /** Root digest of the verified tree, the same on both sides; final mode only. */
   digest?: string;
   /** What was compared: `full: 1,234 entries, 5.6 GB …`. */

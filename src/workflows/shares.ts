@@ -36,3 +36,12 @@ export function shareOf(plan: Plan, limitKiBps: number, transferId: string): num
 export function restSeconds(refreshSeconds: number, quietRounds: number, lastRoundSeconds: number): number {
   return Math.max(refreshSeconds * 2 ** Math.min(quietRounds, 3), Math.min(lastRoundSeconds, 6 * 3600));
 }
+
+/** Copying takes at most this share of the time where every pass moves everything: it makes the last copy no shorter. */
+export const shareOfWhole = 1 / 20;
+
+/** Seconds after which such a directory may be copied again, so that its size and time stay known. */
+export function dueInSeconds(last: { startedAt: string; seconds: number } | undefined, nowMs: number): number {
+  if (last === undefined) return 0;
+  return Math.max(0, (Date.parse(last.startedAt) - nowMs) / 1000 + last.seconds / shareOfWhole);
+}

@@ -54,6 +54,34 @@ describe('waiting for people', () => {
     expect(rounds).toBeLessThan(50);
   });
 
+  it('copies again now and then only what moves everything every time', async () => {
+    const world = createWorld(planOf('by-tar', {}, ['redis']));
+    const [slow, ...others] = world.plan.transfers.map(({ id }) => id);
+    world.whole.set(slow ?? '', 3600);
+    const copies = (id: string | undefined): number => world.limits.filter(({ transfer }) => transfer === id).length;
+
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    await harness.environment.sleep('2 days');
+    const mixed = [slow, others[0]].map(copies);
+    const status = await statusOf(handle);
+    for (const id of others) world.whole.set(id, 7200);
+    await harness.environment.sleep('1 hour');
+    const before = others.map(copies);
+    await harness.environment.sleep('3 days');
+    const alone = others.map(copies).map((count, index) => count - (before[index] ?? 0));
+    await handle.terminate();
+
+    // An hour's copy every twenty hours, after the first one.
+    expect(mixed[0]).toBe(3);
+    expect(mixed[1]).toBeGreaterThan(100);
+    expect(status.phases.find(({ name }) => name === 'replicate')?.detail).toMatch(
+      /, 1 by tar, which moves everything: again for at most a twentieth of the time; projected downtime/,
+    );
+    // Two hours' every forty, and nothing else to do meanwhile.
+    expect(alone).toEqual(others.map(() => 1));
+  });
+
   it('reminds people once a day and never expires', async () => {
     const world = createWorld(planOf('reminder'));
 

@@ -57,6 +57,8 @@ export class World {
   readonly notified: string[] = [];
   readonly tunes: { transfer: string; limitKiBps: number }[] = [];
   readonly limits: { transfer: string; limitKiBps: number; mode: string }[] = [];
+  /** Transfers whose every pass moves everything, and the seconds that it takes. */
+  readonly whole = new Map<string, number>();
   readonly probesToBreak = new Set<string>();
   copiesNow = 0;
   mostCopies = 0;
@@ -480,13 +482,16 @@ function copy(world: World, request: ReplicateRequest): CopyOutcome {
     // Applications go on writing: the copy is stale at once.
     world.source.set(transfer.id, (world.source.get(transfer.id) ?? 0) + 1);
   }
+  const whole = world.whole.get(transfer.id);
   return {
+    ...(whole !== undefined && { isWhole: true as const }),
     passes: [
       {
         pass: 1,
         mode,
-        startedAt: new Date().toISOString(),
-        seconds: 1,
+        // The server's clock, which may run ahead.
+        startedAt: new Date(Context.current().info.currentAttemptScheduledTimestampMs).toISOString(),
+        seconds: whole ?? 1,
         files: 10,
         filesTransferred: 1,
         deleted: 0,

@@ -1,15 +1,18 @@
 import { CancellationScope, condition, TemporalFailure } from '@temporalio/workflow';
+import type { Transfer } from '../../plan/plan.ts';
 import { counted } from '../../plan/counted.ts';
 import { copyRound } from '../copies.ts';
 import { projectDowntime } from '../downtime.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { phaseOf } from '../state.ts';
 import { standsStill } from '../parking.ts';
-import { restSeconds } from '../shares.ts';
+import { dueInSeconds, restSeconds } from '../shares.ts';
 import { duration } from '../status.ts';
 
 /** Passes of one freshening round: the source is in use, more passes would only chase it. */
 const freshenPasses = 1;
+/** People are reminded once a day: nothing rests longer than a part of it. */
+const longestRest = 6 * 3600;
 
 /** Online copies of every directory while applications run; the gate after it keeps them fresh. */
 export const replicate: Phase = {
@@ -34,25 +37,38 @@ export async function keepFresh(migration: Migration, until: () => boolean): Pro
     return;
   }
   await rest(migration, until);
-  if (!until()) {
-    await oneRound(migration, until);
+  const due = dueTransfers(migration);
+  if (!until() && due.length > 0) {
+    await oneRound(migration, due, until);
   }
+}
+
+/** A copy that moves everything every time takes part now and then only. */
+function dueTransfers(migration: Migration): Transfer[] {
+  return migration.plan.transfers.filter(({ id }) => waitOf(migration, id) === 0);
+}
+
+function waitOf(migration: Migration, id: string): number {
+  const status = migration.state.transfers.find((transfer) => transfer.id === id);
+  return status?.isWhole === true ? dueInSeconds(status.passes.at(-1), Date.now()) : 0;
 }
 
 async function rest(migration: Migration, until: () => boolean): Promise<void> {
   const { quietRounds, lastRoundSeconds } = migration.state.freshening;
-  const seconds = restSeconds(migration.plan.limits.refreshSeconds, quietRounds, lastRoundSeconds);
+  const usual = restSeconds(migration.plan.limits.refreshSeconds, quietRounds, lastRoundSeconds);
+  const untilOneIsDue = Math.min(...migration.plan.transfers.map(({ id }) => waitOf(migration, id)), longestRest);
+  const seconds = Math.max(usual, untilOneIsDue);
   await condition(until, seconds * 1000, { summary: 'rest before copying once more' });
   if (standsStill(migration)) {
     await condition(() => until() || !standsStill(migration));
   }
 }
 
-async function oneRound(migration: Migration, until: () => boolean): Promise<void> {
+async function oneRound(migration: Migration, transfers: readonly Transfer[], until: () => boolean): Promise<void> {
   const startedAt = Date.now();
   const before = movedBytes(migration);
   await CancellationScope.cancellable(async () => {
-    const round = copyRound(migration, 'replicate', { mode: 'live', maxPasses: freshenPasses });
+    const round = copyRound(migration, 'replicate', { mode: 'live', maxPasses: freshenPasses }, transfers);
     const decided = condition(until);
     try {
       await Promise.race([round, decided]);
@@ -77,12 +93,12 @@ async function oneRound(migration: Migration, until: () => boolean): Promise<voi
   phaseOf(migration.state, 'replicate').detail = describeFreshness(migration);
 }
 
-/** Bytes that all passes known so far had to move; a round that adds none was quiet. */
+/** Bytes that all passes known so far had to move; a round that adds none was quiet. One that moves everything always says nothing. */
 function movedBytes(migration: Migration): string {
   return JSON.stringify(
     migration.state.transfers.map((transfer) => {
       const last = transfer.passes.at(-1);
-      return last === undefined || last.literalBytes === 0 ? '' : last.startedAt;
+      return last === undefined || last.literalBytes === 0 || transfer.isWhole === true ? '' : last.startedAt;
     }),
   );
 }
@@ -92,5 +108,8 @@ function describeFreshness(migration: Migration): string {
   const fresh = state.transfers.filter((transfer) => transfer.state === 'fresh').length;
   const projection = projectDowntime(plan, state.phases, state.transfers, state.downtime, Date.now());
   const rounds = state.freshening.rounds === 0 ? '' : `, freshened ${counted(state.freshening.rounds, 'time')}`;
-  return `${fresh} of ${counted(state.transfers.length, 'directory', 'directories')} copied${rounds}; projected downtime ${duration(projection.seconds)} ± ${duration(projection.errorSeconds)}`;
+  const whole = state.transfers.filter(({ isWhole }) => isWhole === true).length;
+  const byTar =
+    whole === 0 ? '' : `, ${whole} by tar, which moves everything: again for at most a twentieth of the time`;
+  return `${fresh} of ${counted(state.transfers.length, 'directory', 'directories')} copied${rounds}${byTar}; projected downtime ${duration(projection.seconds)} ± ${duration(projection.errorSeconds)}`;
 }

@@ -245,6 +245,11 @@ describe('the rest while holding', () => {
     );
   });
 
+  it('leaves a twentieth of the time to copies that move everything', () => {
+    expect(restBetweenPasses([pass({ seconds: 600, isWhole: true })], 60)).toBe(11_400);
+    expect(restBetweenPasses([pass({ seconds: 1, isWhole: true })], 60)).toBe(60);
+  });
+
   it('is long while nothing changes and short while much does', () => {
     const quiet = [pass(), pass({ seconds: 1, literalBytes: 0, sinceLast: 60 })];
     const busy = [pass(), pass({ seconds: 8, literalBytes: 600 * MiB, sinceLast: 60 })];

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { pairOf, restSeconds, shareOf } from '../../../src/workflows/shares.ts';
+import { dueInSeconds, pairOf, restSeconds, shareOf } from '../../../src/workflows/shares.ts';
 import { planOf } from '../../workflow/plans.ts';
 import { plan } from './states.ts';
 
@@ -50,5 +50,22 @@ describe('rest between rounds', () => {
     ['a round that took days', 300, 0, 1e6, 21_600],
   ])('%s', (_name, refresh, quiet, last, expected) => {
     expect(restSeconds(refresh, quiet, last)).toBe(expected);
+  });
+});
+
+describe('a directory whose every pass moves everything', () => {
+  const startedAt = '2026-01-01T00:00:00Z';
+  const after = (seconds: number): number => Date.parse(startedAt) + seconds * 1000;
+
+  it.each([
+    ['was never copied', undefined, 0, 0],
+    ['was just copied for an hour', 3600, 3600, 19 * 3600],
+    ['was copied for an hour half a day ago', 3600, 12 * 3600, 8 * 3600],
+    ['was copied for an hour a day ago', 3600, 24 * 3600, 0],
+    ['is small', 2, 60, 0],
+  ])('that %s is due when copying takes a twentieth of the time', (_name, seconds, passed, expected) => {
+    const last = seconds === undefined ? undefined : { startedAt, seconds };
+
+    expect(dueInSeconds(last, after(passed))).toBe(expected);
   });
 });
