@@ -232,7 +232,7 @@ export const planSchema = z.strictObject({
       removeNodesAfter: z.enum(['reinstall', 'start-apps']).default('reinstall'),
     })
     .prefault({}),
-  /** How both sides of a copy are compared at its end: names, sizes, times and rights; the same and samples of long files; or every byte. */
+  /** How both sides of a copy are compared at its end: names, sizes, times and rights; also short files and samples of long ones; or every byte. */
   verify: z.enum(['metadata', 'sampled', 'full']).default('full'),
   /** Present: a machine without rsync is lent the worker's for each transfer. Absent: its copies go through tar, whole in every pass. */
   bringRsync: bringRsyncSchema.optional(),

@@ -30,7 +30,7 @@ directory come to stand in the second. A destination that holds anything but an 
 Exit code 0 only when both sides were compared and are the same; with --live, when the last delta is projected to fit.
 
 Examples:
-  $ ferry copy old1:/sysvol/redis/ new1:/sysvol/redis/
+  $ ferry copy old1:/srv/files/ new1:/srv/files/
   $ ferry copy old1:/sysvol/redis/ new1:/sysvol/redis/ --live --limit 50000
   $ ferry copy old1:/srv/files/ new1:/srv/files/ --verify sampled -o json | jq -r .digest`,
     )
