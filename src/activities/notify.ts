@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { Context } from '@temporalio/activity';
 import type { NotifyActivities } from './contract.ts';
@@ -14,6 +15,8 @@ export interface NotifyTarget {
   kind: NotifyKind;
   /** A secret: whoever has it can post there. */
   url: string;
+  /** Signs messages where the robot demands it (DingTalk, Feishu). */
+  signingKey?: string;
 }
 
 /** Answers the target of a name, or undefined; reads it anew each time, so that a corrected address counts at once. */
@@ -38,7 +41,8 @@ export const targetPrefix = 'FERRY_NOTIFY_';
 
 /**
  * Targets from the worker's environment: `FERRY_NOTIFY_<NAME>=kind:url`, or `FERRY_NOTIFY_<NAME>=file:/path` of a file that holds
- * `kind:url`. The name of a plan's target is written in capitals, with `_` for `-` and `.`.
+ * `kind:url`. The name of a plan's target is written in capitals, with `_` for `-` and `.`. A robot of DingTalk or Feishu that wants
+ * messages signed has its key behind the address: `dingtalk:https://…#SEC…`.
  */
 export function environmentTargets(env: NodeJS.ProcessEnv): TargetLookup {
   return async (name) => {
@@ -56,7 +60,12 @@ export function parseTarget(value: string): NotifyTarget {
   if (kind === undefined || !/^https?:\/\//.test(url) || !URL.canParse(url)) {
     throw new Error(`must be kind:url, kind one of ${notifyKinds.join(', ')}`);
   }
-  return { kind, url };
+  const [address = '', signingKey] = url.split(/#(.*)/s);
+  if (signingKey === undefined) return { kind, url };
+  if (signingKey === '' || (kind !== 'dingtalk' && kind !== 'feishu')) {
+    throw new Error('what stands behind # is the key that signs messages to dingtalk and feishu, and to no others');
+  }
+  return { kind, url: address, signingKey };
 }
 
 /** Tells people where they are looking. */
@@ -131,10 +140,11 @@ async function post(
   timeout: number,
 ): Promise<{ why?: string; heals: boolean }> {
   try {
-    const response = await fetch(target.url, {
+    const { url, body } = signed(target, messageBody(target.kind, input), Date.now());
+    const response = await fetch(url, {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify(messageBody(target.kind, input)),
+      headers: { 'content-type': 'application/json; charset=utf-8' },
+      body: JSON.stringify(body),
       signal: AbortSignal.timeout(timeout),
       // A redirect would carry the message to an address nobody configured.
       redirect: 'error',
@@ -142,8 +152,7 @@ async function post(
     const text = await response.text();
     if (!response.ok)
       return { why: `HTTP ${response.status}`, heals: response.status >= 500 || response.status === 429 };
-    const refused = refusal(target.kind, text);
-    return refused === undefined ? { heals: false } : { why: refused, heals: false };
+    return refusal(target.kind, text);
   } catch (error) {
     // The client's messages may repeat the address; only the kind of trouble is told.
     const cause = error instanceof Error ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
@@ -152,17 +161,39 @@ async function post(
   }
 }
 
+/** Too many messages in this minute, or the service is busy: told with HTTP 200 as well. */
+const busyCodes: ReadonlySet<number> = new Set([-1, 45009, 90030, 130101, 410100, 11232, 99991400]);
+
 /** These services answer HTTP 200 also when they refuse a message. */
-function refusal(kind: NotifyKind, text: string): string | undefined {
-  if (kind === 'json' || kind === 'slack') return undefined;
+function refusal(kind: NotifyKind, text: string): { why?: string; heals: boolean } {
+  if (kind === 'json' || kind === 'slack') return { heals: false };
   let answer: { errcode?: number; errmsg?: string; code?: number; msg?: string };
   try {
     answer = JSON.parse(text) as typeof answer;
   } catch {
-    return 'the answer is not JSON';
+    return { why: 'the answer is not JSON', heals: false };
   }
   const code = kind === 'feishu' ? (answer.code ?? 0) : (answer.errcode ?? 0);
-  return code === 0 ? undefined : `refused with code ${code}`;
+  return code === 0 ? { heals: false } : { why: `refused with code ${code}`, heals: busyCodes.has(code) };
+}
+
+/** DingTalk takes the signature in the address (milliseconds), Feishu in the message (seconds). */
+export function signed(
+  { kind, url, signingKey }: NotifyTarget,
+  body: object,
+  now: number,
+): { url: string; body: object } {
+  if (signingKey === undefined) return { url, body };
+  if (kind === 'feishu') {
+    const timestamp = String(Math.floor(now / 1000));
+    const sign = createHmac('sha256', `${timestamp}\n${signingKey}`).digest('base64');
+    return { url, body: { timestamp, sign, ...body } };
+  }
+  const sign = createHmac('sha256', signingKey).update(`${now}\n${signingKey}`).digest('base64');
+  const address = new URL(url);
+  address.searchParams.set('timestamp', String(now));
+  address.searchParams.set('sign', sign);
+  return { url: address.href, body };
 }
 
 const titles: Record<NotifyInput['event'], string> = {
@@ -173,25 +204,44 @@ const titles: Record<NotifyInput['event'], string> = {
   'budget-exceeded': 'exceeds its downtime budget',
 };
 
+/** Bytes of a text that a service takes; a longer one is refused whole. Of Slack, characters are meant, which are fewer. */
+const longest = { slack: 12_000, dingtalk: 15_000, feishu: 15_000, wecom: 2048 } as const;
+
 /** The message of an event in the shape of the service. */
 export function messageBody(kind: NotifyKind, input: NotifyInput): object {
-  const lines = [
-    `Migration of ${input.cluster} ${titles[input.event]}${input.gate === undefined ? '' : ` (${input.gate})`}`,
-    input.text,
-    ...(input.command === undefined ? [] : [input.command]),
-  ];
-  const text = lines.join('\n');
+  if (kind === 'json') {
+    const { targets: _targets, brief: _brief, ...event } = input;
+    return event;
+  }
+  const content = textOf(input, longest[kind], kind === 'slack' ? escapeForSlack : (text) => text);
   switch (kind) {
-    case 'json': {
-      const { targets: _targets, brief: _brief, ...event } = input;
-      return event;
-    }
     case 'slack':
-      return { text };
+      return { text: content };
     case 'dingtalk':
     case 'wecom':
-      return { msgtype: 'text', text: { content: text } };
+      return { msgtype: 'text', text: { content } };
     case 'feishu':
-      return { msg_type: 'text', content: { text } };
+      return { msg_type: 'text', content: { text: content } };
   }
+}
+
+/** Where it is too long the middle gives way: what it is about and the command to type stay whole. */
+function textOf(input: NotifyInput, most: number, escape: (text: string) => string): string {
+  const head = `Migration of ${input.cluster} ${titles[input.event]}${input.gate === undefined ? '' : ` (${input.gate})`}`;
+  const ends = [head, ...(input.command === undefined ? [] : [input.command])].map(escape);
+  const room = most - ends.reduce((sum, line) => sum + Buffer.byteLength(line) + 1, 0);
+  const [first = '', ...last] = ends;
+  return [first, cut(escape(input.text), room), ...last].join('\n');
+}
+
+function cut(text: string, bytes: number): string {
+  if (Buffer.byteLength(text) <= bytes) return text;
+  // A character that was cut in two is left out with its rest.
+  const kept = new TextDecoder().decode(Buffer.from(text).subarray(0, Math.max(0, bytes - 3)), { stream: true });
+  return `${kept}…`;
+}
+
+/** The three characters that Slack reads as marks, and no others. */
+function escapeForSlack(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }

@@ -164,7 +164,9 @@ describe('a migration by commands alone', () => {
     expect(code).toBe(0);
     const lines = log.trim().split('\n');
     const stamped = lines.filter((line) => /^\d{4}-\d\d-\d\dT[\d:.]+Z /.test(line)).map((line) => line.slice(25));
-    expect(stamped).toContainEqual(expect.stringMatching(/^gate open-downtime awaits a decision.*ferry approve/));
+    expect(stamped).toContainEqual(
+      expect.stringMatching(/^gate open-downtime awaits 1 approval: li \(projected.*ferry approve/),
+    );
     expect(stamped).toContainEqual(expect.stringMatching(/^li sent pause \(update\): window open/));
     expect(stamped).toContainEqual(expect.stringMatching(/^downtime begins/));
     expect(stamped).toContainEqual(expect.stringMatching(/^phase reinstall \(§\d+\) done/));

@@ -11,6 +11,10 @@ export function workerCommand(): Command {
 The worker reaches the cluster with a kubeconfig and the machines with one private key. It can be killed and started again at any
 moment: copies and applies run on, on the hosts, and the next worker takes up where they are.
 
+People are told by the targets of the plan (ferry plan --notify ops); their addresses are secrets of the worker:
+FERRY_NOTIFY_OPS=KIND:URL, or file:/path of a file that holds this. KIND is json, slack, dingtalk, feishu or wecom. Where a robot of
+DingTalk or Feishu wants messages signed its key stands behind the address: dingtalk:https://…#SEC…
+
 Examples:
   $ ferry worker --ssh-identity ~/.ssh/id_ed25519
   $ ferry worker --metrics-address 127.0.0.1:9464 --log-format json`,

@@ -11,6 +11,7 @@ import {
   type NotifyKind,
   notifyPauses,
   parseTarget,
+  signed,
 } from '../../../src/activities/notify.ts';
 import { policies } from '../../../src/workflows/policies.ts';
 
@@ -86,8 +87,74 @@ describe('notifications', () => {
     const result = await activities(kind).notify(input);
 
     expect(result).toEqual({ delivered: ['team'], failed: [] });
-    expect(seen).toEqual([{ body, type: 'application/json' }]);
+    expect(seen).toEqual([{ body, type: 'application/json; charset=utf-8' }]);
     expect(messageBody(kind, input)).toEqual(body);
+  });
+
+  it('keep what Slack would read as marks', () => {
+    const body = messageBody('slack', { ...input, text: 'set <NAME> & <!channel>' });
+
+    expect(body).toEqual({
+      text: text.replace('projected downtime 12 min', 'set &lt;NAME&gt; &amp; &lt;!channel&gt;'),
+    });
+  });
+
+  it.each<{ kind: NotifyKind; most: number }>([
+    { kind: 'wecom', most: 2048 },
+    { kind: 'dingtalk', most: 20_000 },
+    { kind: 'feishu', most: 20_000 },
+    { kind: 'slack', most: 40_000 },
+  ])('are cut to what $kind takes, but not the command', ({ kind, most }) => {
+    const [first = '', command = ''] = [text.split('\n')[0], text.split('\n')[2]];
+    const said = JSON.parse(JSON.stringify(messageBody(kind, { ...input, text: '空间不足<'.repeat(20_000) }))) as {
+      text?: string | { content: string };
+      content?: { text: string };
+    };
+    const content = typeof said.text === 'string' ? said.text : (said.text?.content ?? said.content?.text ?? '');
+
+    expect(Buffer.byteLength(content)).toBeLessThanOrEqual(most);
+    expect(Buffer.byteLength(content)).toBeGreaterThan(most / 4);
+    expect(content.startsWith(`${first}\n空间`)).toBe(true);
+    expect(content.endsWith(`…\n${command}`)).toBe(true);
+    expect(content).not.toContain('\ufffd');
+  });
+
+  it.each<{ kind: NotifyKind; answer: string }>([
+    { kind: 'dingtalk', answer: '{"errcode":130101,"errmsg":"send too fast"}' },
+    { kind: 'wecom', answer: '{"errcode":45009,"errmsg":"api freq out of limit"}' },
+    { kind: 'feishu', answer: '{"code":11232,"msg":"frequency limited"}' },
+  ])('are tried again when $kind had too many in this minute', async ({ kind, answer }) => {
+    answers = [{ status: 200, body: answer }];
+
+    expect(await activities(kind).notify(input)).toEqual({ delivered: ['team'], failed: [] });
+    expect(seen).toHaveLength(2);
+  });
+
+  it('are signed as DingTalk and Feishu demand it', () => {
+    const key = 'SECabc';
+    const now = 1_700_000_000_123;
+    const [ding, feishu] = [
+      signed({ kind: 'dingtalk', url: 'https://example.org/robot/send?access_token=t', signingKey: key }, {}, now),
+      signed({ kind: 'feishu', url: 'https://example.org/hook/t', signingKey: key }, { msg_type: 'text' }, now),
+    ];
+    const { searchParams } = new URL(ding.url);
+
+    // Computed with openssl dgst -sha256 -hmac.
+    expect(searchParams.get('access_token')).toBe('t');
+    expect(searchParams.get('timestamp')).toBe('1700000000123');
+    expect(searchParams.get('sign')).toBe('IqXBU/aLfwMA3S/tDcfRmHx5vWHw9Y1aOgFLBr1Ti9w=');
+    expect(feishu).toEqual({
+      url: 'https://example.org/hook/t',
+      body: { timestamp: '1700000000', sign: 'XprR1de+0SSBnwWyU/4k6x2TL+Q2SJlM5NNEdAv7MWg=', msg_type: 'text' },
+    });
+  });
+
+  it('take the key that signs from behind the address, where it means something', () => {
+    const dingtalk = parseTarget('dingtalk:https://example.org/x?access_token=t#SECabc\n');
+
+    expect(dingtalk).toEqual({ kind: 'dingtalk', url: 'https://example.org/x?access_token=t', signingKey: 'SECabc' });
+    expect(() => parseTarget('slack:https://example.org/x#SECabc')).toThrow(/signs messages to dingtalk and feishu/);
+    expect(() => parseTarget('feishu:https://example.org/x#')).toThrow(/signs messages/);
   });
 
   it('are tried again after a server error, and only then', async () => {
