@@ -203,17 +203,29 @@ const plan = parsePlan('kind: MigrationPlan', 'yaml');
 console.log(JSON.stringify({ taskQueue, gateNames, errors: plan.ok ? 0 : plan.errors.length }));
 `;
 
+/** The program in the reference, with the plan that it takes for granted. */
+function exampleOfReference(): string {
+  const [, example] =
+    /```ts\n(import \{ Client \}.*?)```/s.exec(readFileSync(join(root, 'docs', 'reference.md'), 'utf8')) ?? [];
+  if (example === undefined) throw new Error('docs/reference.md has no program any more');
+  return `import type { Plan } from 'proton-ferry/plan';\ndeclare const plan: Plan;\n${example}`;
+}
+
 describe('whoever depends on the package', () => {
   it('starts and decides a migration in a typed way', { timeout: 300_000 }, async () => {
     const folder = join(directory, 'consumer');
     mkdirSync(folder);
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'consumer', type: 'module', private: true }));
     writeFileSync(join(folder, 'consumer.ts'), consumer);
+    writeFileSync(join(folder, 'example.ts'), exampleOfReference());
     const compilerOptions = {
       ...{ module: 'nodenext', target: 'es2023', strict: true, exactOptionalPropertyTypes: true },
       ...{ noEmit: true, skipLibCheck: false, types: ['node'], typeRoots: [join(root, 'node_modules', '@types')] },
     };
-    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['consumer.ts'] }));
+    writeFileSync(
+      join(folder, 'tsconfig.json'),
+      JSON.stringify({ compilerOptions, files: ['consumer.ts', 'example.ts'] }),
+    );
     await install(folder);
 
     const compiled = await run(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc')], {
