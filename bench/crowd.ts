@@ -15,11 +15,7 @@ const program = join(import.meta.dirname, '..', 'dist', 'client', 'bin.js');
 
 /** Worker of its own, as the package has it: its peak of memory belongs to this crowd. */
 function startWorker(): { peakBytes(): Promise<number>; end(): Promise<void> } {
-  // No cluster is needed to copy directories.
-  const child = spawn(process.execPath, [program, 'worker'], {
-    stdio: 'ignore',
-    env: { ...process.env, KUBECONFIG: '' },
-  });
+  const child = spawn(process.execPath, [program, 'worker', '--copies-only'], { stdio: 'ignore' });
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   return {
     async peakBytes() {

@@ -4,10 +4,12 @@ import type { DataConverter } from '@temporalio/common';
 import type { NativeConnection } from '@temporalio/worker';
 import { Worker } from '@temporalio/worker';
 import { createMigrationActivities } from './activities/activities.ts';
+import type { MigrationActivities } from './activities/contract.ts';
 import { rememberTries } from './activities/earlier-tries.ts';
 import { createKubernetesApi, loadKubeConfig } from './activities/kubernetes-api.ts';
 import { createPreflightActivities } from './activities/preflight.ts';
 import { createTransferActivities } from './activities/transfer.ts';
+import type { Hosts, Jobs } from './hosts/contract.ts';
 import { createJobs } from './hosts/jobs.ts';
 import { createHosts } from './hosts/ssh.ts';
 import type { Plan } from './plan/plan.ts';
@@ -21,6 +23,8 @@ export interface FerryWorkerOptions {
   namespace?: string;
   /** Default `ferry`. */
   taskQueue?: string;
+  /** Serves copies of directories and nothing else: no cluster is asked for anything. Default false. */
+  copiesOnly?: boolean;
   /** File; default as kubectl does it: KUBECONFIG, ~/.kube/config, in-cluster. */
   kubeconfig?: string;
   /** Private key that opens the machines; only its path is ever passed on. */
@@ -46,7 +50,6 @@ export function workerIdentity(): string {
 
 /** Everything put together: both workflows and all activities on one task queue. */
 export async function createFerryWorker(options: FerryWorkerOptions): Promise<FerryWorker> {
-  const kubeConfig = loadKubeConfig(options.kubeconfig);
   const passphrase = options.sshPassphrase;
   const hosts = createHosts({
     privateKey: readFileSync(options.sshIdentity),
@@ -60,8 +63,7 @@ export async function createFerryWorker(options: FerryWorkerOptions): Promise<Fe
     identity: workerIdentity(),
     ...workflowCode(),
     activities: {
-      ...createMigrationActivities({ kubeConfig, hosts, jobs, ...(options.backup && { backup: options.backup }) }),
-      ...createPreflightActivities({ api: createKubernetesApi(kubeConfig), hosts }),
+      ...(options.copiesOnly === true ? {} : migrationActivities(options, hosts, jobs)),
       ...createTransferActivities({ hosts, jobs }),
     },
     interceptors: { activity: [rememberTries] },
@@ -82,5 +84,17 @@ export async function createFerryWorker(options: FerryWorkerOptions): Promise<Fe
       }
     },
     shutdown: () => worker.shutdown(),
+  };
+}
+
+function migrationActivities(
+  { kubeconfig, backup }: FerryWorkerOptions,
+  hosts: Hosts,
+  jobs: Jobs,
+): MigrationActivities {
+  const kubeConfig = loadKubeConfig(kubeconfig);
+  return {
+    ...createMigrationActivities({ kubeConfig, hosts, jobs, ...(backup && { backup }) }),
+    ...createPreflightActivities({ api: createKubernetesApi(kubeConfig), hosts }),
   };
 }

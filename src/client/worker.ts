@@ -13,6 +13,7 @@ import { openCluster } from './platform.ts';
 
 export interface WorkerCommandOptions extends GlobalOptions {
   kubeconfig?: string;
+  copiesOnly?: boolean;
   sshIdentity?: string;
   taskQueue?: string;
   metricsAddress?: string;
@@ -50,7 +51,7 @@ async function refuseTaken(address: string): Promise<void> {
 export async function readMeans(options: WorkerCommandOptions): Promise<Identity> {
   const identity = readIdentity(options.sshIdentity);
   if (options.metricsAddress !== undefined) await refuseTaken(options.metricsAddress);
-  openCluster(options.kubeconfig);
+  if (options.copiesOnly !== true) openCluster(options.kubeconfig);
   if (options.backupKeyFile !== undefined) await refuseUnusableKey(options.backupKeyFile);
   await refuseUnusableTargets(process.env);
   return identity;
@@ -127,6 +128,7 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
       dataConverter: settings.dataConverter,
       sshIdentity: identity.file,
       maxActivities: options.maxActivities,
+      copiesOnly: options.copiesOnly ?? false,
       backup: {
         directory: options.backupDirectory ?? defaultBackupDirectory,
         ...(options.backupKeyFile === undefined ? {} : { keyFile: options.backupKeyFile }),

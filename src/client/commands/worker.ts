@@ -17,7 +17,8 @@ DingTalk or Feishu wants messages signed its key stands behind the address: ding
 
 Examples:
   $ ferry worker --ssh-identity ~/.ssh/id_ed25519
-  $ ferry worker --metrics-address 127.0.0.1:9464 --log-format json`,
+  $ ferry worker --metrics-address 127.0.0.1:9464 --log-format json
+  $ ferry worker --copies-only`,
     )
     .action(async (_options, command: Command) => {
       const { startWorker } = await import('../worker.ts');
@@ -29,6 +30,7 @@ Examples:
 export function withWorkerOptions(command: Command): Command {
   return command
     .option('--kubeconfig <file>', 'kubeconfig of the platform (default: KUBECONFIG, ~/.kube/config)')
+    .option('--copies-only', 'serve ferry copy alone, where there is no cluster: replicateDirectory, no migrations')
     .addOption(new Option('--ssh-identity <file>', 'private key that opens the machines').env('FERRY_SSH_IDENTITY'))
     .option('--task-queue <name>', 'task queue', 'ferry')
     .addOption(

@@ -154,6 +154,15 @@ describe('a machine without any kubeconfig', () => {
       expect(code).toBe(4);
     },
   );
+
+  it('copies directories all the same', async () => {
+    vi.stubEnv('HOME', directory);
+    const words = ['worker', '--copies-only', '--ssh-identity', inside('plain'), '--address', '127.0.0.1:1'];
+    const { code, stderr } = await ferry(words, '');
+
+    expect(stderr).toContain('ferry: Temporal does not answer at 127.0.0.1:1');
+    expect(code).toBe(6);
+  });
 });
 
 describe('readIdentity', () => {
