@@ -1,3 +1,4 @@
+import type { DecipherGCM } from 'node:crypto';
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 
@@ -6,6 +7,7 @@ import { readFile } from 'node:fs/promises';
  * authenticated along, so that one file cannot be passed off as another.
  */
 const magic = Buffer.from('FERRYGCM');
+export const headLength = 36;
 
 /** A 32-byte key from a file: raw, or as 64 hexadecimal digits or base64 in one line. Throws when it is none of these. */
 export async function readKey(file: string): Promise<Buffer> {
@@ -47,9 +49,14 @@ export interface Sealer {
 
 /** Throws when key, name or content do not belong together. */
 export function decrypt(sealed: Buffer, key: Buffer, fileName: string): Buffer {
-  if (!sealed.subarray(0, 8).equals(magic)) throw new Error(`${fileName} is not an encrypted backup`);
-  const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(8, 20))
+  const opener = createOpener(sealed.subarray(0, headLength), key, fileName);
+  return Buffer.concat([opener.update(sealed.subarray(headLength)), opener.final()]);
+}
+
+/** The same for content that does not fit into memory: what comes out before its end has not proved itself. */
+export function createOpener(head: Buffer, key: Buffer, fileName: string): DecipherGCM {
+  if (!head.subarray(0, 8).equals(magic)) throw new Error(`${fileName} is not an encrypted backup`);
+  return createDecipheriv('aes-256-gcm', key, head.subarray(8, 20))
     .setAAD(Buffer.from(fileName))
-    .setAuthTag(sealed.subarray(20, 36));
-  return Buffer.concat([decipher.update(sealed.subarray(36)), decipher.final()]);
+    .setAuthTag(head.subarray(20, headLength));
 }

@@ -7,6 +7,7 @@ import { pc } from './colors.ts';
 import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
 import { CliError } from './errors.ts';
+import { openBackup } from './open-backup.ts';
 import { print } from './output.ts';
 import type { PlatformOptions } from './platform.ts';
 import { readKnownHosts, withPlatform } from './platform.ts';
@@ -23,10 +24,15 @@ interface BreakGlassOptions extends GlobalOptions, PlatformOptions {
   backupDirectory: string;
   backupKeyFile?: string;
   fetch?: string;
+  open?: string;
 }
 
 /** `ferry break-glass`. */
 export async function breakGlass(options: BreakGlassOptions): Promise<void> {
+  if (options.open !== undefined) {
+    process.stdout.write(`${await openBackup(options.open, options.backupKeyFile)}\n`);
+    return;
+  }
   await withPlatform(options, async ({ api, hosts }) => {
     const { hostAddress, ...rest } = options;
     const { findings, control } = await look(

@@ -17,18 +17,21 @@ export function breakGlassCommand(): Command {
     .option('--backup-directory <path>', 'where the backup lies on the control host', defaultBackupDirectory)
     .option('--backup-key-file <file>', 'key of an encrypted backup')
     .option('--fetch <directory>', 'instead: bring the backup here, decrypted and checked, files of mode 0600')
+    .option('--open <file>', 'instead: decrypt a file of a backup that was brought here, beside it')
     .addOption(outputOption())
     .addHelpText(
       'after',
       `
 For the night on which Temporal and the worker are both lost inside the window. It reads the breadcrumbs in the cluster
 (annotations ferry.migration/…), what the migration prepared, and the backup on the control host. It runs none of the
-commands that it prints.
+commands that it prints. A snapshot of etcd lies beside the backup, on the master whose member was asked for it (see the report);
+where it is encrypted, --open makes it readable.
 
 Examples:
   $ ferry break-glass
   $ ferry break-glass --cluster site-a --backup-key-file /etc/ferry/backup.key
-  $ ferry break-glass -o json | jq -r '.steps[].commands[]'`,
+  $ ferry break-glass -o json | jq -r '.steps[].commands[]'
+  $ ferry break-glass --open etcd-20260101T020304000Z.db.aes --backup-key-file backup.key`,
     )
     .action(async (_options, command: Command) => {
       const { breakGlass } = await import('../break-glass.ts');
