@@ -15,6 +15,8 @@ People are told by the targets of the plan (ferry plan --notify ops); their addr
 FERRY_NOTIFY_OPS=KIND:URL, or file:/path of a file that holds this. KIND is json, slack, dingtalk, feishu or wecom. Where a robot of
 DingTalk or Feishu wants messages signed its key stands behind the address: dingtalk:https://…#SEC…
 
+One with --copies-only can do nothing for a migration: beside other workers it needs a --task-queue of its own.
+
 Examples:
   $ ferry worker --ssh-identity ~/.ssh/id_ed25519
   $ ferry worker --metrics-address 127.0.0.1:9464 --log-format json
