@@ -142,7 +142,7 @@ describe.concurrent('a Temporal server that dies in the middle of a copy', () =>
 
   function startWorker(): void {
     const env = { ...process.env, KUBECONFIG: '', TEMPORAL_ADDRESS: `127.0.0.1:${port}` };
-    children.push(spawn('ferry', ['worker'], { stdio: 'ignore', env }));
+    children.push(spawn('ferry', ['worker', '--copies-only'], { stdio: 'ignore', env }));
   }
 
   it('stops nothing: the copy goes on without it, is found again and ends exact', async () => {

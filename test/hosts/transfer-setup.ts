@@ -53,20 +53,35 @@ export interface Attempt {
   environment: MockActivityEnvironment;
   run<R>(activity: () => Promise<R>): Promise<R>;
   heartbeats: Record<string, unknown>[];
+  /** Longest silence before a heartbeat or the end, in milliseconds. */
+  silence(): number;
 }
 
-export function attempt(activityId = freshName('activity')): Attempt {
+/** `heartbeatDetails`: what the try before said last. */
+export function attempt(activityId = freshName('activity'), heartbeatDetails?: Record<string, unknown>): Attempt {
   const environment = new MockActivityEnvironment(
-    { ...defaultActivityInfo, activityId },
+    { ...defaultActivityInfo, activityId, ...(heartbeatDetails && { heartbeatDetails }) },
     // Failures are what these tests are about; the ones that matter are in their assertions.
     { logger: new DefaultLogger('ERROR') },
   );
   const heartbeats: Record<string, unknown>[] = [];
-  environment.on('heartbeat', (details: Record<string, unknown>) => heartbeats.push(details));
+  const times: number[] = [];
+  environment.on('heartbeat', (details: Record<string, unknown>) => {
+    heartbeats.push(details);
+    times.push(Date.now());
+  });
   return {
     environment,
     heartbeats,
-    run: async (activity) => environment.run(activity),
+    silence: () => Math.max(...times.slice(1).map((time, index) => time - (times[index] ?? time))),
+    run: async (activity) => {
+      times.push(Date.now());
+      try {
+        return await environment.run(activity);
+      } finally {
+        times.push(Date.now());
+      }
+    },
   };
 }
 
