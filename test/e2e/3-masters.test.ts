@@ -14,11 +14,40 @@ import { killWorker, must, root, signal, startWorker, temporalClient, until } fr
 
 /* All three masters of a stacked control plane are replaced, and with them the whole platform. */
 
+interface Span {
+  from: number;
+  to: number;
+}
+
 interface Counted {
   requests: number;
   failed: number;
   longestGapSeconds: number;
-  why: Record<string, number>;
+  gaps: Span[];
+  failures: (Span & { why: string })[];
+}
+
+interface HistoryEvent {
+  eventId: string;
+  eventTime: string;
+  activityTaskScheduledEventAttributes?: { activityType: { name: string }; input?: unknown };
+  activityTaskCompletedEventAttributes?: { scheduledEventId: string };
+}
+
+/** Activities that were under way at some moment of a stretch of time. */
+function underWay(history: string, { from, to }: Span): string[] {
+  const { events } = JSON.parse(history) as { events: HistoryEvent[] };
+  const ends = new Map(
+    events.flatMap((event) => {
+      const ended = event.activityTaskCompletedEventAttributes?.scheduledEventId;
+      return ended === undefined ? [] : [[ended, Date.parse(event.eventTime)] as const];
+    }),
+  );
+  return events.flatMap((event) => {
+    const name = event.activityTaskScheduledEventAttributes?.activityType.name;
+    const isThen = Date.parse(event.eventTime) <= to && (ends.get(event.eventId) ?? Infinity) >= from;
+    return name !== undefined && isThen ? [`${name} (event ${event.eventId})`] : [];
+  });
 }
 
 const lab = [process.execPath, 'lab/cli.ts'];
@@ -73,9 +102,20 @@ beforeAll(async () => {
   probing.child.kill('SIGTERM');
   await ended;
   gaps = JSON.parse(probing.output()) as typeof gaps;
-  console.log(`API through the load balancer during the exchange: ${JSON.stringify(gaps)}`);
+  for (const [kind, { requests, failed, longestGapSeconds, gaps: longest, failures }] of Object.entries(gaps)) {
+    console.log(
+      `API through the load balancer, ${kind}: ${failed} of ${requests} failed, ${longestGapSeconds} s at most`,
+    );
+    const spans = [...longest.map((gap) => ({ ...gap, why: 'no success' })), ...failures];
+    for (const { from, to, why } of spans) {
+      console.log(
+        `  ${new Date(from).toISOString()} ${to - from} ms ${why}: ${underWay(history, { from, to }).join(', ')}`,
+      );
+    }
+  }
   await mkdir(join(root, 'test-results'), { recursive: true });
   await writeFile(join(root, 'test-results', 'api-gap.json'), JSON.stringify(gaps));
+  await writeFile(join(root, 'test-results', 'masters-history.json'), history);
 }, 3_000_000);
 
 afterAll(async () => {

@@ -1,6 +1,6 @@
 /**
  * api-probe.ts KUBECONFIG SERVER: from the first answer on, every 100 ms one quorum read and one write of a ConfigMap through SERVER, each on a
- * connection of its own, as clients behind a load balancer do. On SIGTERM: one line of JSON about failures and the longest time without success.
+ * connection of its own, as clients behind a load balancer do. On SIGTERM: one line of JSON about failures and the longest times without success.
  */
 import { readFileSync } from 'node:fs';
 import { Agent, request } from 'node:https';
@@ -44,36 +44,41 @@ function ask(method: string, path: string, body?: object): Promise<string | unde
   });
 }
 
+/** A stretch of time, in milliseconds since the epoch. */
+interface Span {
+  from: number;
+  to: number;
+}
+
 interface Counted {
   requests: number;
   failed: number;
-  lastSuccess: number;
   longestGapSeconds: number;
-  gapEndedAt: string;
-  why: Record<string, number>;
+  /** The longest times without success, longest first. */
+  gaps: Span[];
+  failures: (Span & { why: string })[];
 }
 
-function counter(): Counted {
-  return { requests: 0, failed: 0, lastSuccess: 0, longestGapSeconds: 0, gapEndedAt: '', why: {} };
-}
-
+const gapsKept = 5;
+const counter = (): Counted => ({ requests: 0, failed: 0, longestGapSeconds: 0, gaps: [], failures: [] });
 const counts = { read: counter(), write: counter() };
+const lastSuccess = { read: 0, write: 0 };
 
-function note(kind: keyof typeof counts, failure: string | undefined): void {
+function note(kind: keyof typeof counts, from: number, why: string | undefined): void {
   const count = counts[kind];
+  const to = Date.now();
   count.requests += 1;
-  if (failure !== undefined) {
+  if (why !== undefined) {
     count.failed += 1;
-    count.why[failure] = (count.why[failure] ?? 0) + 1;
+    count.failures.push({ from, to, why });
     return;
   }
-  const now = Date.now();
-  const gap = count.lastSuccess === 0 ? 0 : (now - count.lastSuccess) / 1000;
-  if (gap > count.longestGapSeconds) {
-    count.longestGapSeconds = gap;
-    count.gapEndedAt = new Date(now).toISOString();
-  }
-  count.lastSuccess = now;
+  const last = lastSuccess[kind];
+  lastSuccess[kind] = to;
+  if (last === 0) return;
+  const length = ({ from: begin, to: end }: Span): number => end - begin;
+  count.gaps = [...count.gaps, { from: last, to }].toSorted((a, b) => length(b) - length(a)).slice(0, gapsKept);
+  count.longestGapSeconds = Math.max(count.longestGapSeconds, (to - last) / 1000);
 }
 
 function report(): void {
@@ -87,7 +92,8 @@ while ((await ask('POST', collection, { metadata: { name: 'api-probe' } })) !== 
 }
 console.error('the first answer came');
 setInterval(() => {
-  void ask('GET', `${collection}/api-probe`).then((failure) => note('read', failure));
-  const data = { at: String(Date.now()) };
-  void ask('PATCH', `${collection}/api-probe`, { data }).then((failure) => note('write', failure));
+  const from = Date.now();
+  void ask('GET', `${collection}/api-probe`).then((failure) => note('read', from, failure));
+  const data = { at: String(from) };
+  void ask('PATCH', `${collection}/api-probe`, { data }).then((failure) => note('write', from, failure));
 }, 100);
