@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { parse } from 'yaml';
 import type { HostConnection } from '../hosts/contract.ts';
 import type { Plan } from '../plan/plan.ts';
-import { controlSuccessor, exchangeOf, packageService, quorumSequence } from '../plan/quorum.ts';
+import { awaySteps, controlSuccessor, exchangeOf, packageService, quorumSequence } from '../plan/quorum.ts';
 import { formatBytes } from '../plan/amounts.ts';
 import { measureFreeSpace } from './directories.ts';
 import { hasStaticControlPlane } from './facts.ts';
@@ -77,17 +77,26 @@ function checkQuorum({ plan }: World): Promise<Finding> {
   const exchange = exchangeOf(plan);
   if (exchange === undefined || plan.controlPlane === undefined) return Promise.resolve({});
   const steps = quorumSequence(exchange);
-  const bare = steps
-    .filter(({ spare }) => spare < 1)
-    .map(({ step, members, quorum }) => `${step}: ${count(members.length, 'member')}, all ${quorum} must answer`);
+  const away = awaySteps(plan);
+  const bare = [
+    ...steps
+      .filter(({ spare }) => spare < 1)
+      .map(({ step, members, quorum }) => `${step}: ${count(members.length, 'member')}, all ${quorum} must answer`),
+    ...away
+      .filter(({ spare }) => spare < 1)
+      .map(
+        ({ step, members, quorum }) =>
+          `${step}: all others of ${count(members.length, 'member')} must answer, quorum ${quorum}`,
+      ),
+  ];
   const accepted = plan.controlPlane.withoutSpare === 'accept';
-  const spares = steps.map(({ spare }) => spare);
+  const spares = [...steps, ...away].map(({ spare }) => spare);
   return Promise.resolve({
     failures: accepted ? [] : bare.map((clause) => `${clause}: the loss of one stops the API`),
     warnings: accepted ? bare.map((clause) => `${clause}; the plan accepts it`) : [],
     next: accepted
       ? 'have the consoles of these masters at hand while they are exchanged'
-      : 'let more masters join before the first leaves (nodes.add), or accept these moments: controlPlane.withoutSpare: accept, then: ferry plan --seal FILE',
+      : 'let more masters join before the first leaves (nodes.add), start host services instead of rebooting (hostServices.restart: start), or accept these moments: controlPlane.withoutSpare: accept, then: ferry plan --seal FILE',
     proof: `${steps.map(({ members }) => members.length).join(' → ')} members, quorum ${steps.map(({ quorum }) => quorum).join(' → ')}; at least ${Math.min(...spares)} may be lost at every moment`,
   });
 }

@@ -60,6 +60,36 @@ export function exchangeOf(plan: Pick<Plan, 'controlPlane' | 'nodes'>): Exchange
   };
 }
 
+/** Units whose stop ends the static pods of a master, etcd among them. */
+const masterUnits = new Set(['kubelet', 'containerd', 'docker', 'docker.socket']);
+
+/** Masters that are away at the same time while host services are stopped: none, unless what runs etcd is among them. */
+export function mastersStopped(
+  masters: readonly string[],
+  { hosts, units }: Pick<Plan['hostServices'], 'hosts' | 'units'>,
+): string[] {
+  return units.some((unit) => masterUnits.has(unit.replace(/\.service$/, '')))
+    ? hosts.filter((name) => masters.includes(name))
+    : [];
+}
+
+/** Moments in the window when masters are away and come back, with how many more may be lost then. Empty where none is. */
+export function awaySteps(plan: Pick<Plan, 'controlPlane' | 'nodes' | 'hostServices'>): QuorumStep[] {
+  const exchange = exchangeOf(plan);
+  if (exchange === undefined) return [];
+  const { hostServices } = plan;
+  const members = [...exchange.masters, ...exchange.joining];
+  const without = (step: string, away: readonly string[]): QuorumStep[] =>
+    away.length === 0 ? [] : [{ ...describe(step, members), spare: spareOf(members.length) - away.length }];
+  const rebooted = hostServices.restart === 'reboot' ? hostServices.hosts.filter((name) => members.includes(name)) : [];
+  const stopped = mastersStopped(members, hostServices);
+  return [
+    ...without(`host services of ${stopped.join(', ')} are stopped`, stopped),
+    // One at a time; those whose services are stopped still count as away until it is their turn.
+    ...(stopped.length > 0 ? [] : rebooted.flatMap((name) => without(`${name} reboots`, [name]))),
+  ];
+}
+
 /** Steps after which the loss of one more member stops the API. */
 export function stepsWithoutSpare(exchange: Exchange): QuorumStep[] {
   return quorumSequence(exchange).filter(({ spare }) => spare < 1);

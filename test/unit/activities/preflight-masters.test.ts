@@ -228,6 +228,19 @@ describe('preflight of a stacked control plane', () => {
       'warning',
       /start: 1 member, all 1 must answer; the plan accepts it/,
     ],
+    [
+      'reboots that leave no member to spare',
+      (p) =>
+        (p.plan = stackedPlan((plan) => {
+          plan.hostServices = { hosts: ['node-1'], units: ['proton-cr'], restart: 'reboot' };
+          plan.nodes.add = [];
+          plan.nodes.remove = [];
+          plan.transfers.pop();
+        })),
+      'quorum',
+      'failed',
+      /node-1 reboots: all others of 3 members must answer, quorum 2: the loss of one stops the API/,
+    ],
     ['a member that is missing', (p) => p.members.pop(), 'etcd-members', 'failed', /^node-3 is no member$/],
     [
       'a member too many',

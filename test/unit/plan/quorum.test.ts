@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  awaySteps,
   controlSuccessor,
   exchangeOf,
   quorumOf,
@@ -78,6 +79,50 @@ const node = (name: string, controlPlane = true): Plan['nodes']['add'][number] =
   name,
   ip4: '10.0.0.1',
   controlPlane,
+});
+
+describe('masters that are away for a while', () => {
+  const services = (change: Partial<Plan['hostServices']>): Plan['hostServices'] => ({
+    ...{ hosts: ['a', 'd', 'w'], units: ['proton-cr'], restart: 'start' },
+    ...change,
+  });
+
+  it.each<[string, Plan['hostServices'], string[], [string, number][]]>([
+    ['nobody, when the registry alone is started again', services({}), ['d', 'e', 'f'], []],
+    [
+      'one of six',
+      services({ restart: 'reboot' }),
+      ['d', 'e', 'f'],
+      [
+        ['a reboots', 1],
+        ['d reboots', 1],
+      ],
+    ],
+    [
+      'one of four',
+      services({ restart: 'reboot' }),
+      ['d'],
+      [
+        ['a reboots', 0],
+        ['d reboots', 0],
+      ],
+    ],
+    ['one of three', services({ restart: 'reboot' }), [], [['a reboots', 0]]],
+    [
+      'two of six with their kubelet',
+      services({ units: ['proton-cr', 'kubelet.service'], restart: 'reboot' }),
+      ['d', 'e', 'f'],
+      [['host services of a, d are stopped', 0]],
+    ],
+  ])('are %s', (_who, hostServices, joining, expected) => {
+    const steps = awaySteps({
+      controlPlane: { etcd: 'stacked', masters: ['a', 'b', 'c'], withoutSpare: 'refuse' },
+      nodes: { add: joining.map((name) => node(name)), remove: [] },
+      hostServices,
+    });
+
+    expect(steps.map(({ step, spare }) => [step, spare])).toEqual(expected);
+  });
 });
 
 describe('the exchange a plan makes', () => {
