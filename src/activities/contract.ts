@@ -279,16 +279,19 @@ export interface MasterActivities {
   setBalancers(input: { on: Host[]; masters: Master[] }): Promise<Evidence>;
   /** Cordons and evicts as the platform's tool does; names what cannot be evicted. A Node that is gone is drained. */
   drainNode(input: { node: string }): Promise<Evidence>;
+  /** The lead of etcd is with another member, if this master's had it; to one that is not in `leavingLater` if there is one. */
+  handOverLead(input: { master: Host; remaining: Host[]; leavingLater?: string[] }): Promise<Evidence>;
   /**
    * One master's member leaves etcd: refuses unless all remaining are healthy voters (a member that is dead itself may leave as long as there
-   * is a quorum to take it out: that can only help); moves leadership away if it leads; kubelet stopped and
-   * disabled and the etcd container stopped first, or it starts again as a cluster of its own; removed by id; the rest proved healthy and
-   * caught up. A machine that does not answer is left as it is and its member removed all the same (`reached: false`).
+   * is a quorum to take it out: that can only help); moves leadership away if it leads, to one that is not in `leavingLater` if there is one;
+   * kubelet stopped and disabled, then API server and etcd ended first, or etcd starts again as a cluster of its own; removed by id; the
+   * rest proved healthy and caught up. A machine that does not answer is left as it is and its member removed all the same (`reached: false`).
    */
   leaveEtcd(input: {
     migration: string;
     master: Host;
     remaining: Host[];
+    leavingLater?: string[];
   }): Promise<Evidence & { reached: boolean; movedLeadership: boolean; members: EtcdMember[] }>;
   /**
    * A machine is no node any more: kubelet stopped and disabled, static pods and containers ended, nothing mounted below /var/lib/kubelet

@@ -27,7 +27,10 @@ export interface EtcdDeps {
   deadlines: Deadlines;
 }
 
-type EtcdActivities = Pick<MasterActivities, 'listMembers' | 'awaitMembers' | 'snapshotEtcd' | 'leaveEtcd'>;
+type EtcdActivities = Pick<
+  MasterActivities,
+  'listMembers' | 'awaitMembers' | 'snapshotEtcd' | 'handOverLead' | 'leaveEtcd'
+>;
 
 /** The platform's own etcd: its members, its snapshot, and how one of them leaves. */
 export function createEtcdActivities(deps: EtcdDeps): EtcdActivities {
@@ -39,6 +42,8 @@ export function createEtcdActivities(deps: EtcdDeps): EtcdActivities {
       }),
     awaitMembers: (input) => whileBeating({ waiting: 'members of etcd' }, () => awaitMembers(deps, input)),
     snapshotEtcd: (input) => whileBeating({ waiting: 'snapshot of etcd' }, () => snapshotEtcd(deps, input)),
+    handOverLead: (input) =>
+      whileBeating({ waiting: `${input.master.name} hands over the lead` }, () => handOverLead(deps, input)),
     leaveEtcd: (input) => whileBeating({ waiting: `${input.master.name} leaves etcd` }, () => leaveEtcd(deps, input)),
   };
 }
@@ -119,10 +124,14 @@ async function unreadyServers({ connection }: Etcdctl, masters: readonly Host[])
   return [...parseFields(result.stdout)].map(([name, answer]) => `the API server of ${name} is not ready (${answer})`);
 }
 
-interface LeaveInput {
-  migration: string;
-  master: Host;
-  remaining: Host[];
+type LeaveInput = Parameters<MasterActivities['leaveEtcd']>[0];
+type LeadInput = Parameters<MasterActivities['handOverLead']>[0];
+
+async function handOverLead(deps: EtcdDeps, input: LeadInput): Promise<Evidence> {
+  const { master, remaining } = input;
+  // The leader knows best who they are, and it alone can hand over.
+  const changed = await giveUpLeadership(deps, input, await observeMembers(deps.hosts, [master, ...remaining]));
+  return { changed, proof: `the member of ${master.name} ${changed ? 'has handed over the lead' : 'does not lead'}` };
 }
 
 async function leaveEtcd(
@@ -143,22 +152,24 @@ async function leaveEtcd(
   const removeFirst = remaining.length < quorumOf(remaining.length + 1);
   let stopped = 0;
   let kubeletRan = false;
-  const end = async (): Promise<void> => {
-    if (connection === undefined) return;
-    stopped = await onHost(master.name, untouchedBy(input), () =>
-      endContainers(connection, {
-        name: 'etcd',
-        deadline: deps.deadlines.containersEnd,
-        untouched: untouchedBy(input),
-      }),
-    );
-  };
+  const end = (name: 'kube-apiserver' | 'etcd'): Promise<number> =>
+    connection === undefined
+      ? Promise.resolve(0)
+      : onHost(master.name, untouchedBy(input), () =>
+          endContainers(connection, {
+            name,
+            deadline: deps.deadlines.containersEnd,
+            untouched: untouchedBy(input),
+          }),
+        );
   if (connection !== undefined) {
     kubeletRan = await onHost(master.name, untouchedBy(input), () => stopKubelet(connection));
   }
-  if (!removeFirst) await end();
+  // While it still has its member: it answers what it was asked, sends its clients elsewhere and takes itself off the service's list.
+  stopped += await end('kube-apiserver');
+  if (!removeFirst) stopped += await end('etcd');
   const removed = await removeMember(deps, input);
-  if (removeFirst) await end();
+  if (removeFirst) stopped += await end('etcd');
 
   const after = await soundRest(deps, input, { when: 'after', wasDead });
   if (connection !== undefined) await proveSilent(deps, input);
@@ -177,7 +188,7 @@ async function leaveEtcd(
   };
 }
 
-function untouchedBy({ remaining }: LeaveInput): string {
+function untouchedBy({ remaining }: LeadInput): string {
   return `the members ${remaining.map(({ name }) => name).join(', ')} and what is stored in etcd`;
 }
 
@@ -216,14 +227,18 @@ async function soundRest(
   );
 }
 
-/** Leadership goes to the member that has most; without it the rest would have to elect one, and nothing could be written meanwhile. */
-async function giveUpLeadership(deps: EtcdDeps, input: LeaveInput, before: Observation): Promise<boolean> {
-  const { master, remaining } = input;
+/**
+ * Leadership goes to a member that stays for good, or it would have to move again, and among those to the one that has most; without it the
+ * rest would have to elect one, and nothing could be written meanwhile.
+ */
+async function giveUpLeadership(deps: EtcdDeps, input: LeadInput, before: Observation): Promise<boolean> {
+  const { master, remaining, leavingLater = [] } = input;
   const leaving = before.members.find((member) => isMemberOf(member, master));
   if (leaving?.leader !== true) return false;
+  const leavesLater = ({ name }: ObservedMember): number => Number(leavingLater.includes(name));
   const [heir] = before.members
-    .filter(({ name }) => remaining.some((host) => host.name === name))
-    .toSorted((a, b) => (b.applied ?? 0) - (a.applied ?? 0));
+    .filter(({ name, healthy, learner }) => healthy && !learner && remaining.some((host) => host.name === name))
+    .toSorted((a, b) => leavesLater(a) - leavesLater(b) || (b.applied ?? 0) - (a.applied ?? 0));
   if (heir === undefined) throw new Error(`nobody remains when ${master.name} leaves etcd`);
   // Only the leader itself can do it.
   const result = await onHost(before.asked.connection.host.name, untouchedBy(input), () =>

@@ -20,7 +20,7 @@ export interface MasterDeps {
 /** Nodes that come and go where the control plane runs on them. */
 export function createMasterActivities(
   deps: MasterDeps,
-): Omit<MasterActivities, 'listMembers' | 'awaitMembers' | 'snapshotEtcd' | 'leaveEtcd'> {
+): Omit<MasterActivities, 'listMembers' | 'awaitMembers' | 'snapshotEtcd' | 'handOverLead' | 'leaveEtcd'> {
   const { api, hosts, deadlines } = deps;
   return {
     matchTaints: (input) => matchTaints(api, input),

@@ -117,6 +117,7 @@ function leaveEtcd(departure: Departure, name: string): Promise<unknown> {
       migration: plan.cluster,
       master: hostNamed(plan, name),
       remaining: otherMasters(migration, name),
+      leavingLater: stillLeaving(departure).filter((other) => other !== name),
     });
   });
 }

@@ -61,6 +61,22 @@ export async function balance(
   await step(migration, phase, () => setBalancers(migration, { without, on }));
 }
 
+/** Another member of etcd leads while this master is away: an election would stop all writes. Nothing where the control plane is elsewhere. */
+export async function handOverLead(migration: Migration, phase: PhaseName, name: string): Promise<void> {
+  const { plan } = migration;
+  const others = mastersNow(migration).filter((master) => master !== name);
+  if (others.length === 0 || others.length === mastersNow(migration).length) {
+    return;
+  }
+  await act(migration, phase, 'handOverLead', `another master leads while ${name} is away`, {
+    master: hostNamed(plan, name),
+    remaining: others
+      .filter((master) => !migration.state.hostsStopped.includes(master))
+      .map((master) => hostNamed(plan, master)),
+    leavingLater: plan.nodes.remove,
+  });
+}
+
 interface Balance {
   without?: readonly string[];
   on?: (host: Host) => boolean;

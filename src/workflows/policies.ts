@@ -250,6 +250,15 @@ export const policies: Record<ActivityName, Policy> = {
     longestPause: '30s',
     reason: 'Evictions wait for grace periods (prometheus: 300 s) and for disruption budgets.',
   },
+  handOverLead: {
+    startToClose: '3m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason:
+      'One command to the leader, then a look; without it a reboot of the leader stops all writes for an election.',
+  },
   leaveEtcd: {
     startToClose: '10m',
     heartbeat: '1m',

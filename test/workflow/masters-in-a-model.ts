@@ -135,6 +135,12 @@ export function masterActivities(here: () => World): MasterActivities {
         here().masters?.drained.add(input.node);
         return evidence(true, `${input.node} drained`);
       }),
+    handOverLead: (input) =>
+      here().act('handOverLead', input, () => {
+        const led = masters().leader === input.master.name;
+        if (led) masters().leader = input.remaining[0]?.name ?? '';
+        return evidence(led, `${masters().leader} leads`);
+      }),
     leaveEtcd: (input) =>
       here().act('leaveEtcd', input, () => {
         const { master, remaining } = input;

@@ -427,6 +427,7 @@ const activities: MigrationActivities & ModelCopyActivities = {
       if (here().masters?.balancers.includes(input.host.name) === true) {
         here().violate(`${input.host.name} reboots behind the load balancers`);
       }
+      if (here().masters?.leader === input.host.name) here().violate(`${input.host.name} reboots while it leads`);
       here().state.services[input.host.name] = 'up';
       return evidence(true, 'another boot id');
     }),

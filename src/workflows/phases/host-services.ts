@@ -1,7 +1,7 @@
 import { condition } from '@temporalio/workflow';
 import type { Plan } from '../../plan/plan.ts';
 import type { PhaseName } from '../messages.ts';
-import { balance, proveMembers } from '../masters.ts';
+import { balance, handOverLead, proveMembers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { hostNamed, publish } from '../migration.ts';
 import { act } from '../parking.ts';
@@ -70,6 +70,7 @@ async function startHost(migration: Migration, name: string): Promise<void> {
     await proveMembers(migration, 'start-host-services', `before ${name} reboots`, migration.state.hostsStopped);
     migration.state.bootIds = { ...migration.state.bootIds, [name]: bootId };
     await balance(migration, 'start-host-services', { without: [name] });
+    await handOverLead(migration, 'start-host-services', name);
     await act(migration, 'start-host-services', 'rebootHost', `reboot ${name}`, { host, bootId });
   }
   await act(migration, 'start-host-services', 'startHostServices', `host services on ${name}`, {

@@ -40,10 +40,12 @@ const crictl = `#!/bin/sh
 here=$(dirname "$0")/..
 [ "$1" = --runtime-endpoint ] && shift 2
 running() { [ -e "$here/etcd.pid" ] && kill -0 "$(cat "$here/etcd.pid")" 2>/dev/null; }
-case "$1" in
-  ps) if running; then echo 5ca1ab1e; fi ;;
-  exec) running || { echo 'container not found' >&2; exit 1; }; shift 2; program=$1; shift; exec "$here/image/$program" "$@" ;;
-  stop) kill "$(cat "$here/etcd.pid")"; echo stopped >>"$here/etcd-stopped" ;;
+case "$1 $*" in
+  ps*container.name=kube-apiserver*) if [ -e "$here/api-runs" ]; then echo a91; fi ;;
+  ps*) if running; then echo 5ca1ab1e; fi ;;
+  stop*' a91') rm "$here/api-runs"; running && echo with-etcd >"$here/api-ended" ;;
+  exec*) running || { echo 'container not found' >&2; exit 1; }; shift 2; program=$1; shift; exec "$here/image/$program" "$@" ;;
+  stop*) kill "$(cat "$here/etcd.pid")"; echo stopped >>"$here/etcd-stopped" ;;
   *) exit 1 ;;
 esac
 `;
@@ -80,6 +82,7 @@ export class EtcdMachine {
       const part = partFolder(program === 'etcdctl' ? 'etcd' : 'etcdutl');
       this.#put(`image/${program}`, `#!/bin/sh\nexec ${join(part, program)} "$@"\n`, 0o755);
     }
+    this.#put('api-runs', '');
     this.#put('kubelet-active', 'active\n');
     this.#put('kubelet-file', 'enabled\n');
     this.#put(
@@ -93,7 +96,7 @@ export class EtcdMachine {
     chmodSync(join(this.directory, path), mode);
   }
 
-  state(name: 'kubelet-active' | 'kubelet-file'): string {
+  state(name: 'kubelet-active' | 'kubelet-file' | 'api-ended'): string {
     return readFileSync(join(this.directory, name), 'utf8').trim();
   }
 

@@ -98,6 +98,32 @@ describe('members', { timeout: 120_000 }, () => {
   });
 });
 
+describe('the lead', { timeout: 120_000 }, () => {
+  it('goes to another one before its master is away, and stays where it is otherwise', async () => {
+    const { leaving, remaining } = await split(true);
+
+    const handed = await activities().handOverLead({ master: leaving.host, remaining });
+    const next = await leaderName();
+    const again = await activities().handOverLead({ master: leaving.host, remaining });
+
+    expect([handed.changed, again.changed]).toEqual([true, false]);
+    expect(remaining.map(({ name }) => name)).toContain(next);
+    expect(await leaderName()).toBe(next);
+    expect([leaving.runs, leaving.state('kubelet-active')]).toEqual([true, 'active']);
+  });
+
+  it('is not handed to one that is dead', async () => {
+    const { leaving, remaining } = await split(true);
+    const [dead, heir] = remaining;
+    await cluster.machine(dead?.name ?? '').crash();
+
+    await activities().handOverLead({ master: leaving.host, remaining, leavingLater: [heir?.name ?? ''] });
+    const { members } = await activities().listMembers({ via: hostsOf(heir?.name ?? '') });
+
+    expect(members.find(({ leader }) => leader)?.name).toBe(heir?.name);
+  });
+});
+
 describe('a member that leaves', { timeout: 120_000 }, () => {
   it.each([true, false])('is out, its machine cannot bring it back (it leads: %s)', async (leads) => {
     const { leaving, remaining } = await split(leads);
@@ -110,15 +136,31 @@ describe('a member that leaves', { timeout: 120_000 }, () => {
     expect([leaving.state('kubelet-active'), leaving.state('kubelet-file')]).toEqual(['inactive', 'disabled']);
     expect(leaving.runs).toBe(false);
     const order = leaving.commands.map((command) =>
-      command.includes('systemctl stop kubelet') ? 'kubelet' : /^crictl .* stop /.test(command) ? 'container' : '',
+      command.includes('systemctl stop kubelet')
+        ? 'kubelet'
+        : (/^crictl .* stop .* (?<id>\S+) *$/.exec(command)?.groups?.['id'] ?? ''),
     );
-    // A container that takes its time is told again.
-    expect([...new Set(order.filter(Boolean))]).toEqual(['kubelet', 'container']);
+    // A container that takes its time is told again. The API server ends while its member still answers.
+    expect([...new Set(order.filter(Boolean))]).toEqual(['kubelet', 'a91', '5ca1ab1e']);
+    expect(leaving.state('api-ended')).toBe('with-etcd');
     await cluster.etcdctlOn(cluster.machine(remaining[0]?.name ?? ''), 'put', 'after', name);
 
     const again = await activities().leaveEtcd({ migration, master: leaving.host, remaining });
     expect(again).toMatchObject({ changed: false, reached: true, movedLeadership: false });
   });
+
+  it.each([0, 1])(
+    'hands over to one that does not leave later itself, whoever of the others is that (%s)',
+    async (stays) => {
+      const { leaving, remaining } = await split(true);
+      const [heir, later] = [remaining[stays], remaining[1 - stays]];
+
+      await activities().leaveEtcd({ migration, master: leaving.host, remaining, leavingLater: [later?.name ?? ''] });
+      const { members } = await activities().listMembers({ via: remaining });
+
+      expect(members.find(({ leader }) => leader)?.name).toBe(heir?.name);
+    },
+  );
 
   it('stays while one of the others is not sound', async () => {
     const { leaving, remaining } = await split(true);
