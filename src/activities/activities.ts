@@ -2,6 +2,7 @@ import type { KubeConfig } from '@kubernetes/client-node';
 import type { Hosts, Jobs } from '../hosts/contract.ts';
 import type { Plan } from '../plan/plan.ts';
 import { defaultBackupDirectory } from '../plan/plan.ts';
+import { createLeaseActivities } from './cluster-lease.ts';
 import type { MigrationActivities, PreflightActivities } from './contract.ts';
 import { type Deadlines, defaultDeadlines } from './deadlines.ts';
 import { createEtcdActivities } from './etcd.ts';
@@ -34,6 +35,7 @@ export function createMigrationActivities(deps: ActivityDeps): Omit<MigrationAct
   const { hosts, jobs } = deps;
   const backup = deps.backup ?? { directory: defaultBackupDirectory };
   return {
+    ...createLeaseActivities({ api }),
     ...createKubernetesActivities({ api, hosts, deadlines }),
     ...createImageActivities({ api, hosts }),
     ...createSecretActivities({ api, hosts, backup }),

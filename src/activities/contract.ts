@@ -47,8 +47,26 @@ export interface CheckResult {
 }
 
 export interface PreflightActivities {
-  /** All checks of the plan against the live world; changes nothing. */
-  preflight(input: { plan: Plan }): Promise<CheckResult[]>;
+  /** All checks of the plan against the live world; changes nothing. `workflowId`: of the migration that asks. */
+  preflight(input: { plan: Plan; workflowId?: string }): Promise<CheckResult[]>;
+}
+
+/** A migration as others can find it: its id, where, and the first run of its chain of histories, which no other one has. */
+export interface Holder {
+  workflowId: string;
+  /** Of the Temporal server. */
+  namespace: string;
+  firstRunId: string;
+}
+
+export interface LeaseActivities {
+  /**
+   * Marks in the cluster itself that this migration works on it; refuses while another one does, or while nobody can tell whether it still
+   * does. One that has ended without letting go is passed over.
+   */
+  holdCluster(input: { configNamespace: string; holder: Holder }): Promise<Evidence>;
+  /** Takes the mark away, if it is this migration's. */
+  letClusterGo(input: { configNamespace: string; holder: Holder }): Promise<Evidence>;
 }
 
 export interface WorkloadRecord {
@@ -313,6 +331,7 @@ export interface MasterActivities {
 export interface MigrationActivities
   extends
     PreflightActivities,
+    LeaseActivities,
     KubernetesActivities,
     MasterActivities,
     ImageActivities,

@@ -1,4 +1,5 @@
 import { componentRows, componentTable } from '../plan/components.ts';
+import { findLease, holderOf } from './cluster-lease.ts';
 import { configSecretName } from './platform-secrets.ts';
 import { editComponentsSecret } from '../plan/components-secret.ts';
 import { editConfig } from '../plan/config-edit.ts';
@@ -17,6 +18,7 @@ interface Workload extends KubernetesObject {
 /** Checks that need nothing but the Kubernetes API. */
 export const clusterChecks: readonly Check[] = [
   { name: 'api', run: checkApi },
+  { name: 'other-migrations', run: checkOthers },
   { name: 'nodes-known', run: checkNodesKnown },
   { name: 'nodes-ready', run: checkNodesReady },
   { name: 'hostname-label', run: checkHostnameLabel },
@@ -54,6 +56,18 @@ async function checkApi(world: World): Promise<Finding> {
     failures: slow,
     next: 'find out why the API is slow: above 3 s proton-cli installs a new cluster over the live one',
     proof: `${api.server} is ready, the configuration was read three times under a second`,
+  };
+}
+
+/** Whether one that holds the cluster is still at work only Temporal knows; the workflow asks it. */
+async function checkOthers(world: World): Promise<Finding> {
+  const { configNamespace } = world.plan.platform;
+  const lease = await findLease(world.api, configNamespace);
+  const holder = lease && holderOf(lease).workflowId;
+  if (holder === undefined || holder === world.workflowId) return { proof: 'no other migration holds this cluster' };
+  return {
+    warnings: [`migration ${holder} holds this cluster since ${lease?.spec?.acquireTime ?? 'some time'}`],
+    next: `ferry status ${holder}; until it has ended, another one is refused before it does anything`,
   };
 }
 

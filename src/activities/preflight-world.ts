@@ -32,6 +32,8 @@ export interface World {
   newNames: string[];
   time: Time;
   listMembers: MasterActivities['listMembers'];
+  /** The migration that asks; absent where none does. */
+  workflowId: string | undefined;
   /** Boot id of the worker's machine; absent where somebody else than the worker checks. */
   workerBootId: (() => Promise<string | undefined>) | undefined;
 }
@@ -54,6 +56,7 @@ export interface PreflightDeps {
   /** Default: asks the machines. */
   listMembers?: MasterActivities['listMembers'];
   workerBootId?: () => Promise<string | undefined>;
+  workflowId?: string;
 }
 
 /** One row of the table of checks. `run` answers what is wrong; nothing wrong is an ok with `proof`. */
@@ -98,6 +101,7 @@ export function openWorld(plan: Plan, deps: PreflightDeps): World {
       deps.listMembers ??
       createEtcdActivities({ hosts, backup: { directory: defaultBackupDirectory }, deadlines: defaultDeadlines })
         .listMembers,
+    workflowId: deps.workflowId,
     workerBootId: deps.workerBootId,
   };
 }

@@ -27,7 +27,10 @@ export function checksOf(plan: Plan): Check[] {
 export function createPreflightActivities(deps: PreflightDeps): PreflightActivities {
   return {
     // An activity runs in the worker: only here the own machine is the worker's.
-    preflight: ({ plan }) => whileBeating('checking', () => runPreflight({ workerBootId: ownBootId, ...deps }, plan)),
+    preflight: ({ plan, workflowId }) =>
+      whileBeating('checking', () =>
+        runPreflight({ workerBootId: ownBootId, ...(workflowId !== undefined && { workflowId }), ...deps }, plan),
+      ),
   };
 }
 

@@ -489,7 +489,7 @@ function waitingChanges(before: MigrationStatus | undefined, after: MigrationSta
     const band = `${seconds(downtime.projectedSeconds)} ± ${seconds(downtime.projectedErrorSeconds)}`;
     changes.push({
       ...(gate?.openedAt === undefined ? {} : { at: gate.openedAt }),
-      text: `gate ${awaitingGate} ${describeAwaited(gate)} (projected downtime ${band}): ferry approve ${awaitingGate} ${workflowId} --reason "…"`,
+      text: `gate ${awaitingGate} ${describeAwaited(gate)} (projected downtime ${band}${gate?.unproved === undefined ? '' : `; not proved, and accepted with the approval: ${gate.unproved.join('; ')}`}): ferry approve ${awaitingGate} ${workflowId} --reason "…"`,
     });
   }
   const { state } = after;

@@ -1,4 +1,4 @@
-import { ApplicationFailure, CancellationScope, condition, TemporalFailure } from '@temporalio/workflow';
+import { ApplicationFailure, CancellationScope, condition, TemporalFailure, workflowInfo } from '@temporalio/workflow';
 import type { Plan, PlanInput } from '../plan/plan.ts';
 import { parsePlanData } from '../plan/validate.ts';
 import { planReference } from './apply-config.ts';
@@ -8,6 +8,7 @@ import { receiveCancellation, receiveDecisions } from './decisions.ts';
 import type { MigrationResult, PhaseName } from './messages.ts';
 import type { Migration } from './migration.ts';
 import { notifyLast, now, publish } from './migration.ts';
+import { letClusterGo } from './one-at-a-time.ts';
 import { act } from './parking.ts';
 import type { GateStage, Stage } from './passing.ts';
 import { passStage, phasesOf } from './passing.ts';
@@ -64,10 +65,11 @@ function stagesOf(plan: Plan): Stage[] {
 
 /**
  * Moves a platform to new machines. One argument: the plan. `carried` is only ever given by the workflow itself, when a long wait is
- * carried on in a fresh history. Fails for an invalid plan alone (type `InvalidPlan`, every problem listed, nothing touched); everything
- * else parks and waits for people. Ends migrated or rolled back.
+ * carried on in a fresh history. Fails for an invalid plan (type `InvalidPlan`, every problem listed) or a start that would cut it off
+ * (`InvalidStart`), with nothing touched; everything else parks and waits for people. Ends migrated or rolled back.
  */
 export async function migrateNodes(input: PlanInput, carried?: MigrationState): Promise<MigrationResult> {
+  refuseForeignStart(carried);
   // What was carried over was checked when it first came.
   const plan = carried === undefined ? readPlan(input) : (input as Plan);
   const stages = stagesOf(plan);
@@ -84,6 +86,28 @@ export async function migrateNodes(input: PlanInput, carried?: MigrationState): 
     }
     return finish(migration, isUndone ? 'rolled-back' : 'migrated');
   });
+}
+
+/** Some servers give every workflow one of years; a shorter one was somebody's wish. Milliseconds. */
+const leastTimeout = 365 * 24 * 3600 * 1000;
+
+/** Whoever starts a workflow may give it more than its plan: what would end or mislead the migration is refused while nothing is touched. */
+function refuseForeignStart(carried: MigrationState | undefined): void {
+  const { continuedFromExecutionRunId, executionTimeoutMs = Infinity, runTimeoutMs = Infinity } = workflowInfo();
+  const reasons = [
+    ...(carried !== undefined && continuedFromExecutionRunId === undefined
+      ? ['it was given a second argument, which only the workflow itself may hand to its next history']
+      : []),
+    ...(Math.min(executionTimeoutMs || Infinity, runTimeoutMs || Infinity) < leastTimeout
+      ? ['it was given a timeout, at which the server would end it in the middle of its work; nothing would be undone']
+      : []),
+  ];
+  if (reasons.length > 0) {
+    throw ApplicationFailure.nonRetryable(
+      `this migration must not start, nothing was touched: ${reasons.join('; ')}. Next: start it with the plan as its one argument, without --execution-timeout and --run-timeout`,
+      'InvalidStart',
+    );
+  }
 }
 
 /** The plan as it was sent, checked by every rule: types, rules across fields, digest. */
@@ -154,6 +178,7 @@ async function finish(migration: Migration, outcome: MigrationResult['outcome'])
   if (outcome === 'rolled-back' && migration.state.applications !== undefined) {
     await clearBreadcrumbs(migration, 'stop-apps');
   }
+  await letClusterGo(migration, outcome === 'migrated' ? 'verify' : 'preflight');
   migration.state.outcome = outcome;
   publish(migration);
   const text =

@@ -29,6 +29,20 @@ export const policies: Record<ActivityName, Policy> = {
     longestPause: '30s',
     reason: 'Reads every host and the API; nothing depends on the answer coming fast, and a person reads it.',
   },
+  holdCluster: {
+    startToClose: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'One guarded write; who lost a race sees at the next try who won it.',
+  },
+  letClusterGo: {
+    startToClose: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '15s',
+    reason: 'One delete after the work is done.',
+  },
   listImages: {
     startToClose: '2m',
     attempts: 5,

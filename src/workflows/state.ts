@@ -45,6 +45,8 @@ export interface MigrationState {
   abort?: AbortRequest;
   outcome?: 'migrated' | 'rolled-back';
 
+  /** The mark in the cluster that keeps other migrations off was asked for. */
+  holdsCluster?: true;
   /** Names of all nodes as last observed or applied. */
   nodes: string[];
   /** Write-once: what ran before anything was stopped. */

@@ -79,6 +79,9 @@ const componentObjects = (verb: Verb): Access[] => [
   ...anywhere(verb, '', 'persistentvolumes', 'any-volume'),
 ];
 
+const leases = 'coordination.k8s.io';
+const ofLease = (verb: Verb): Access[] => inside([places.config], verb, leases, 'leases', 'ferry-migration');
+
 const prepared = configStages.map((stage) => `ferry-config-${stage}`);
 const records = ['persist-component-manage-components', 'persist-component-manage-plugins'];
 /** Open to everybody who is authenticated; no rule of ours. */
@@ -103,6 +106,10 @@ export const calls: Record<string, Access[]> = {
     ...workloads('list'),
     ...ofApplications('list', 'autoscaling', 'horizontalpodautoscalers'),
   ],
+  "cluster-lease.ts: DELETE path(group, configNamespace, 'leases', leaseName)": ofLease('delete'),
+  "cluster-lease.ts: POST path(group, configNamespace, 'leases')": inside([places.config], 'create', leases, 'leases'),
+  "cluster-lease.ts: PUT path(group, configNamespace, 'leases', leaseName)": ofLease('update'),
+  "cluster-lease.ts: find path(group, configNamespace, 'leases', leaseName)": ofLease('get'),
   "control-host.ts: find path('v1', 'kube-system', 'configmaps', 'kubeadm-config')": inside(
     [places.system],
     'get',

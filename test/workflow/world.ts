@@ -5,6 +5,7 @@ import type {
   Evidence,
   FailureDetail,
   FailureType,
+  Holder,
   MigrationActivities,
   Probe,
   VolumeRecord,
@@ -60,6 +61,8 @@ export class World {
   /** Transfers whose every pass moves everything, and the seconds that it takes. */
   readonly whole = new Map<string, number>();
   readonly probesToBreak = new Set<string>();
+  /** Components that answer no probe, nor did they when the plan was checked. */
+  readonly probesUntaken = new Set<string>();
   copiesNow = 0;
   mostCopies = 0;
   /** How often it was made sure that no apply runs. */
@@ -75,6 +78,8 @@ export class World {
   readonly seconds = new Map<Name, number>();
   /** Only where the control plane is on the nodes. */
   readonly masters: Masters | undefined;
+  /** The migration that holds the cluster. */
+  holder: Holder | undefined;
   /** Machines whose kubelet is disabled for good. */
   readonly leftNodes = new Set<string>();
 
@@ -192,6 +197,10 @@ function evidence(changed: boolean, proof: string): Evidence {
   return { changed, proof };
 }
 
+function needsHuman(cause: string, next: string): ApplicationFailure {
+  return ApplicationFailure.nonRetryable(cause, 'NeedsHuman', { cause, untouched: 'everything', next });
+}
+
 function permanent(cause: string): ApplicationFailure {
   return ApplicationFailure.create({
     message: cause,
@@ -279,7 +288,32 @@ function applyStage(world: World, { stage, control, plan: reference }: ApplyInpu
 
 const activities: MigrationActivities & ModelCopyActivities = {
   ...masterActivities(here),
-  preflight: (input) => here().act('preflight', input, () => [{ name: 'world', state: 'ok' as const }]),
+  holdCluster: (input) =>
+    here().act('holdCluster', input, () => {
+      const holder = here().holder;
+      if (holder !== undefined && holder.firstRunId !== input.holder.firstRunId) {
+        throw needsHuman(`workflow ${holder.workflowId} is at work`, `ferry status ${holder.workflowId}`);
+      }
+      here().holder = input.holder;
+      return evidence(holder === undefined, `held by ${input.holder.workflowId}`);
+    }),
+  letClusterGo: (input) =>
+    here().act('letClusterGo', input, () => {
+      const isOwn = here().holder?.firstRunId === input.holder.firstRunId;
+      if (isOwn) here().holder = undefined;
+      return evidence(isOwn, 'held by nobody');
+    }),
+  preflight: (input) =>
+    here().act('preflight', input, () => [
+      { name: 'world', state: 'ok' as const },
+      here().probesUntaken.size === 0
+        ? { name: 'probes', state: 'ok' as const }
+        : {
+            name: 'probes',
+            state: 'warning' as const,
+            cause: [...here().probesUntaken].map((kind) => `${kind} does not answer`).join('; '),
+          },
+    ]),
   listImages: (input) => here().act('listImages', input, () => [{ image: 'app:1', host: 'old1' }]),
   prewarmHost: (input) =>
     here().act('prewarmHost', input, () => ({ ...evidence(true, 'loaded'), loaded: 1, present: 0 })),

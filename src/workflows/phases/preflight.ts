@@ -1,15 +1,21 @@
+import { workflowInfo } from '@temporalio/workflow';
 import type { CheckResult } from '../../activities/contract.ts';
 import { counted } from '../../plan/counted.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { callActivity } from '../migration.ts';
+import { holdCluster } from '../one-at-a-time.ts';
 import { act, needsHuman, step } from '../parking.ts';
 
-/** All checks of the plan against the live world; changes nothing. */
+/** All checks of the plan against the live world; changes nothing but the mark that keeps other migrations off. */
 export const preflight: Phase = { name: 'preflight', section: 4, run: checkWorld };
 
 async function checkWorld(migration: Migration): Promise<string> {
+  await holdCluster(migration, 'preflight');
   const checks = await step(migration, 'preflight', async () => {
-    const results = await callActivity(migration, 'preflight', 'all checks of the plan', { plan: migration.plan });
+    const results = await callActivity(migration, 'preflight', 'all checks of the plan', {
+      plan: migration.plan,
+      workflowId: workflowInfo().workflowId,
+    });
     refuseFailed(results);
     return results;
   });

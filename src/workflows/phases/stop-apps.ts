@@ -1,5 +1,6 @@
 import { startDowntime, endDowntime } from '../clock.ts';
 import type { Migration, Phase } from '../migration.ts';
+import { holdCluster } from '../one-at-a-time.ts';
 import { act } from '../parking.ts';
 
 /** Every application of the plan's namespaces down, proved by the API; what ran is recorded once and for all before. */
@@ -8,6 +9,8 @@ export const stopApps: Phase = { name: 'stop-apps', section: 8, run: stop, undo:
 async function stop(migration: Migration): Promise<string> {
   const { plan } = migration;
   const { namespaces } = plan.applications;
+  // The gate may have been open for days, and somebody may have taken the mark away by hand.
+  await holdCluster(migration, 'stop-apps');
   migration.state.applications ??= await act(
     migration,
     'stop-apps',
