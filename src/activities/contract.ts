@@ -233,6 +233,8 @@ export interface Probe {
   ordinal: number;
   name: string;
   value: string;
+  /** Why it could not be taken; then there is no value, and nothing can be compared. */
+  untaken?: string;
 }
 export interface ProbeActivities {
   takeProbes(input: { components: PlannedComponent[]; side: 'from' | 'to'; hosts: Host[] }): Promise<Probe[]>;

@@ -80,7 +80,7 @@ export function networkCode(error: unknown): string | undefined {
 /** Text of an unknown thrown value, one line. */
 export function errorText(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return text.replaceAll(/\s*\n\s*/g, '; ').trim();
+  return text.trim().replaceAll(/\s*\n\s*/g, '; ');
 }
 
 /** Runs a step against a machine; a lost connection becomes `Transient`, a refused one `NeedsHuman`, everything classified passes. */

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { Context } from '@temporalio/activity';
 import type { Hosts } from '../hosts/contract.ts';
 import { componentsSecretName } from '../plan/components-secret.ts';
 import { componentTable } from '../plan/components.ts';
@@ -78,14 +77,14 @@ async function takeProbes(
   for (const component of input.components) {
     const account = await accountOf(deps.api, component);
     for (const replica of component.replicas) {
-      const probe = (name: string, value: string): void => {
-        probes.push({ component: component.kind, ordinal: replica.ordinal, name, value });
+      const probe = (name: string, value: string, untaken?: string): void => {
+        const of = { component: component.kind, ordinal: replica.ordinal, name, value };
+        probes.push(untaken === undefined ? of : { ...of, untaken });
       };
       for (const [name, value] of await sentinels(deps.hosts, input, component, replica)) probe(name, value);
       const { values, missing } = await askPod(deps.api, component, replica, account, 'ask-again');
       for (const { name, value } of values) probe(name, value);
-      for (const { name, why } of missing)
-        note(`${component.kind} ${replica.ordinal}: probe ${name} not taken: ${why}`);
+      for (const { name, why } of missing) probe(name, '', why);
     }
   }
   return probes;
@@ -182,14 +181,6 @@ async function asFailure(api: KubernetesApi, error: unknown): Promise<Error> {
   return onApi<Error>(api, 'Asking a component', 'everything; this step only looks', () =>
     Promise.reject(error instanceof Error ? error : new Error(String(error))),
   ).catch((classified: unknown) => classified as Error);
-}
-
-function note(line: string): void {
-  try {
-    Context.current().log.info(line);
-  } catch {
-    // Outside of an activity nobody reads it.
-  }
 }
 
 async function accountOf(api: KubernetesApi, component: PlannedComponent): Promise<Account | undefined> {

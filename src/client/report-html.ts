@@ -150,10 +150,17 @@ function phaseSection(model: ReportModel): Html {
     ),
   );
   const gates = model.gates.map((gate) =>
-    row(gate.name, gate.state, time(gate.openedAt), time(gate.decidedAt), span(gateWait(gate))),
+    row(
+      gate.name,
+      gate.state,
+      time(gate.openedAt),
+      time(gate.decidedAt),
+      span(gateWait(gate)),
+      gate.unproved?.join('; '),
+    ),
   );
   return html`${section('Phases', ['§', 'phase', 'state', 'began', 'took', 'what was proved'], rows, 'none')}
-  ${section('Gates', ['gate', 'state', 'opened', 'decided', 'waited'], gates, 'none')}`;
+  ${section('Gates', ['gate', 'state', 'opened', 'decided', 'waited', 'not proved, and accepted'], gates, 'none')}`;
 }
 
 function decisionSection(model: ReportModel): Html {
@@ -213,14 +220,14 @@ function placementSection(model: ReportModel): Html {
 }
 
 function probeSection(model: ReportModel): Html {
-  const rows = model.probes.map(({ component, ordinal, name, before, after, verdict, withApplications }) =>
+  const rows = model.probes.map(({ component, ordinal, name, before, after, verdict, why, withApplications }) =>
     row(
       `${component}-${ordinal}`,
       name,
       code(before),
       code(after),
       html`<span class="${verdict === 'same' ? 'good' : verdict === 'not compared yet' ? '' : 'bad'}"
-        >${verdict}</span
+        >${why === undefined ? verdict : `${verdict}: ${why}`}</span
       >`,
       code(withApplications),
     ),

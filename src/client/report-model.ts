@@ -39,6 +39,8 @@ export interface ReportGate {
   required?: number;
   openedAt?: string;
   decidedAt?: string;
+  /** What nobody could prove; whoever approved it accepted that. */
+  unproved?: string[];
 }
 
 export interface ReportDecision {
@@ -90,7 +92,9 @@ export interface ReportProbe {
   after?: string;
   /** On the new machines once applications wrote there: it may have moved on, and proves nothing. */
   withApplications?: string;
-  verdict: 'same' | 'different' | 'not compared yet' | 'missing';
+  verdict: 'same' | 'different' | 'not compared yet' | 'missing' | 'never taken';
+  /** Why it was never taken on the old machines. */
+  why?: string;
 }
 
 export interface ReportRetry {
@@ -366,13 +370,14 @@ function gatesOf(
   });
 }
 
-function gateRow({ name, state, required, openedAt, decidedAt }: GateStatus): ReportGate {
+function gateRow({ name, state, required, openedAt, decidedAt, unproved }: GateStatus): ReportGate {
   return {
     name,
     state,
     required,
     ...(openedAt === undefined ? {} : { openedAt }),
     ...(decidedAt === undefined ? {} : { decidedAt }),
+    ...(unproved === undefined ? {} : { unproved }),
   };
 }
 
@@ -690,7 +695,13 @@ function placementOf(plan: Plan | undefined, calls: readonly Call[]): ReportPlac
 
 const sideSchema = z.looseObject({ side: z.enum(['from', 'to']) });
 const probesSchema = z.array(
-  z.looseObject({ component: z.string(), ordinal: z.number(), name: z.string(), value: z.string() }),
+  z.looseObject({
+    component: z.string(),
+    ordinal: z.number(),
+    name: z.string(),
+    value: z.string(),
+    untaken: z.string().optional(),
+  }),
 );
 
 /** Probes at rest before against the last at rest after. Those taken once applications were started stand beside them. */
@@ -705,9 +716,16 @@ function probesOf(calls: readonly Call[]): ReportProbe[] {
   const first = taken.find(({ side }) => side === 'from')?.probes ?? [];
   const last = taken.findLast(({ side, isAtRest }) => side === 'to' && isAtRest)?.probes;
   const busy = taken.findLast(({ side, isAtRest }) => side === 'to' && !isAtRest)?.probes;
-  return first.map(({ component, ordinal, name, value }) => {
+  return first.map(({ component, ordinal, name, value, untaken }) => {
+    if (untaken !== undefined) return { component, ordinal, name, verdict: 'never taken' as const, why: untaken };
     const valueIn = (probes: readonly Probe[] | undefined): string | undefined =>
-      probes?.find((probe) => probe.component === component && probe.ordinal === ordinal && probe.name === name)?.value;
+      probes?.find(
+        (probe) =>
+          probe.component === component &&
+          probe.ordinal === ordinal &&
+          probe.name === name &&
+          probe.untaken === undefined,
+      )?.value;
     const after = valueIn(last);
     const withApplications = valueIn(busy);
     const verdict =

@@ -122,13 +122,14 @@ function sections(model: ReportModel): Section[] {
     },
     {
       title: 'Gates',
-      headers: ['gate', 'state', 'opened', 'decided', 'waited'],
+      headers: ['gate', 'state', 'opened', 'decided', 'waited', 'not proved, and accepted'],
       rows: model.gates.map((gate) => [
         gate.name,
         gate.state,
         time(gate.openedAt),
         time(gate.decidedAt),
         span(gateWait(gate)),
+        gate.unproved?.join('; '),
       ]),
       empty: 'none',
     },
@@ -178,12 +179,12 @@ function sections(model: ReportModel): Section[] {
     {
       title: 'Integrity probes',
       headers: ['replica', 'probe', 'before', 'after', 'verdict', 'with applications'],
-      rows: model.probes.map(({ component, ordinal, name, before, after, verdict, withApplications }) => [
+      rows: model.probes.map(({ component, ordinal, name, before, after, verdict, why, withApplications }) => [
         `${component}-${ordinal}`,
         name,
         before,
         after,
-        verdict,
+        why === undefined ? verdict : `${verdict}: ${why}`,
         withApplications,
       ]),
       empty: 'No probes were taken.',

@@ -357,6 +357,7 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet }: 
     const gate = status.gates.find(({ name }) => name === status.awaitingGate);
     lines.push('');
     say(`gate ${status.awaitingGate} ${describeAwaited(gate)}`, important(pc.yellow));
+    for (const clause of gate?.unproved ?? []) say(`not proved, and accepted with the approval: ${clause}`, pc.yellow);
     hint(`  ferry approve ${status.awaitingGate} ${workflowId} --reason "…"`, pc.bold);
     hint(`  ferry reject ${status.awaitingGate} ${workflowId} --reason "…"`);
   }

@@ -117,6 +117,8 @@ export interface GateStatus {
   approvals: { by: string; reason: string; at: string }[];
   openedAt?: string;
   decidedAt?: string;
+  /** What could not be proved when it opened: who approves it accepts that. */
+  unproved?: string[];
 }
 
 export interface PassSummary {

@@ -31,13 +31,23 @@ import type { MigrationState } from './state.ts';
 import { initialState } from './state.ts';
 import { viewStatus } from './status.ts';
 
-const openDowntime: GateStage = { gate: 'open-downtime', phase: 'replicate', meanwhile: keepFresh };
+const openDowntime: GateStage = {
+  gate: 'open-downtime',
+  phase: 'replicate',
+  meanwhile: keepFresh,
+  acceptsUnproved: true,
+};
 const acceptRemoval: GateStage = {
   gate: 'remove-nodes',
   phase: 'remove-nodes',
   skip: (plan) => removeNodes.skip?.(plan),
 };
-const closeDowntime: GateStage = { gate: 'close-downtime', phase: 'start-apps', check: checkResult };
+const closeDowntime: GateStage = {
+  gate: 'close-downtime',
+  phase: 'start-apps',
+  check: checkResult,
+  acceptsUnproved: true,
+};
 
 /** The whole migration, section by section of the runbook. */
 function stagesOf(plan: Plan): Stage[] {

@@ -21,6 +21,8 @@ export interface GateStage {
   check?: (migration: Migration) => Promise<string>;
   /** What goes on while they think, until the given question is answered. */
   meanwhile?: (migration: Migration, until: () => boolean) => Promise<void>;
+  /** Who approves it also accepts what could not be proved. */
+  acceptsUnproved?: true;
   skip?: (plan: Plan) => string | undefined;
 }
 
@@ -83,9 +85,14 @@ async function askAt(migration: Migration, stage: GateStage): Promise<void> {
   const isNew = gate.state !== 'awaiting';
   if (isNew) {
     const proof = await stage.check?.(migration);
+    const { unproved = [] } = migration.state;
+    const asks = stage.acceptsUnproved === true && unproved.length > 0;
     migration.state.gates = {
       ...migration.state.gates,
-      [stage.gate]: { name: gate.name, required: gate.required, state: 'awaiting', approvals: [], openedAt: now() },
+      [stage.gate]: {
+        ...{ name: gate.name, required: gate.required, state: 'awaiting', approvals: [], openedAt: now() },
+        ...(asks ? { unproved } : {}),
+      },
     };
     if (proof !== undefined) {
       phaseOf(migration.state, stage.phase).detail = proof;
@@ -144,10 +151,11 @@ function askPeople(migration: Migration, gate: GateName): void {
   state.askedAt = now();
   const { downtime, gates } = viewStatus(plan, state, Date.now());
   const asked = gates.find(({ name }) => name === gate);
+  const { unproved = [] } = state.gates[gate];
   notify(
     migration,
     'gate',
-    `Gate ${gate} of ${plan.cluster} ${describeAwaited(asked)}. Projected downtime: ${duration(downtime.projectedSeconds)} ± ${duration(downtime.projectedErrorSeconds)}.`,
+    `Gate ${gate} of ${plan.cluster} ${describeAwaited(asked)}. Projected downtime: ${duration(downtime.projectedSeconds)} ± ${duration(downtime.projectedErrorSeconds)}.${unproved.length === 0 ? '' : ` Not proved, and accepted with the approval: ${unproved.join('; ')}.`}`,
     { gate, command: approveCommand(plan, workflowInfo().workflowId, gate) },
   );
 }

@@ -55,6 +55,8 @@ export interface MigrationState {
   volumes?: VolumeRecord[];
   /** Write-once: taken with the applications stopped and the components still on the old hosts. */
   probes?: Probe[];
+  /** What nothing will compare after the move, as last known; people accept it at a gate. */
+  unproved?: string[];
   /** Stages whose apply was begun. */
   applied: ConfigStage[];
   /** Masters whose join was begun, in order; absent: none. */

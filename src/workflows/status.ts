@@ -181,6 +181,9 @@ function describeParking(plan: Plan, status: MigrationStatus, workflowId: string
     const gate = status.gates.find((candidate) => candidate.name === status.awaitingGate);
     lines.push(
       `**Gate \`${status.awaitingGate}\` ${describeAwaited(gate)}.** Projected downtime: ${duration(status.downtime.projectedSeconds)} ± ${duration(status.downtime.projectedErrorSeconds)}.`,
+      ...(gate?.unproved === undefined
+        ? []
+        : [`Not proved, and accepted with the approval: ${gate.unproved.join('; ')}.`]),
       fenced(approveCommand(plan, workflowId, status.awaitingGate, gate?.approvals)),
       'Or in the Web UI: More Actions, Send an Update, `approve`, with',
       fenced(JSON.stringify(approveInput(plan, status.awaitingGate, gate?.approvals ?? []), undefined, 2)),

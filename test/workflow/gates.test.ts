@@ -253,3 +253,43 @@ describe('pause', () => {
     expect(signals).toBeGreaterThan(0);
   });
 });
+
+describe('what nothing can prove', () => {
+  it('is put before people at the gates around the window, and stands in what was proved', async () => {
+    const world = createWorld(planOf('unproved'));
+    world.probesUntaken.add('mariadb');
+    world.probesUntaken.add('redis');
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    const { currentDetails } = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
+    await approveAll(handle);
+    const { outcome, status } = await handle.result();
+    const accepted = Object.fromEntries(status.gates.map(({ name, unproved }) => [name, unproved]));
+
+    expect(outcome).toBe('migrated');
+    expect(currentDetails).toMatch(/accepted with the approval: (mariadb|redis) does not answer; /);
+    expect(accepted).toEqual({
+      'open-downtime': ['mariadb does not answer', 'redis does not answer'],
+      'remove-nodes': undefined,
+      // As it really was at rest, replica by replica.
+      'close-downtime': [
+        'redis-0 did not answer the probe keys: HTTP 404',
+        'mariadb-0 did not answer the probe keys: HTTP 404',
+        'mariadb-1 did not answer the probe keys: HTTP 404',
+      ],
+    });
+    expect(status.phases.find(({ name }) => name === 'verify')?.detail).toContain(
+      '3 could not be taken before the move, and prove nothing',
+    );
+  });
+
+  it('is not spoken of when all could be proved', async () => {
+    const world = createWorld(planOf('proved'));
+    const handle = await harness.start(world.plan);
+    await approveAll(handle);
+    const { status } = await handle.result();
+
+    expect(status.gates.map(({ unproved }) => unproved)).toEqual([undefined, undefined, undefined]);
+    expect(status.phases.find(({ name }) => name === 'verify')?.detail).not.toContain('could not be taken');
+  });
+});

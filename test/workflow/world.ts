@@ -472,7 +472,9 @@ const activities: MigrationActivities & ModelCopyActivities = {
           component: component.kind,
           ordinal: replica.ordinal,
           name: 'keys',
-          value: here().probesToBreak.has(component.kind) && input.side === 'to' ? '0' : '42',
+          ...(here().probesUntaken.has(component.kind)
+            ? { value: '', untaken: 'HTTP 404' }
+            : { value: here().probesToBreak.has(component.kind) && input.side === 'to' ? '0' : '42' }),
         })),
       ),
     ),

@@ -5,6 +5,7 @@ import type { Migration, Phase } from '../migration.ts';
 import { callActivity } from '../migration.ts';
 import { holdCluster } from '../one-at-a-time.ts';
 import { act, needsHuman, step } from '../parking.ts';
+import { unprovedChecks } from '../unproved.ts';
 
 /** All checks of the plan against the live world; changes nothing but the mark that keeps other migrations off. */
 export const preflight: Phase = { name: 'preflight', section: 4, run: checkWorld };
@@ -19,6 +20,7 @@ async function checkWorld(migration: Migration): Promise<string> {
     refuseFailed(results);
     return results;
   });
+  migration.state.unproved = unprovedChecks(checks);
   const nodes = await act(migration, 'preflight', 'listNodes', 'nodes as they are');
   migration.state.nodes = nodes.map((node) => node.name);
   const warnings = checks.filter((check) => check.state === 'warning');

@@ -2,6 +2,7 @@ import { startDowntime, endDowntime } from '../clock.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { holdCluster } from '../one-at-a-time.ts';
 import { act } from '../parking.ts';
+import { takenProbes, untakenProbes } from '../unproved.ts';
 
 /** Every application of the plan's namespaces down, proved by the API; what ran is recorded once and for all before. */
 export const stopApps: Phase = { name: 'stop-apps', section: 8, run: stop, undo: startAgain };
@@ -26,11 +27,15 @@ async function stop(migration: Migration): Promise<string> {
     record,
   });
   // Now nothing writes any more: these values must be found again, to the last digit, on the new nodes.
-  migration.state.probes ??= await act(migration, 'stop-apps', 'takeProbes', 'probes of the components at rest', {
-    components: plan.components,
-    side: 'from',
-    hosts: plan.hosts,
-  });
+  if (migration.state.probes === undefined) {
+    const probes = await act(migration, 'stop-apps', 'takeProbes', 'probes of the components at rest', {
+      components: plan.components,
+      side: 'from',
+      hosts: plan.hosts,
+    });
+    migration.state.probes = takenProbes(probes);
+    migration.state.unproved = untakenProbes(probes);
+  }
   return stopped.proof;
 }
 

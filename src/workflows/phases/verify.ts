@@ -5,6 +5,7 @@ import type { Migration, Phase } from '../migration.ts';
 import { callActivity } from '../migration.ts';
 import { act, needsHuman, step } from '../parking.ts';
 import { provePlaces } from '../placement.ts';
+import { takenProbes } from '../unproved.ts';
 
 /** Nodes, services, placement, and every component's probes once more with applications running. */
 export const verify: Phase = { name: 'verify', section: 17, run: checkRunning };
@@ -48,11 +49,12 @@ async function compareProbes(
   const { plan } = migration;
   const before = migration.state.probes ?? [];
   return step(migration, phase, async () => {
-    const after = await callActivity(migration, 'takeProbes', 'probes on the new nodes', {
+    const taken = await callActivity(migration, 'takeProbes', 'probes on the new nodes', {
       components: plan.components,
       side: 'to',
       hosts: plan.hosts,
     });
+    const after = takenProbes(taken);
     const differences = differingProbes(before, after, agree);
     if (differences.length > 0) {
       throw needsHuman({
@@ -62,7 +64,11 @@ async function compareProbes(
       });
     }
     const moved = after.length - unchanged(before, after);
-    return `${counted(after.length, 'probe')} answered${moved === 0 ? ', all as before' : `, ${moved} moved on since`}`;
+    const unproved = migration.state.unproved?.length ?? 0;
+    return [
+      `${counted(after.length, 'probe')} answered${moved === 0 ? ', all as before' : `, ${moved} moved on since`}`,
+      ...(unproved === 0 ? [] : [`${unproved} could not be taken before the move, and prove nothing`]),
+    ].join('; ');
   });
 }
 

@@ -55,11 +55,16 @@ describe('probes', () => {
   });
 
   it.each([
-    ['of a pod that is not ready', clusterOf(() => reset, false), /: reset$/],
-    ['that the pod does not know', clusterOf(() => new ApiError(503, undefined, 'no HTTP here')), /: no HTTP here$/],
-    ['that answer something else', clusterOf(() => 'text'), /: etcd did not answer with JSON$/],
+    ['of a pod that is not ready', clusterOf(() => reset, false), /reset$/],
+    ['that the pod does not know', clusterOf(() => new ApiError(503, undefined, 'no HTTP here')), /no HTTP here$/],
+    ['that answer something else', clusterOf(() => 'text'), /etcd did not answer with JSON$/],
   ])('%s have no value, and it is told why', async (_what, api, why) => {
-    expect(await take(api)).toEqual([]);
+    expect(await take(api)).toEqual(
+      [0, 1, 2].map((ordinal) => ({
+        ...{ component: 'etcd', ordinal, name: 'keys', value: '' },
+        untaken: expect.stringMatching(why) as string,
+      })),
+    );
 
     const { answered, missing } = await tryProbes(api, etcd);
     expect(answered).toBe(0);
