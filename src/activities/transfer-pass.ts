@@ -3,6 +3,7 @@ import { CancelledFailure } from '@temporalio/common';
 import type { HostConnection, Jobs } from '../hosts/contract.ts';
 import { jobDirectory, unitOf } from '../hosts/jobs.ts';
 import { formatBytes } from '../plan/amounts.ts';
+import { counted } from '../plan/counted.ts';
 import { needsHuman, permanent, transient } from './failures.ts';
 import { parseFields, runScript } from './host-script.ts';
 import type { Reported, TransferScope } from './transfer-scope.ts';
@@ -18,7 +19,7 @@ import { passScript, resultScript, watchScript, watchWriterScript } from './tran
 import { judgeTar, tarPassScript } from './transfer-tar.ts';
 import { renewProgram } from './transfer-program.ts';
 import type { Moment } from './transfer-probe.ts';
-import { doubtfulSince, lookAtDestination, momentOf } from './transfer-probe.ts';
+import { doubtfulSince, lookAtDestination, measureTree, momentOf } from './transfer-probe.ts';
 
 /** Milliseconds between two looks; shorter ones at first, so that a pass that runs on is seen to. */
 const firstInterval = 1000;
@@ -388,10 +389,8 @@ async function failureOf(end: RsyncEnd, ends: PassEnds, input: PassInput): Promi
     'the source is untouched; the destination stays marked incomplete, what was copied is used by the next attempt';
   switch (end.kind) {
     case 'no-space': {
-      const room = await lookAtDestination(ends.destination, ends.destinationPath);
-      const inodes = room.freeInodes === undefined ? '' : ` and ${room.freeInodes} inodes`;
       const isQuota = end.why.includes('Disk quota exceeded');
-      const cause = `${isQuota ? 'the quota is used up' : 'no space'} at ${there}: ${formatBytes(room.freeBytes)}${inodes} are free, the source has ${formatBytes(input.expectedBytes)}; ${end.why}`;
+      const cause = `${isQuota ? 'the quota is used up' : 'no space'} at ${there}: ${await roomAndNeed(ends)}; ${end.why}`;
       const next = `${isQuota ? 'raise the quota or make room' : 'make room'} on ${ends.destination.host.name}, then resume`;
       return needsHuman({ what, cause, untouched, next });
     }
@@ -437,6 +436,19 @@ async function failureOf(end: RsyncEnd, ends: PassEnds, input: PassInput): Promi
     default:
       return permanent({ what, cause: end.why, untouched, next: 'report it with these lines' });
   }
+}
+
+/** As it is now: the source may have grown since it was looked at. */
+async function roomAndNeed({ source, destination, sourcePath, destinationPath }: PassEnds): Promise<string> {
+  const [room, all, there] = await Promise.all([
+    lookAtDestination(destination, destinationPath),
+    measureTree(source, sourcePath),
+    measureTree(destination, destinationPath),
+  ]);
+  const inodes = room.freeInodes === undefined ? '' : ` and ${room.freeInodes} inodes`;
+  const bytes = formatBytes(Math.max(0, all.allocated - there.allocated));
+  const files = counted(Math.max(0, all.files - there.files), 'entry', 'entries');
+  return `${formatBytes(room.freeBytes)}${inodes} are free, ${bytes} and ${files} of ${formatBytes(all.allocated)} are still to come`;
 }
 
 function reportOf(input: PassInput, text: string, fields: Map<string, string>, vanished: boolean): PassReport {
