@@ -128,7 +128,8 @@ describe('in the Web UI', () => {
       .innerText();
     const summary = page.locator('iframe[src*="/render"]').first().contentFrame();
     await summary.getByText(`${cluster}: old1 → new1, old2 → new2`).waitFor();
-    await page.setViewportSize({ width: 1440, height: 1260 });
+    // Down to the last phase.
+    await page.setViewportSize({ width: 1440, height: 1340 });
     await takePicture('web-ui-gate.png');
     await page.setViewportSize(tall);
 
@@ -293,8 +294,10 @@ describe('the report in the browser', () => {
     // A report of real machines says more than one of the model, where there is one.
     const real = join(root, 'demo-output', 'report.html');
     if (existsSync(real)) await report.goto(pathToFileURL(real).href);
-    await report.setViewportSize({ width: 1100, height: 900 });
-    await takePicture('report.png', report);
+    await report.setViewportSize({ width: 1100, height: 1200 });
+    // The head and the timeline; what comes after it is text.
+    const after = await report.locator('h2').nth(1).boundingBox();
+    await takePicture('report.png', report, { x: 0, y: 0, width: 1100, height: Math.floor((after?.y ?? 900) - 8) });
 
     expect(await report.locator('svg').count()).toBe(1);
   });
