@@ -100,6 +100,15 @@ export interface ServerView {
   downtimeStart?: string;
   /** Why a worker that is there cannot go on, e.g. one of another version. */
   workerFails?: string;
+  /** What was tried and failed, and is tried again; absent: nothing. */
+  retries?: Retry[];
+}
+
+/** An activity that is not at its first try. */
+export interface Retry {
+  activity: string;
+  attempt: number;
+  failure: string;
 }
 
 export async function describeMigration(handle: MigrationHandle): Promise<ServerView> {
@@ -111,6 +120,7 @@ export async function describeMigration(handle: MigrationHandle): Promise<Server
   // One try is an ordinary one.
   const isFailing = (description.raw.pendingWorkflowTask?.attempt ?? 0) > 1;
   const workerFails = isFailing ? await lastTaskFailure(handle) : undefined;
+  const retries = await readRetries(handle, description.raw.pendingActivities);
   return {
     workflowId: description.workflowId,
     runId: description.runId,
@@ -119,7 +129,21 @@ export async function describeMigration(handle: MigrationHandle): Promise<Server
     ...(awaitingGate === undefined ? {} : { awaitingGate }),
     ...(downtimeStart === undefined ? {} : { downtimeStart }),
     ...(workerFails === undefined ? {} : { workerFails }),
+    ...(retries.length === 0 ? {} : { retries }),
   };
+}
+
+type Pending = Awaited<ReturnType<MigrationHandle['describe']>>['raw']['pendingActivities'];
+
+async function readRetries({ client }: MigrationHandle, pending: Pending): Promise<Retry[]> {
+  const failed = (pending ?? []).flatMap(({ activityType, attempt, lastFailure }) =>
+    (attempt ?? 1) > 1 && lastFailure
+      ? [{ activity: activityType?.name ?? 'an activity', attempt: attempt ?? 1, lastFailure }]
+      : [],
+  );
+  return Promise.all(
+    failed.map(async ({ lastFailure, ...retry }) => ({ ...retry, failure: await failureMessage(client, lastFailure) })),
+  );
 }
 
 /** Of a task that is tried again and again the server keeps the first failure, at the end of the history. */
@@ -165,11 +189,31 @@ export async function queryStatus(
   timeout = 5000,
 ): Promise<MigrationStatus | undefined> {
   try {
-    return await client.withDeadline(Date.now() + timeout, () => handle.query(statusQuery));
+    return clockAt(await client.withDeadline(Date.now() + timeout, () => handle.query(statusQuery)), Date.now());
   } catch (error) {
     if (isSilence(error)) return undefined;
     throw error;
   }
+}
+
+/**
+ * The status with the clock of the downtime at a moment (milliseconds since the epoch). A workflow knows the time of the last thing that
+ * happened in it; between two things, which may be many minutes, the clock runs on all the same.
+ */
+export function clockAt(status: MigrationStatus, now: number): MigrationStatus {
+  const { startedAt, endedAt, asOf, spentSeconds, projectedSeconds } = status.downtime;
+  if (startedAt === undefined || endedAt !== undefined || asOf === undefined) return status;
+  const since = Math.max(0, Math.round((now - Date.parse(asOf)) / 1000));
+  const spent = spentSeconds + since;
+  return {
+    ...status,
+    downtime: {
+      ...status.downtime,
+      spentSeconds: spent,
+      projectedSeconds: Math.max(projectedSeconds, spent),
+      asOf: new Date(now).toISOString(),
+    },
+  };
 }
 
 /** No worker, a worker that is away for the moment, or one that does not know the workflow yet. */

@@ -28,13 +28,15 @@ export async function showStatus(named: string | undefined, options: StatusOptio
       return;
     }
     const progress = await readProgress(client, status);
-    print({ workflowId: server.workflowId, execution: server.execution, ...status }, options.output, () =>
+    const { workflowId, execution, retries } = server;
+    print({ workflowId, execution, ...(retries === undefined ? {} : { retries }), ...status }, options.output, () =>
       renderStatus(status, {
-        workflowId: server.workflowId,
+        workflowId,
         now: Date.now(),
         // What is cut in a file or a pipe is lost.
         columns: process.stdout.isTTY ? terminalSize().columns : Infinity,
         progress,
+        ...(retries === undefined ? {} : { retries }),
         quiet: options.quiet ?? false,
       }).join('\n'),
     );

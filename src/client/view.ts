@@ -9,7 +9,7 @@ import type {
 } from '../workflows/messages.ts';
 import { describeAwaited } from '../workflows/status.ts';
 import { pc } from './colors.ts';
-import type { CopyActivity } from './migrations.ts';
+import type { CopyActivity, Retry } from './migrations.ts';
 import { bytes, pad, seconds, width } from './output.ts';
 
 /* What a migration looks like on a terminal. Pure: status and heartbeats in, lines out. */
@@ -25,6 +25,8 @@ export interface ViewOptions {
   /** No hints: nothing about what to type. */
   quiet?: boolean;
   progress: ReadonlyMap<string, CopyActivity>;
+  /** What was tried and failed, and is tried again. */
+  retries?: readonly Retry[];
 }
 
 const marks: Record<PhaseState, string> = {
@@ -65,6 +67,7 @@ export function renderStatus(status: MigrationStatus, options: ViewOptions): str
     ...renderWaiting(status, options),
     '',
     ...renderDowntime(status, options),
+    ...renderRetries(options),
   ];
   const free = rows - top.length;
   const full = ladder(status, options);
@@ -293,15 +296,7 @@ export function bar(share: number, columns: number): string {
   return `${'█'.repeat(full)}${'░'.repeat(columns - full)}`;
 }
 
-/** Seconds of downtime until now; the status was answered a moment ago, the clock goes on. */
-export function downtimeNow(status: MigrationStatus, answeredAt: number, now: number): number {
-  const { startedAt, endedAt, spentSeconds } = status.downtime;
-  return startedAt !== undefined && endedAt === undefined
-    ? spentSeconds + Math.max(0, (now - answeredAt) / 1000)
-    : spentSeconds;
-}
-
-function renderDowntime(status: MigrationStatus, { now, columns }: ViewOptions): string[] {
+function renderDowntime(status: MigrationStatus, { columns }: ViewOptions): string[] {
   const { downtime } = status;
   const over = downtime.projectedSeconds > downtime.budgetSeconds;
   const paint = over ? pc.red : (text: string) => text;
@@ -310,13 +305,28 @@ function renderDowntime(status: MigrationStatus, { now, columns }: ViewOptions):
   );
   const budget = `budget ${seconds(downtime.budgetSeconds)}${over ? pc.red(' (exceeded)') : ''}`;
   if (downtime.startedAt === undefined) return fold(['downtime  not begun', projected, budget], columns);
-  const spent = downtime.endedAt === undefined ? downtimeNow(status, now, now) : downtime.spentSeconds;
+  const spent = downtime.spentSeconds;
   const clock =
     downtime.endedAt === undefined
       ? pc.bold(pc.yellow(`running ${seconds(spent)}`))
       : pc.green(`over after ${seconds(spent)}`);
   const share = downtime.budgetSeconds === 0 ? 1 : spent / downtime.budgetSeconds;
-  return fold([`downtime  ${clock}  ${bar(share, 20)}`, projected, budget], columns);
+  // With the wider bar the line would be too long for 80 columns.
+  return fold([`downtime  ${clock}  ${bar(share, columns < 90 ? 10 : 20)}`, projected, budget], columns);
+}
+
+const mostRetries = 3;
+
+/** Otherwise a step that fails again and again would look like one that takes its time. */
+function renderRetries({ retries = [], columns }: ViewOptions): string[] {
+  const lines = retries.slice(0, mostRetries).map(describeRetry);
+  const more = retries.length > mostRetries ? [`and ${retries.length - mostRetries} more are tried again`] : [];
+  return [...lines, ...more].map((line) => clipColumns(pc.yellow(line), columns));
+}
+
+/** `applyConfig, try 2: proton-cli ended with 1`, always one line. */
+export function describeRetry({ activity, attempt, failure }: Retry): string {
+  return `${activity}, try ${attempt}: ${stripVTControlCharacters(failure).replaceAll(/\s+/g, ' ').trim()}`;
 }
 
 /** Parts in one line, or in several that hold them whole. */

@@ -8,11 +8,11 @@ import type { GlobalOptions } from './connection.ts';
 import { connectClient, temporalSettings } from './connection.ts';
 import { exitCodes } from './errors.ts';
 import { explain } from './explain.ts';
-import type { CopyActivity, MigrationHandle } from './migrations.ts';
-import { describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
+import type { CopyActivity, MigrationHandle, Retry } from './migrations.ts';
+import { clockAt, describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
 import { clockTime, seconds, terminalSize } from './output.ts';
 import { missingWorker } from './status.ts';
-import { changesBetween, renderStatus, wrapColumns } from './view.ts';
+import { changesBetween, describeRetry, renderStatus, wrapColumns } from './view.ts';
 
 interface WatchOptions extends GlobalOptions {
   interval: number;
@@ -24,6 +24,7 @@ export interface Look {
   status?: MigrationStatus;
   answeredAt: number;
   progress: Map<string, CopyActivity>;
+  retries?: Retry[];
   /** Why this look is an old one. */
   trouble?: string;
   /** E.g. RUNNING; undefined while the server does not answer. */
@@ -88,7 +89,10 @@ async function lookAgain(client: Client, handle: MigrationHandle, last: Look, st
       return { ...last, execution, trouble };
     }
     const progress = await ask(() => readProgress(client, status));
-    return { status, execution, progress, answeredAt: Date.now() };
+    return {
+      ...{ status, execution, progress, answeredAt: Date.now() },
+      ...(server.retries === undefined ? {} : { retries: server.retries }),
+    };
   } catch (error) {
     // Given up by Ctrl-C, whatever the clients make of that.
     if (stop.aborted) return last;
@@ -155,27 +159,21 @@ export function screenLines(
     pc.dim(columns < 50 ? 'Ctrl-C leaves; the migration goes on.' : 'Ctrl-C stops watching; the migration goes on.'),
   ];
   if (look.status === undefined) return ['waiting for the first answer', ...foot];
-  const lines = renderStatus(clockOn(look.status, look.answeredAt), {
+  const lines = renderStatus(clockAt(look.status, Date.now()), {
     workflowId,
     now: Date.now(),
     columns,
     rows: rows - 1 - foot.length,
     progress: look.progress,
+    ...(look.retries === undefined ? {} : { retries: look.retries }),
   });
   return [...lines, ...foot];
-}
-
-/** The clock runs on between answers. */
-function clockOn(status: MigrationStatus, answeredAt: number): MigrationStatus {
-  const { downtime } = status;
-  if (downtime.startedAt === undefined || downtime.endedAt !== undefined) return status;
-  const spentSeconds = downtime.spentSeconds + Math.max(0, (Date.now() - answeredAt) / 1000);
-  return { ...status, downtime: { ...downtime, spentSeconds } };
 }
 
 function createLog(workflowId: string): Screen {
   let before: MigrationStatus | undefined;
   let trouble: string | undefined;
+  let retries: readonly string[] = [];
   const say = (line: string, at = new Date().toISOString()): void => {
     process.stdout.write(`${at} ${line}\n`);
   };
@@ -184,6 +182,9 @@ function createLog(workflowId: string): Screen {
       if (look.trouble !== trouble && look.trouble !== undefined) say(look.trouble);
       if (look.trouble === undefined && trouble !== undefined) say('answers again');
       trouble = look.trouble;
+      const tried = (look.retries ?? []).map(describeRetry);
+      for (const line of tried) if (!retries.includes(line)) say(line);
+      retries = tried;
       if (look.status === undefined || look.status === before) return;
       for (const { text, at } of changesBetween(before, look.status, workflowId)) say(text, at);
       before = look.status;

@@ -177,6 +177,8 @@ export interface DowntimeStatus {
   startedAt?: string;
   endedAt?: string;
   spentSeconds: number;
+  /** When that was counted; a clock that runs goes on from there. A query sees the time of the last thing that happened. */
+  asOf?: string;
 }
 
 export interface MigrationStatus {

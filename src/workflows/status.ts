@@ -42,6 +42,7 @@ export function viewStatus(plan: Plan, state: MigrationState, now: number): Migr
       ...(startedAt === undefined ? {} : { startedAt }),
       ...(endedAt === undefined ? {} : { endedAt }),
       spentSeconds: Math.round(spentSeconds(state.downtime, now)),
+      asOf: new Date(now).toISOString(),
     },
   };
 }

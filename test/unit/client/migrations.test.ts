@@ -2,7 +2,8 @@ import type { Client } from '@temporalio/client';
 import { defaultPayloadConverter, TypedSearchAttributes } from '@temporalio/common';
 import { describe, expect, it } from 'vitest';
 import type { MigrationHandle } from '../../../src/client/migrations.ts';
-import { describeMigration, readStatus } from '../../../src/client/migrations.ts';
+import { clockAt, describeMigration, readStatus } from '../../../src/client/migrations.ts';
+import type { MigrationStatus } from '../../../src/workflows/messages.ts';
 
 /** A server without any worker: it holds results, and answers no query. */
 const client = { withDeadline: (_: number, work: () => unknown) => work() } as unknown as Client;
@@ -12,7 +13,7 @@ const handle = {
 } as unknown as MigrationHandle;
 
 /** A migration that runs, with the last events of its history, the latest first. */
-function running(attempt: number, events: readonly object[]): MigrationHandle {
+function running(attempt: number, events: readonly object[], pendingActivities: object[] = []): MigrationHandle {
   return {
     workflowId: 'migrate-a',
     client: {
@@ -27,7 +28,10 @@ function running(attempt: number, events: readonly object[]): MigrationHandle {
     describe: () =>
       Promise.resolve({
         ...{ workflowId: 'migrate-a', runId: 'r', status: { name: 'RUNNING' } },
-        ...{ typedSearchAttributes: new TypedSearchAttributes(), raw: { pendingWorkflowTask: { attempt } } },
+        ...{
+          typedSearchAttributes: new TypedSearchAttributes(),
+          raw: { pendingWorkflowTask: { attempt }, pendingActivities },
+        },
       }),
   } as unknown as MigrationHandle;
 }
@@ -42,6 +46,43 @@ describe('a worker that fails at a migration', () => {
     ['is not looked for at the first try', 1, [failed], undefined],
   ])('%s', async (_, attempt, events, expected) => {
     expect((await describeMigration(running(attempt, events))).workerFails).toBe(expected);
+  });
+});
+
+describe('the clock of the downtime', () => {
+  const startedAt = '2026-11-24T03:00:00.000Z';
+  const downtime = {
+    ...{ budgetSeconds: 3600, projectedSeconds: 900, projectedErrorSeconds: 60, spentSeconds: 100 },
+    ...{ startedAt, asOf: '2026-11-24T03:01:40.000Z' },
+  };
+  const later = (change: Partial<MigrationStatus['downtime']>, seconds: number): MigrationStatus['downtime'] =>
+    clockAt({ downtime: { ...downtime, ...change } } as MigrationStatus, Date.parse(downtime.asOf) + seconds * 1000)
+      .downtime;
+
+  it('runs on between two things that happen, and the projection is never less', () => {
+    expect(later({}, 200)).toMatchObject({ spentSeconds: 300, projectedSeconds: 900 });
+    expect(later({}, 1000)).toMatchObject({ spentSeconds: 1100, projectedSeconds: 1100 });
+    // A clock that is a little behind that of the server.
+    expect(later({}, -5)).toMatchObject({ spentSeconds: 100 });
+  });
+
+  it('stands before and after', () => {
+    expect(later({ endedAt: downtime.asOf }, 200).spentSeconds).toBe(100);
+    expect(clockAt({ downtime: { spentSeconds: 0 } } as MigrationStatus, 0).downtime.spentSeconds).toBe(0);
+  });
+});
+
+describe('what is tried again', () => {
+  it('is told with try and cause; a first try is not', async () => {
+    const pending = [
+      { activityType: { name: 'applyConfig' }, attempt: 3, lastFailure: { message: 'helm timed out' } },
+      { activityType: { name: 'drainNode' }, attempt: 1 },
+    ];
+
+    expect((await describeMigration(running(1, [], pending))).retries).toEqual([
+      { activity: 'applyConfig', attempt: 3, failure: 'helm timed out' },
+    ]);
+    expect((await describeMigration(running(1, []))).retries).toBeUndefined();
   });
 });
 

@@ -237,6 +237,23 @@ describe('what happened, line by line', () => {
   });
 });
 
+describe('what is tried again', () => {
+  it('stands below the clock, three at most, in one line each', () => {
+    const retries = Array.from({ length: 5 }, (_, index) => ({
+      activity: 'applyConfig',
+      attempt: index + 2,
+      failure: `proton-cli ended with 1\n  ${'and said much more about it '.repeat(9)}`,
+    }));
+    const lines = screen(statusIn('reinstall', {}), undefined, { retries });
+
+    expect(lines.filter((line) => line.startsWith('applyConfig, try '))).toHaveLength(3);
+    expect(lines).toContain('and 2 more are tried again');
+    expect(lines.length).toBeLessThanOrEqual(23);
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80);
+    expect(squeezed(lines)).toContain('applyConfig, try 2: proton-cli ended with 1 and said');
+  });
+});
+
 describe('a file or a pipe', () => {
   it('gets everything, and nothing is cut', () => {
     const detail = 'x'.repeat(400);
