@@ -103,6 +103,8 @@ function fieldRows(schema: Schema, at: string, comments: ReadonlyMap<string, str
 
 function helpOf(command: Command): string {
   let text = '';
+  // They stand once, with the program itself.
+  command.configureHelp({ ...command.configureHelp(), showGlobalOptions: false });
   command.configureOutput({
     writeOut: (part) => {
       text += part;

@@ -68,7 +68,7 @@ has an answer of its own then, copy-data, and says so.
 Examples:
   $ ferry plan --map old1=new1,old2=new2,old3=new3
   $ ferry plan --map old1=new1,old2=new2,old3=new3 --approver li --approver wang -o yaml > plan.yaml
-  $ ferry plan --map old1=new1 --approver remove-nodes=wang --budget 1800 --output-file plan.json
+  $ ferry plan --map old1=new1,old2=new2,old3=new3 --approver remove-nodes=wang --budget 1800 --output-file plan.json
   $ ferry plan --seal plan.yaml`,
     )
     .action(async (_options, command: Command) => {
