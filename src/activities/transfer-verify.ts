@@ -130,8 +130,9 @@ pkill -KILL -f "perl ${'$'}{1%.*}[.]" 2>/dev/null
 rm -rf -- "${'$'}{1%.*}".*
 mkdir -p -- "$1" && perl -MPOSIX -e 1`;
 
+/** The directory of the transfer is touched: one that is silent for an hour is swept by the next transfer, and reading may take longer. */
 const progressScript = String.raw`
-cd -- "$1" 2>/dev/null || return 0
+cd -- "$1" 2>/dev/null && touch -- .. || return 0
 echo "files=$(cat found 2>/dev/null)"; echo "total=$(cat total 2>/dev/null)"
 cat done.* 2>/dev/null | awk '{ sum += $1 } END { printf "done=%.0f\n", sum }'
 `;
