@@ -134,7 +134,8 @@ export async function openEtcdctl(connection: HostConnection): Promise<Etcdctl> 
         [
           ...prefix.of('etcdctl'),
           ...['--endpoints', endpoints.join(','), ...certificates],
-          ...['--dial-timeout', '2s', '--command-timeout', `${timeout}ms`],
+          // Somebody's ETCDCTL_HEX would change the ids, and in some versions leave no JSON at all.
+          ...['--dial-timeout', '2s', '--command-timeout', `${timeout}ms`, '--hex=false'],
           ...args,
         ],
         // Each endpoint may take its time.

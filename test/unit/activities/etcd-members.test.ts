@@ -39,6 +39,58 @@ describe('answers of etcdctl', () => {
     expect(parseMembers(`{"members":[{"ID":${number},"name":"a"}]}`)[0]?.id).toBe(hex);
   });
 
+  it.each([
+    // etcd 3.2: two outputs of one member in a report to its project, the id once in each way
+    [
+      '3.2',
+      '"ID":3608752293884089161,"name":"a","peerURLs":["https://10.97.0.110:2380"],"clientURLs":["https://10.97.0.110:2379"]',
+      '3214dd175f565349',
+      false,
+    ],
+    // the same of later versions; learners came with 3.4, and who is none says nothing of it
+    [
+      '3.4',
+      '"ID":10276657743932975437,"name":"a","peerURLs":["http://localhost:2380"],"clientURLs":["http://localhost:2379"]',
+      '8e9e05c52164694d',
+      false,
+    ],
+    [
+      '3.5',
+      '"ID":2424519976348339362,"name":"a","peerURLs":["http://127.0.0.1:12380"],"clientURLs":["http://127.0.0.1:12379"],"isLearner":true',
+      '21a5a012a514cca2',
+      true,
+    ],
+  ])('are read as etcd %s lists a member', (_version, fields, id, learner) => {
+    const text = `{"header":{"cluster_id":14841639068965178418,"member_id":10276657743932975437,"raft_term":7},"members":[{${fields}}]}`;
+
+    expect(parseMembers(text)).toMatchObject([{ id, name: 'a', learner }]);
+  });
+
+  it.each([
+    [
+      '3.2, which does not tell what is applied',
+      '"version":"3.2.18","dbSize":25165824,"leader":3608752293884089161,"raftIndex":41219,"raftTerm":6',
+      41_219,
+    ],
+    [
+      '3.4',
+      '"version":"3.4.15","dbSize":33000,"leader":3608752293884089161,"raftIndex":144,"raftTerm":3,"raftAppliedIndex":143,"dbSizeInUse":30000',
+      143,
+    ],
+    [
+      '3.5',
+      '"version":"3.5.1","dbSize":33000,"leader":3608752293884089161,"raftIndex":144,"raftTerm":3,"raftAppliedIndex":144,"dbSizeInUse":30000,"isLearner":false',
+      144,
+    ],
+  ])('are read as etcd %s tells its status', (_version, fields, applied) => {
+    const header = '"header":{"cluster_id":1,"member_id":3608752293884089161,"revision":9,"raft_term":3}';
+    const text = `[{"Endpoint":"https://127.0.0.1:2379","Status":{${header},${fields}}}]`;
+
+    expect(parseStatuses(text)).toMatchObject([
+      { id: '3214dd175f565349', leader: '3214dd175f565349', applied, errors: [] },
+    ]);
+  });
+
   it('tell a member that has never started from one that has', () => {
     expect(parseMembers(members)[2]).toEqual({
       id: 'c945f411aaa5111f',
