@@ -65,16 +65,21 @@ async function checkClocks(world: World): Promise<Finding> {
       return undefined;
     },
   );
-  const reference = offsets.get(world.plan.platform.controlHost) ?? 0;
-  let largest = 0;
-  for (const [name, offset] of offsets) {
-    const skew = offset - reference;
-    largest = Math.max(largest, Math.abs(skew));
-    if (Math.abs(skew) < allowedSkewSeconds) continue;
+  const { controlHost } = world.plan.platform;
+  const reference = offsets.get(controlHost) ?? 0;
+  const apart = (name: string, offset: number, other: string, base: number): void => {
+    const skew = offset - base;
+    if (Math.abs(skew) < allowedSkewSeconds) return;
     failures.push(
-      `${name} is ${Math.abs(skew).toFixed(0)} s ${skew > 0 ? 'ahead of' : 'behind'} ${world.plan.platform.controlHost}; the node agents refuse beyond a minute`,
+      `${name} is ${Math.abs(skew).toFixed(0)} s ${skew > 0 ? 'ahead of' : 'behind'} ${other}; the node agents refuse beyond a minute`,
     );
-  }
+  };
+  for (const [name, offset] of offsets) apart(name, offset, controlHost, reference);
+  // Each near the control host, and yet far from each other: they talk to each other as well.
+  const [first, ...others] = [...offsets].toSorted(([, one], [, other]) => one - other);
+  const last = others.at(-1) ?? first;
+  if (first !== undefined && last !== undefined && failures.length === 0) apart(last[0], last[1], first[0], first[1]);
+  const largest = first === undefined || last === undefined ? 0 : last[1] - first[1];
   return {
     failures,
     next: 'chronyc makestep; timedatectl on these machines',

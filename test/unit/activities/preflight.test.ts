@@ -528,6 +528,16 @@ describe('preflight finds', () => {
       /node-6 is 300 s ahead of node-1/,
     ],
     [
+      'clocks that are near the one of the control host, and not near each other',
+      (p) => {
+        command('node-5 date', { stdout: `${beginning / 1000 - 20}` })(p);
+        command('node-6 date', { stdout: `${beginning / 1000 + 20}` })(p);
+      },
+      'clock',
+      'failed',
+      /^node-6 is 40 s ahead of node-5; /,
+    ],
+    [
       'a closed port',
       command(/node-1 .*dev\/tcp/, { stdout: 'open 10.0.0.11:9202\n' }),
       'ports',
