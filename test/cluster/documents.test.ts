@@ -14,7 +14,8 @@ import { commandLines, documents } from '../documents/command-lines.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const directory = mkdtempSync(join(tmpdir(), 'ferry-documents-'));
-const environment: NodeJS.ProcessEnv = { ...process.env, HOME: directory, NO_COLOR: '1', FERRY_USER: 'wang' };
+/** The author is none of the approvers whom the lines name: a gate that nobody else may open is refused. */
+const environment: NodeJS.ProcessEnv = { ...process.env, HOME: directory, NO_COLOR: '1', FERRY_USER: 'zhang' };
 let worker: ChildProcess;
 let workerEnded: Promise<unknown>;
 
