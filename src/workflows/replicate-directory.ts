@@ -18,7 +18,7 @@ import type { Decision, PassFigures } from './convergence.ts';
 import { decide, figuresOf, project, restBetweenPasses } from './convergence.ts';
 import type { PassSummary } from './messages.ts';
 import { pauseSignal, resumeSignal, tuneSignal } from './messages.ts';
-import { clip } from './policies.ts';
+import { clip, historyEvents } from './policies.ts';
 import type { CopyStatus, TransferOutcome } from './replicate-messages.ts';
 import { copyQuery, finishHoldSignal } from './replicate-messages.ts';
 import { limitAt } from './schedule.ts';
@@ -57,6 +57,7 @@ export interface Carried {
   passes: PassSummary[];
   passesSoFar: number;
   limitKiBps: number;
+  isPaused?: boolean;
 }
 
 interface Copy {
@@ -116,7 +117,7 @@ function startCopy(input: ReplicateInput, carried?: Carried): Copy {
     content: input.content,
     linkBytesPerSecond: undefined,
     isWhole: false,
-    isPaused: false,
+    isPaused: carried?.isPaused ?? false,
     isFinishing: false,
     interruptions: 0,
   };
@@ -157,7 +158,8 @@ async function copyLive(copy: Copy, choice: CopyChoice, bytes: number): Promise<
     expected = (await onePass(copy, choice, expected)).totalBytes;
     decision = decide(figures(copy), { finalSeconds: input.targetFinalSeconds, maxPasses: 1 });
     tell(copy, decision.why);
-    if (workflowInfo().continueAsNewSuggested) await goOnAnew(copy);
+    const { continueAsNewSuggested, historyLength } = workflowInfo();
+    if (holds() && (continueAsNewSuggested || historyLength > historyEvents)) await goOnAnew(copy);
   }
   return {
     ...outcomeOf(copy),
@@ -277,6 +279,7 @@ async function goOnAnew(copy: Copy): Promise<never> {
     passes: copy.status.passes,
     passesSoFar: copy.passesSoFar,
     limitKiBps: copy.status.limitKiBps,
+    isPaused: copy.isPaused,
   });
 }
 
