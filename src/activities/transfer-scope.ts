@@ -5,6 +5,8 @@ import { activityScope } from './polling.ts';
 /** Scope of a running activity that can also tell why it is to stop, and what the try before said last. */
 export interface TransferScope extends ActivityScope {
   cancellation(): { cancelRequested: boolean; paused: boolean } | undefined;
+  /** Its workflow was terminated: nobody will ever come back for what it left running. */
+  isAbandoned(): Promise<boolean>;
   earlier: Reported;
 }
 
@@ -24,7 +26,20 @@ export function transferScope(): TransferScope {
   } catch {
     context = undefined;
   }
-  return { ...scope, earlier: reportedIn(context), cancellation: () => context?.cancellationDetails };
+  return {
+    ...scope,
+    earlier: reportedIn(context),
+    cancellation: () => context?.cancellationDetails,
+    isAbandoned: async () => context?.cancellationDetails?.notFound === true && isOver(context),
+  };
+}
+
+/** The server no longer knows the activity: either another try has taken over, or the workflow has ended without it. */
+async function isOver({ client, info }: Context): Promise<boolean> {
+  const { workflowId, runId } = info.workflowExecution ?? {};
+  if (workflowId === undefined) return false;
+  const { status } = await client.workflow.getHandle(workflowId, runId).describe();
+  return status.name !== 'RUNNING';
 }
 
 function reportedIn(context: Context | undefined): Reported {

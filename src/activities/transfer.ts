@@ -8,10 +8,12 @@ import { revokeAccess } from './transfer-access.ts';
 import type { PassInput, PassReport, Prepared, TransferActivities, Verification } from './transfer-contract.ts';
 import { classify } from './transfer-failures.ts';
 import { readMarker, writeMarker } from './transfer-marker.ts';
+import type { TransferNames } from './transfer-names.ts';
 import { namesOf } from './transfer-names.ts';
 import type { PassEnds } from './transfer-pass.ts';
 import { endPass, runRsyncPass, startOf } from './transfer-pass.ts';
 import { LinkMemory, prepare } from './transfer-prepare.ts';
+import type { TransferScope } from './transfer-scope.ts';
 import { transferScope, withSteadyBeat } from './transfer-scope.ts';
 import { describeUsers, usersOf } from './transfer-users.ts';
 import { verifyTrees } from './transfer-verify.ts';
@@ -52,7 +54,8 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
       return withSteadyBeat(transferScope(), async (scope) => {
         scope.heartbeat(startOf(input.pass, input.expectedBytes, scope.earlier));
         const ends = await endsOf(request);
-        return runRsyncPass(jobs, ends, input, namesOf(request, ends.destinationPath), scope);
+        const names = namesOf(request, ends.destinationPath);
+        return unlessAbandoned(scope, ends, names, async () => runRsyncPass(jobs, ends, input, names, scope));
       });
     });
   }
@@ -110,24 +113,41 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
     return guarded(`the end of ${request.transfer.id} is not tidied up`, kept, async () => {
       const ends = await endsOf(request);
       const names = namesOf(request, ends.destinationPath);
-      await whileBeating({ step: 'ending' }, async () => {
-        await endPass(jobs, ends, names);
-        const marker = await readMarker(ends.destination, names);
-        if (marker !== undefined) {
-          await writeMarker(ends.destination, names, {
-            ...marker,
-            state: verified === undefined ? 'incomplete' : 'verified',
-            ...(verified !== undefined && { digest: verified }),
-          });
-        }
-        await revokeAccess(ends.destination, names);
-        await runScript(ends.source, 'taking the key away', 'rm -rf -- "$1"', [names.directory]);
-      });
+      await whileBeating({ step: 'ending' }, async () => tidyUp(ends, names, verified));
       return {
         changed: true,
         proof: `key and gate are gone; ${request.transfer.destination.host}:${ends.destinationPath} is ${verified === undefined ? 'incomplete' : 'verified'}`,
       };
     });
+  }
+
+  async function tidyUp(ends: PassEnds, names: TransferNames, verified?: string): Promise<void> {
+    await endPass(jobs, ends, names);
+    const marker = await readMarker(ends.destination, names);
+    if (marker !== undefined) {
+      await writeMarker(ends.destination, names, {
+        ...marker,
+        state: verified === undefined ? 'incomplete' : 'verified',
+        ...(verified !== undefined && { digest: verified }),
+      });
+    }
+    await revokeAccess(ends.destination, names);
+    await runScript(ends.source, 'taking the key away', 'rm -rf -- "$1"', [names.directory]);
+  }
+
+  /** A workflow that is terminated runs no clean-up of its own. */
+  async function unlessAbandoned<T>(
+    scope: TransferScope,
+    ends: PassEnds,
+    names: TransferNames,
+    step: () => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await step();
+    } catch (error) {
+      if (await scope.isAbandoned().catch(() => false)) await tidyUp(ends, names);
+      throw error;
+    }
   }
 
   async function endsOf(request: ReplicateInput): Promise<PassEnds> {

@@ -45,7 +45,10 @@ describe('replicateDirectory on its own', () => {
   function startWorker(): ChildProcess {
     const output = openSync(log, 'a');
     // No cluster is needed to copy directories.
-    return spawn('ferry', ['worker'], { stdio: ['ignore', output, output], env: { ...process.env, KUBECONFIG: '' } });
+    return spawn('ferry', ['worker', '--copies-only'], {
+      stdio: ['ignore', output, output],
+      env: { ...process.env, KUBECONFIG: '' },
+    });
   }
 
   async function endWorker(signal: NodeJS.Signals): Promise<void> {
@@ -211,5 +214,119 @@ describe('replicateDirectory on its own', () => {
     expect(await movingProcesses(mover.source, request)).toBe('');
     expect(await movingProcesses(mover.destination, request)).toBe('');
     expect(await traces(mover, request)).toBe('');
+  });
+
+  it('ends the copy and takes its key away when its workflow is terminated', async () => {
+    const request = await mover.request(freshName('terminated'), { mode: 'live', limitKiBps: 1000 });
+    requests.push(request);
+    const { path } = request.transfer.source;
+    await script(mover.source, `mkdir -p '${path}'; head -c 60M /dev/urandom >'${path}/large'`);
+
+    const id = await start(request);
+    await expect.poll(async () => movingProcesses(mover.destination, request), { timeout: 60_000 }).not.toBe('');
+    const begin = Date.now();
+    await run('temporal', ['workflow', 'terminate', '-w', id]);
+    await expect
+      .poll(
+        async () =>
+          (await movingProcesses(mover.source, request)) +
+          (await movingProcesses(mover.destination, request)) +
+          (await traces(mover, request)),
+        { timeout: 60_000, interval: 200 },
+      )
+      .toBe('');
+
+    expect(Date.now() - begin).toBeLessThan(20_000);
+  });
+
+  it('ends many copies on both machines within ten seconds of pause or cancel, and goes on after resume', async () => {
+    const copies = await Promise.all(
+      Array.from({ length: 6 }, async () => {
+        const request = await mover.request(freshName('stopped'), { mode: 'live', limitKiBps: 500, maxPasses: 1 });
+        requests.push(request);
+        const { path } = request.transfer.source;
+        await script(mover.source, `mkdir -p '${path}'; head -c 30M /dev/urandom >'${path}/large'`);
+        return { request, id: await start(request) };
+      }),
+    );
+    const moving = async (): Promise<string[]> =>
+      Promise.all(
+        copies.flatMap(({ request }) =>
+          [mover.source, mover.destination].map((machine) => movingProcesses(machine, request)),
+        ),
+      );
+    await expect
+      .poll(async () => (await moving()).every((pids) => pids !== ''), { timeout: 90_000, interval: 500 })
+      .toBe(true);
+
+    const begin = Date.now();
+    await Promise.all(
+      copies.map(({ id }, index) =>
+        run('temporal', ['workflow', ...(index % 2 === 0 ? ['signal', '--name', 'pause'] : ['cancel']), '-w', id]),
+      ),
+    );
+    const asked = Date.now();
+    await expect.poll(async () => (await moving()).join(''), { timeout: 60_000, interval: 200 }).toBe('');
+    const took = Date.now() - asked;
+    console.log(`asked within ${asked - begin} ms, all ended ${took} ms later`);
+    const [first] = copies;
+    const { queryResult } = await temporal<{ queryResult: CopyStatus[] }>(
+      ...['workflow', 'query', '-w', first?.id ?? '', '--name', 'copy'],
+    );
+    const marks = await script(
+      mover.destination,
+      `for id in ${copies.map(({ request }) => request.transfer.id).join(' ')}; do grep -l "\\"$id\\"" /var/lib/ferry/destinations/*/marker.json | xargs grep -h '"state"'; done | sort | uniq -c`,
+    );
+    await run('temporal', [
+      'workflow',
+      'signal',
+      '-w',
+      first?.id ?? '',
+      '--name',
+      'tune',
+      '--input',
+      '{"preCopyKiBps":0}',
+    ]);
+    await run('temporal', ['workflow', 'signal', '-w', first?.id ?? '', '--name', 'resume']);
+    const { passes } = await result(first?.id ?? '');
+    for (const { id } of copies.slice(1)) {
+      await run('temporal', ['workflow', 'cancel', '-w', id]).catch(() => undefined);
+      await expect
+        .poll(async () => (await pending(id)).workflowExecutionInfo.status, { timeout: 60_000, interval: 500 })
+        .toContain('CANCELED');
+    }
+
+    expect(took).toBeLessThan(10_000);
+    expect(queryResult[0]?.state).toBe('paused');
+    expect(marks.trim()).toMatch(/^6 +"state": "incomplete",?$/);
+    // What was there was used.
+    expect(passes[0]?.literalBytes).toBeLessThan(31_457_280);
+    for (const { request } of copies) expect(await traces(mover, request)).toBe('');
+  });
+
+  it('changes its limit by the hour of the day', async () => {
+    // An edge that is near, but not so near that the copy has not begun.
+    const edge = Math.ceil((Date.now() + 20_000) / 60_000) * 60_000;
+    const clock = (at: number): string => new Date(at).toISOString().slice(11, 16);
+    const request = await mover.request(freshName('hours'), {
+      mode: 'live',
+      limitKiBps: 200,
+      maxPasses: 1,
+      schedule: [{ from: clock(edge), to: clock(edge + 3_600_000), limitKiBps: 0 }],
+    });
+    requests.push(request);
+    const { path } = request.transfer.source;
+    await script(mover.source, `mkdir -p '${path}'; head -c 40M /dev/urandom >'${path}/large'`);
+
+    const { passes } = await result(await start(request));
+    const [left, right] = await bothTrees(mover, request);
+
+    // At the limit of the hour before it would have taken more than three minutes.
+    expect(passes).toHaveLength(1);
+    expect(passes[0]?.explanation).toMatch(/^no limit/);
+    expect(Date.parse(passes[0]?.startedAt ?? '')).toBeGreaterThanOrEqual(edge - 1000);
+    expect(passes[0]?.literalBytes).toBeLessThan(41_943_040);
+    expect(Date.now()).toBeLessThan(edge + 60_000);
+    expect(right).toEqual(left);
   });
 });
