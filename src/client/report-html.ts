@@ -17,8 +17,8 @@ p { margin: .3rem 0; } .soft { color: var(--soft); } .good { color: var(--good);
 .figures div { border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem; } .figures b { display: block; font-size: 1.3rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .86rem; } th { text-align: left; color: var(--soft); font-weight: 600; }
-th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; } td.long { overflow-wrap: anywhere; }
-code { font: .82rem ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
+th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; } .long { overflow-wrap: anywhere; } td.short { white-space: nowrap; }
+code.name { white-space: nowrap; } code { font: .82rem ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 svg .label { text-anchor: end; } svg .time { text-anchor: middle; fill: var(--soft); font-size: 9.5px; } svg .figure { fill: var(--soft); }
 svg .tick { stroke: var(--line); } svg .down { fill: #b3261e; opacity: .09; } svg .downLabel { text-anchor: middle; fill: var(--bad); font-weight: 600; }
@@ -26,9 +26,10 @@ svg .bar { fill: var(--bar); } svg .bar.s-undone { fill: var(--warn); } svg .bar
 svg .wait { stroke: var(--warn); stroke-width: 2; stroke-dasharray: 4 3; } svg .gate { fill: var(--warn); } svg .gate.s-approved { fill: var(--good); } svg .gate.s-rejected { fill: var(--bad); }
 footer { margin-top: 2.5rem; color: var(--soft); font-size: .82rem; }
 @media print {
-  @page { margin: 14mm; }
+  @page { margin: 14mm; @bottom-right { content: counter(page) " / " counter(pages); font: 8pt system-ui, sans-serif; color: #5b6875; } }
   body { padding: 0; max-width: none; font-size: 10.5pt; } h2 { break-after: avoid; } tr, svg, .figures div { break-inside: avoid; }
-  .wide { overflow: visible; } thead { display: table-header-group; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  .wide { overflow: visible; } .few { break-inside: avoid; } .figures { grid-template-columns: repeat(4, 1fr); } table { font-size: .78rem; } code { font-size: .74rem; }
+  thead { display: table-header-group; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }`;
 
 /** The report as one page that needs nothing else, on a screen or on paper. */
@@ -87,12 +88,15 @@ function figures(model: ReportModel): Html {
   </div>`;
 }
 
+/** So many rows are not torn apart by the end of a page. */
+const few = 5;
+
 function section(title: string, headers: readonly string[], rows: readonly Html[], empty: string): Html {
   if (rows.length === 0)
     return html`<h2>${title}</h2>
       <p class="soft">${empty}</p>`;
   return html`<h2>${title}</h2>
-    <div class="wide">
+    <div class="wide${rows.length > few ? '' : ' few'}">
       <table>
         <thead>
           <tr>
@@ -108,17 +112,24 @@ function section(title: string, headers: readonly string[], rows: readonly Html[
 
 function row(...cells: (string | number | undefined | Html)[]): Html {
   return html`<tr>
-    ${cells.map((cell) => (isLong(cell) ? html`<td class="long">${cell}</td>` : html`<td>${cell}</td>`))}
+    ${cells.map((cell) => html`<td class="${widthOf(cell)}">${cell}</td>`)}
   </tr>`;
 }
 
-/** Holds a word that may have to be broken: paths, names of the platform, causes. Short words stay whole, as narrow as a column is. */
-function isLong(cell: string | number | undefined | Html): boolean {
-  return typeof cell === 'string' && /\S{25}/.test(cell);
+/** Names, times and sizes stay in one line; a word that is longer than a column may be broken: paths, names of the platform, causes. */
+function widthOf(cell: string | number | undefined | Html): string {
+  if (typeof cell === 'number') return 'short';
+  if (typeof cell !== 'string') return '';
+  if (isLong(cell)) return 'long';
+  return cell.length < 25 ? 'short' : '';
+}
+
+function isLong(cell: string): boolean {
+  return /\S{25}/.test(cell);
 }
 
 function code(text: string | undefined): Html {
-  return text === undefined ? html`` : html`<code>${text}</code>`;
+  return text === undefined ? html`` : html`<code class="${text.length < 20 ? 'name' : ''}">${text}</code>`;
 }
 
 function time(at: string | undefined): string {
@@ -173,7 +184,7 @@ function decisionSection(model: ReportModel): Html {
       `${decision.decision}${decision.gate === undefined ? '' : ` ${decision.gate}`}`,
       decision.by,
       decision.reason,
-      html`<code>${decision.identity ?? 'not recorded'}</code> <span class="soft">(${decision.via})</span>`,
+      html`${code(decision.identity ?? 'not recorded')} <span class="soft">(${decision.via})</span>`,
       html`<span class="${tone}">${counted}</span>`,
     );
   });
@@ -189,7 +200,7 @@ function transferSection(model: ReportModel): Html {
   const rows = model.transfers.map((transfer) =>
     row(
       transfer.id,
-      html`${transfer.source} → ${transfer.destination}`,
+      html`<span class="long">${transfer.source} → ${transfer.destination}</span>`,
       transfer.state,
       transfer.totalBytes === undefined ? '' : bytes(transfer.totalBytes),
       bytes(transfer.movedBytes),
@@ -247,7 +258,7 @@ function retrySection(model: ReportModel): Html {
       html`${summary} ${code(activity)}`,
       code(workflowId),
       attempts,
-      html`${tries.map((each) => html`<div>${describeTry(each)}</div>`)}`,
+      html`${tries.map((each) => html`<div class="long">${describeTry(each)}</div>`)}`,
     ),
   );
   const headers = ['first try', 'what', 'workflow', 'tries', 'what each failed try said'];
@@ -271,7 +282,7 @@ function noticeSection(model: ReportModel): Html {
       moment(at),
       `${event} ${gate ?? ''}`.trim(),
       delivered.join(', '),
-      html`<span class="warn">${failed.map(({ target, why }) => `${target}: ${why}`).join('; ')}</span>`,
+      html`<span class="warn long">${failed.map(({ target, why }) => `${target}: ${why}`).join('; ')}</span>`,
     ),
   );
   const headers = ['when', 'what', 'reached', 'not reached, and why'];

@@ -311,8 +311,9 @@ function renderDowntime(status: MigrationStatus, { columns }: ViewOptions): stri
       ? pc.bold(pc.yellow(`running ${seconds(spent)}`))
       : pc.green(`over after ${seconds(spent)}`);
   const share = downtime.budgetSeconds === 0 ? 1 : spent / downtime.budgetSeconds;
-  // With the wider bar the line would be too long for 80 columns.
-  return fold([`downtime  ${clock}  ${bar(share, columns < 90 ? 10 : 20)}`, projected, budget], columns);
+  const line = `downtime  ${clock}  ${bar(share, columns < 90 ? 10 : 20)}`;
+  // Nothing is projected any more once it is over.
+  return fold([line, ...(downtime.endedAt === undefined ? [projected] : []), budget], columns);
 }
 
 const mostRetries = 3;

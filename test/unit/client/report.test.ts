@@ -109,7 +109,7 @@ describe('the report of a migration that ended', () => {
       { from: 2, to: 2, cause: 'kubesuite said <no> | twice' },
     ]);
     expect(reportMarkdown(report)).toMatch(/1: left no word: .*; 2: kubesuite said/);
-    expect(reportHtml(report)).toContain('<div>2: kubesuite said &lt;no&gt; | twice</div>');
+    expect(reportHtml(report)).toContain('<div class="long">2: kubesuite said &lt;no&gt; | twice</div>');
   });
 
   it('has whom its messages reached, and why not', () => {
