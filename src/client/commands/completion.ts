@@ -63,11 +63,11 @@ export function completionScript(program: Command, shell: Shell): string {
   });
   switch (shell) {
     case 'bash':
-      return bash(entries);
+      return bash(entries, longs(shared));
     case 'zsh':
-      return zsh(entries);
+      return zsh(entries, longs(shared));
     case 'fish':
-      return fish(entries);
+      return fish(entries, shared);
   }
 }
 
@@ -88,6 +88,10 @@ function flagsOf({ long, short }: Choice): string[] {
 }
 
 function longOptions({ options }: Entry): string {
+  return longs(options);
+}
+
+function longs(options: readonly Choice[]): string {
   return options.map(({ long }) => long).join(' ');
 }
 
@@ -105,40 +109,50 @@ function valueCases(entries: readonly Entry[], offer: (values: readonly string[]
     .join('\n');
 }
 
-/** Cases of bash and zsh for an argument or an option: `words` by the command's name and the place of the word, from 1 on. */
-function wordCases(entries: readonly Entry[], set: (words: string) => string): string {
+/** Cases of bash and zsh for an argument, by the command's name and the place of the word, from 1 on. Files are left to the shell. */
+function argumentCases(entries: readonly Entry[], set: (words: string) => string): string {
   return entries
-    .flatMap((entry) => {
-      const { name, choices, migrationAt } = entry;
-      const first =
-        choices.length === 0 ? [] : [`    '${name} 1') ${set(`${choices.join(' ')} ${longOptions(entry)}`)} ;;`];
-      const ids =
-        migrationAt === undefined
-          ? []
-          : [`    '${name} ${migrationAt}') ${set(`$(_ferry_migrations) ${longOptions(entry)}`)} ;;`];
-      return [...first, ...ids, `    '${name} '*) ${set(longOptions(entry))} ;;`];
-    })
+    .flatMap(({ name, choices, migrationAt }) => [
+      ...(choices.length === 0 ? [] : [`    '${name} 1') ${set(choices.join(' '))} ;;`]),
+      ...(migrationAt === undefined ? [] : [`    '${name} ${migrationAt}') ${set('$(_ferry_migrations)')} ;;`]),
+    ])
     .join('\n');
+}
+
+/** Cases for a word that begins with a dash, by the command's name. */
+function optionCases(entries: readonly Entry[], set: (words: string) => string): string {
+  return entries.map((entry) => `    '${entry.name}') ${set(longOptions(entry))} ;;`).join('\n');
 }
 
 /** Asked only where an id can stand; without a server nothing is offered. */
 const migrationsOf = (shell: Shell): string => `ferry completion ${shell} --migrations 2>/dev/null`;
 
-function bash(entries: readonly Entry[]): string {
+function bash(entries: readonly Entry[], shared: string): string {
+  const offer = (words: string): string => `words="${words}"`;
   return `# bash completion of ferry
-_ferry_migrations() { case $current in -*) ;; *) ${migrationsOf('bash')} ;; esac; }
+_ferry_migrations() { ${migrationsOf('bash')}; }
 _ferry() {
   local current=\${COMP_WORDS[COMP_CWORD]} words=""
   COMPREPLY=()
   if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W "${entries.map(({ name }) => name).join(' ')}" -- "$current"))
+    case $current in
+      -*) words="${shared}" ;;
+      *) words="${[...entries.map(({ name }) => name), 'help'].join(' ')}" ;;
+    esac
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
     return
   fi
   case "\${COMP_WORDS[1]} \${COMP_WORDS[COMP_CWORD-1]}" in
 ${valueCases(entries, (values) => (values.length === 0 ? 'return' : `COMPREPLY=($(compgen -W "${values.join(' ')}" -- "$current")); return`))}
   esac
-  case "\${COMP_WORDS[1]} $((COMP_CWORD - 1))" in
-${wordCases(entries, (words) => `words="${words}"`)}
+  case $current in
+  -*) case "\${COMP_WORDS[1]}" in
+${optionCases(entries, offer)}
+    esac ;;
+  *) case "\${COMP_WORDS[1]} $((COMP_CWORD - 1))" in
+    'help 1') words="${entries.map(({ name }) => name).join(' ')}" ;;
+${argumentCases(entries, offer)}
+    esac ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
 }
@@ -146,25 +160,34 @@ complete -o default -F _ferry ferry
 `;
 }
 
-function zsh(entries: readonly Entry[]): string {
+function zsh(entries: readonly Entry[], shared: string): string {
+  const offer = (words: string): string => `compadd -- ${words}; return`;
   const described = entries.map(
     ({ name, description }) => `    '${name}:${description.replaceAll("'", "'\\''").replaceAll(':', '\\:')}'`,
   );
   return `#compdef ferry
-_ferry_migrations() { [[ $PREFIX == -* ]] || ${migrationsOf('zsh')} }
+_ferry_migrations() { ${migrationsOf('zsh')} }
 _ferry() {
   local -a commands=(
 ${described.join('\n')}
+    'help:how a command is used'
   )
   if (( CURRENT == 2 )); then
-    _describe command commands
+    if [[ $PREFIX == -* ]]; then compadd -- ${shared}; else _describe command commands; fi
     return
   fi
   case "\${words[2]} \${words[CURRENT-1]}" in
 ${valueCases(entries, (values) => (values.length === 0 ? '_files; return' : `compadd -- ${values.join(' ')}; return`))}
   esac
+  if [[ $PREFIX == -* ]]; then
+    case "\${words[2]}" in
+${optionCases(entries, offer)}
+    esac
+    return
+  fi
   case "\${words[2]} $((CURRENT - 2))" in
-${wordCases(entries, (words) => `compadd -- ${words}`)}
+    'help 1') _describe command commands; return ;;
+${argumentCases(entries, offer)}
   esac
   _files
 }
@@ -172,24 +195,30 @@ compdef _ferry ferry
 `;
 }
 
-function fish(entries: readonly Entry[]): string {
+function fish(entries: readonly Entry[], shared: readonly Choice[]): string {
   const quoted = (text: string): string => `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
-  return entries
-    .flatMap(({ name, description, options, choices, migrationAt }) => {
+  const optionLine = (condition: string, { long, short, description, values, takesValue }: Choice): string => {
+    const flags = [`-l ${long.replace(/^--/, '')}`, ...(short === undefined ? [] : [`-s ${short.slice(1)}`])];
+    const value = values.length > 0 ? [`-x -a ${quoted(values.join(' '))}`] : takesValue ? ['-r'] : [];
+    return ['complete -c ferry', `-n ${condition}`, ...flags, ...value, `-d ${quoted(description)}`].join(' ');
+  };
+  const names = entries.map(({ name }) => name).join(' ');
+  return [
+    ...entries.flatMap(({ name, description, options, choices, migrationAt }) => {
       const within = quoted(`__fish_seen_subcommand_from ${name}`);
       return [
         `complete -c ferry -n __fish_use_subcommand -a ${name} -d ${quoted(description)}`,
-        ...(choices.length === 0 ? [] : [`complete -c ferry -n ${within} -a ${quoted(choices.join(' '))}`]),
+        ...(choices.length === 0 ? [] : [`complete -c ferry -n ${within} -f -a ${quoted(choices.join(' '))}`]),
         ...(migrationAt === undefined
           ? []
-          : [`complete -c ferry -n ${within} -a ${quoted(`(${migrationsOf('fish')})`)}`]),
-        ...options.map(({ long, short, description: text, values, takesValue }) => {
-          const flags = [`-l ${long.replace(/^--/, '')}`, ...(short === undefined ? [] : [`-s ${short.slice(1)}`])];
-          const value = values.length > 0 ? [`-x -a ${quoted(values.join(' '))}`] : takesValue ? ['-r'] : [];
-          return ['complete -c ferry', `-n ${within}`, ...flags, ...value, `-d ${quoted(text)}`].join(' ');
-        }),
+          : [`complete -c ferry -n ${within} -f -a ${quoted(`(${migrationsOf('fish')})`)}`]),
+        ...options.map((option) => optionLine(within, option)),
       ];
-    })
+    }),
+    `complete -c ferry -n __fish_use_subcommand -a help -d 'how a command is used'`,
+    `complete -c ferry -n '__fish_seen_subcommand_from help' -f -a ${quoted(names)}`,
+    ...shared.map((option) => optionLine('__fish_use_subcommand', option)),
+  ]
     .join('\n')
     .concat('\n');
 }

@@ -33,8 +33,10 @@ printf '%s\\n' "\${COMPREPLY[@]}"`;
 
 describe('completion in bash', () => {
   it('offers commands, and those that begin so', () => {
-    expect(offered('')).toEqual(program.commands.map((command) => command.name()));
+    expect(offered('')).toEqual([...program.commands.map((command) => command.name()), 'help']);
     expect(offered('re')).toEqual(['reject', 'resume', 'report']);
+    expect(offered('--na')).toEqual(['--namespace']);
+    expect(offered('help', 'st')).toEqual(['start', 'status']);
   });
 
   it.each([
@@ -52,13 +54,16 @@ describe('completion in bash', () => {
     expect(offered(...words)).toEqual(values);
   });
 
-  it('offers gates, then migrations that run, and options everywhere', () => {
-    expect(offered('approve', '').filter((word) => !word.startsWith('-'))).toEqual([...gateNames]);
+  it('offers gates, then migrations that run, and options everywhere behind a dash', () => {
+    expect(offered('approve', '')).toEqual([...gateNames]);
+    expect(offered('approve', '--pl')).toEqual(['--plan']);
+    // A file stands here, and the shell knows them.
+    expect(offered('check', '')).toEqual([]);
     expect(offered('approve', 'open-downtime', 'm')).toEqual(['migrate-a', 'migrate-b']);
     expect(offered('status', 'migrate-a')).toEqual(['migrate-a']);
     expect(offered('abort', '--acc')).toEqual(['--accept-losing-writes']);
     expect(offered('abort', 'migrate-a', '--reason', 'x', '--y')).toEqual(['--yes']);
-    expect(offered('completion', '').filter((word) => !word.startsWith('-'))).toEqual(['bash', 'zsh', 'fish']);
+    expect(offered('completion', '')).toEqual(['bash', 'zsh', 'fish']);
     expect(offered('completion', 'bash', '--m')).toEqual([]);
   });
 });
@@ -82,7 +87,7 @@ describe('completion scripts', () => {
     expect(fish).toContain("'__fish_seen_subcommand_from status' -l output -s o -x -a 'table json yaml'");
     expect(fish).toContain(`-a '${gateNames.join(' ')}'`);
     expect(zsh).toContain("'status --output'|'status -o') compadd -- table json yaml; return ;;");
-    expect(zsh).toContain(`'approve 1') compadd -- ${gateNames.join(' ')} --`);
+    expect(zsh).toContain(`'approve 1') compadd -- ${gateNames.join(' ')}; return ;;`);
   });
 
   it.skipIf(!isThere('fish'))('fish offers what they say', () => {
