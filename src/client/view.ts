@@ -368,11 +368,17 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet }: 
     const gate = status.gates.find(({ name }) => name === status.awaitingGate);
     lines.push('');
     say(`gate ${status.awaitingGate} ${describeAwaited(gate)}`, important(pc.yellow));
-    for (const clause of gate?.unproved ?? []) say(`not proved, and accepted with the approval: ${clause}`, pc.yellow);
+    if (gate?.unproved !== undefined) say(`not proved, and accepted: ${shortly(gate.unproved)}`, pc.yellow);
     hint(`  ferry approve ${status.awaitingGate} ${workflowId} --reason "…"`, pc.bold);
     hint(`  ferry reject ${status.awaitingGate} ${workflowId} --reason "…"`);
   }
   return lines;
+}
+
+/** The first of some clauses, and how to see the others. */
+function shortly(clauses: readonly string[]): string {
+  const [first = '', ...others] = clauses;
+  return others.length === 0 ? first : `${first}; and ${others.length} more: ferry status -o json`;
 }
 
 /** Lines that fit, broken at blanks where there are any. The text has no colours; escape codes that somebody wrote are taken out. */
@@ -501,7 +507,7 @@ function waitingChanges(before: MigrationStatus | undefined, after: MigrationSta
     const band = `${seconds(downtime.projectedSeconds)} ± ${seconds(downtime.projectedErrorSeconds)}`;
     changes.push({
       ...(gate?.openedAt === undefined ? {} : { at: gate.openedAt }),
-      text: `gate ${awaitingGate} ${describeAwaited(gate)} (projected downtime ${band}${gate?.unproved === undefined ? '' : `; not proved, and accepted with the approval: ${gate.unproved.join('; ')}`}): ferry approve ${awaitingGate} ${workflowId} --reason "…"`,
+      text: `gate ${awaitingGate} ${describeAwaited(gate)} (projected downtime ${band}${gate?.unproved === undefined ? '' : `; not proved, and accepted: ${shortly(gate.unproved)}`}): ferry approve ${awaitingGate} ${workflowId} --reason "…"`,
     });
   }
   const { state } = after;

@@ -135,6 +135,7 @@ export function resultOf(plan: Plan, change: Partial<MigrationStatus> = {}): Mig
         approvals: [{ by: 'li', reason: 'window', at: at(90) }],
         openedAt: at(60),
         decidedAt: at(90),
+        unproved: ['nsq-0 does not answer the probe queued'],
       },
     ],
     decisions: [
@@ -225,6 +226,7 @@ export function finished(change: Partial<MigrationResult> = {}): MigrationHistor
         [
           { ...probe, value: '10' },
           { ...probe, name: 'gone', value: '1' },
+          { ...probe, name: 'mute', value: '', untaken: 'HTTP 404' },
         ],
         { input: { side: 'from' } },
       ),

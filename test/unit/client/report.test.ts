@@ -89,9 +89,18 @@ describe('the report of a migration that ended', () => {
     expect(report.probes).toMatchObject([
       { name: 'keys', before: '10', after: '10', withApplications: '57', verdict: 'same' },
       { name: 'gone', before: '1', verdict: 'missing' },
+      { name: 'mute', verdict: 'never taken', why: 'HTTP 404' },
     ]);
+    expect(report.probes[2]).not.toHaveProperty('before');
     expect(reportMarkdown(report)).toContain('| keys | 10 | 10 | same | 57 |');
     expect(reportHtml(report)).toContain('57');
+  });
+
+  it('says what nobody could prove, and which gate was approved all the same', () => {
+    for (const text of [reportMarkdown(report), reportHtml(report)]) {
+      expect(text).toContain('nsq-0 does not answer the probe queued');
+      expect(text).toContain('never taken: HTTP 404');
+    }
   });
 
   it('has every retry with its cause, also those of copies', () => {

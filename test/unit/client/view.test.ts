@@ -80,6 +80,19 @@ function screen(status: MigrationStatus, size = { columns: 80, rows: 24 }, more:
 const squeezed = (lines: readonly string[]): string => lines.join(' ').replaceAll(/\s+/g, ' ');
 
 describe('a terminal of 24 lines and 80 columns', () => {
+  it('shows what an approval accepts without proof, however much that is', () => {
+    const unproved = Array.from(
+      { length: 20 },
+      (_, index) => `nsq-${index} does not answer the probe queued: HTTP 404`,
+    );
+    const lines = screen({ ...gate, gates: gate.gates.map((one) => ({ ...one, unproved })) });
+    const text = squeezed(lines);
+
+    expect(lines.length).toBeLessThanOrEqual(23);
+    expect(text).toContain('not proved, and accepted: nsq-0 does not answer the probe queued: HTTP 404; and 19 more:');
+    expect(text).toContain(`ferry approve open-downtime ${workflowId} --reason "…"`);
+  });
+
   it('shows the gate, the command that opens it, the clock and where things stand', () => {
     const lines = screen(gate);
     const text = squeezed(lines);
