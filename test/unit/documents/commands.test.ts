@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import { CommanderError } from 'commander';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { environmentTargets } from '../../../src/activities/notify.ts';
 import { createProgram } from '../../../src/client/main.ts';
 import { readKeyRing } from '../../../src/codec/key-ring.ts';
 import type { CommandLine } from '../../documents/command-lines.ts';
@@ -206,6 +207,16 @@ describe('every line of a block that people copy', () => {
   ])('would not pass: %s', (line, why) => {
     expect(problemOf({ line }, labHelp)).toMatch(why);
     expect(problemOf({ line, notRun: 'it needs a cluster' }, labHelp)).toBeUndefined();
+  });
+
+  it('that gives the worker an address gives it one that it takes, for the target of the plan', async () => {
+    const settings = commandLines('docs/operate.md').flatMap(
+      ({ line }) => /^export (FERRY_NOTIFY_\w+)=(\S+)/.exec(line) ?? [],
+    );
+    const [, variable = '', value = ''] = settings;
+
+    expect(await environmentTargets({ [variable]: value })('pager')).toMatchObject({ kind: 'json' });
+    expect(readText('docs/operate.md')).toContain('--notify pager');
   });
 
   it('that makes the keys of the payloads makes such keys', async () => {
