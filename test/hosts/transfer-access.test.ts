@@ -108,6 +108,107 @@ describe('the key of a transfer', () => {
     expect(await script(destination, `ls /srv/pwned 2>/dev/null || :; ls -A '${path}'`)).toBe('');
   });
 
+  it('opens no road past the directory', async () => {
+    const { source } = mover;
+    const { directory } = await prepared('roads');
+    const ssh = async (...args: string[]): Promise<string> => {
+      const road = ['ssh', '-F', `${directory}/ssh_config`, '-o', 'ClearAllForwardings=no', '-o', 'LogLevel=INFO'];
+      const { code, stdout, stderr } = await source.run([...road, ...args], { timeout: 30_000 });
+      return `${code ?? '?'} ${stdout} ${stderr}`.replaceAll(/\s+/g, ' ');
+    };
+
+    expect(await ssh('ferry', 'ferry-check')).toContain('0 ferry-ready');
+    expect(await ssh('-W', 'localhost:22', 'ferry')).toMatch(/administratively prohibited|open failed/);
+    expect(
+      await ssh('-o', 'ExitOnForwardFailure=yes', '-R', '/run/ferry-pwned:localhost:22', 'ferry', 'ferry-check'),
+    ).toMatch(/forwarding failed/);
+    expect(await ssh('-tt', 'ferry', 'ferry-check')).toMatch(/PTY allocation request failed/);
+    expect(
+      await ssh('-o', 'SetEnv=LC_ALL=en_US.UTF-8 BASH_ENV=/etc/passwd', 'ferry', 'rsync --server é . data/'),
+    ).toContain('ferry: refused: odd characters');
+    // A subsystem has no stderr.
+    expect(await ssh('-s', 'ferry', 'sftp')).toBe('98 ');
+  });
+
+  it('writes nowhere but in the directory, whatever rsync is asked for', async () => {
+    const { source, destination } = mover;
+    const { request, directory } = await prepared('rogue');
+    const { path } = request.transfer.destination;
+    const rogue = `/srv/${request.transfer.id}-rogue`;
+    const victim = `/srv/${request.transfer.id}-victim`;
+    await script(source, `mkdir -p '${rogue}/out'; echo evil >'${rogue}/out/evil'; echo a >'${rogue}/a'`);
+    await script(destination, `mkdir '${victim}'; echo good >'${victim}/good'; ln -s '${victim}' '${path}/out'`);
+    const push = async (...args: string[]): Promise<string> => {
+      const rsync = ['rsync', '-e', `ssh -F ${directory}/ssh_config`, ...args, `${rogue}/`, 'ferry:data/'];
+      const { code, stderr } = await source.run(rsync, { timeout: 30_000 });
+      return `${code ?? '?'} ${stderr.trim().split('\n')[0] ?? ''}`;
+    };
+    const beside = `cd /srv; find '${victim}' -type f | sort; cat '${victim}/good'; find /srv -maxdepth 1 -name 'evil*'`;
+
+    const refused = [
+      ['-aK'],
+      ['-a', '--backup', `--backup-dir=${victim}`],
+      ['-a', `--partial-dir=${victim}`],
+      ['-a', `--temp-dir=${victim}`],
+      ['-a', `--link-dest=${victim}`],
+      ['-a', `--compare-dest=${victim}`],
+      ['-aR', '--no-implied-dirs'],
+      ['-a', '--append'],
+      ['-a', '--max-delete=0'],
+      ['-a', '--copy-unsafe-links', '--mkpath'],
+      ['-a', '-M--log-file=/srv/evil'],
+      ['-a', '--iconv=utf8,latin1'],
+    ];
+    for (const args of refused) {
+      expect(`${args.join(' ')}: ${await push(...args)}`).toMatch(/: \d+ ferry: refused/);
+    }
+    const before = await script(destination, `readlink '${path}/out'; ${beside}`);
+    // What is allowed replaces the symlink, and does not follow it.
+    expect(await push('-a', '--delete')).toBe('0 ');
+    const after = await script(destination, `stat -c %F '${path}/out'; cat '${path}/out/evil'; ${beside}`);
+    await script(destination, `rm -rf '${victim}'`);
+    await script(source, `rm -rf '${rogue}'`);
+
+    const untouched = `${victim}/good\ngood\n`;
+    expect(before).toBe(`${victim}\n${untouched}`);
+    expect(after).toBe(`directory\nevil\n${untouched}`);
+  });
+
+  it('is of no use once the directory, or one above it, was replaced by a symlink', async () => {
+    const { source, destination } = mover;
+    const { transfer, ...rest } = await mover.request(freshName('replaced'));
+    const above = transfer.destination.path;
+    const request = {
+      ...rest,
+      allowedRoots: [above],
+      transfer: { ...transfer, destination: { host: 'new1', path: `${above}/in/side` } },
+    };
+    requests.push(request);
+    await script(source, `mkdir -p '${transfer.source.path}'; echo a >'${transfer.source.path}/a'`);
+    await prepare(mover, request);
+    const directory = `/var/lib/ferry/transfers/${await keyOf(source, transfer.id)}`;
+    const push = async (): Promise<string> => {
+      const rsync = ['rsync', '-a', '-e', `ssh -F ${directory}/ssh_config`, '/etc/hostname', 'ferry:data/'];
+      return (await source.run(rsync, { timeout: 30_000 })).stderr;
+    };
+
+    const said: string[] = [];
+    for (const [from, to] of [
+      [`${above}/in/side`, `${above}/real`],
+      [`${above}/in`, `${above}/real`],
+    ] as const) {
+      await script(destination, `mv '${from}' '${to}'; ln -s '${to}' '${from}'`);
+      said.push(await push());
+      await script(destination, `rm '${from}'; mv '${to}' '${from}'`);
+    }
+    await script(destination, `mv '${above}/in/side' '${above}/gone'`);
+    said.push(await push());
+    const listing = await script(destination, `cd '${above}'; find . -type f; rm -rf '${above}'`);
+
+    for (const each of said) expect(each).toContain('ferry: refused: the destination is gone or was replaced');
+    expect(listing).toBe('');
+  });
+
   it('is of no use to another machine', async () => {
     const { request, directory } = await prepared('stolen');
     const privateKey = await mover.source.readFile(`${directory}/id`);

@@ -1,0 +1,188 @@
+import type { ChildProcess } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify, stripVTControlCharacters } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freshName, script } from './machines.ts';
+import type { Mover } from './transfer-setup.ts';
+import { openMover } from './transfer-setup.ts';
+
+const run = promisify(execFile);
+
+interface Ended {
+  code: number | null;
+  stdout: string[];
+  stderr: string;
+}
+
+describe('ferry copy', () => {
+  const queue = freshName('ferry-copy');
+  const trees: string[] = [];
+  let mover: Mover;
+  let worker: ChildProcess;
+
+  beforeAll(async () => {
+    mover = await openMover();
+    // A queue of its own: other tests begin and end workers as well.
+    worker = spawn('ferry', ['worker', '--copies-only', '--task-queue', queue], {
+      stdio: 'ignore',
+      env: { ...process.env, KUBECONFIG: '' },
+    });
+  });
+  afterAll(async () => {
+    const gone = new Promise((resolve) => worker.once('exit', resolve));
+    worker.kill('SIGKILL');
+    await gone;
+    for (const machine of [mover.source, mover.destination]) await script(machine, `rm -rf ${trees.join(' ')}`);
+    await mover.close();
+  });
+
+  /** Runs the command as people do; `during` gets the running process and what it has said so far. */
+  async function ferry(
+    args: string[],
+    during?: (child: ChildProcess, said: () => string) => Promise<void>,
+  ): Promise<Ended> {
+    const child = spawn('ferry', args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1' } });
+    const said = { out: '', err: '' };
+    child.stdout.on('data', (chunk: Buffer) => (said.out += chunk.toString()));
+    child.stderr.on('data', (chunk: Buffer) => (said.err += chunk.toString()));
+    const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+    await during?.(child, () => said.err);
+    const code = await ended;
+    return {
+      code,
+      stdout: stripVTControlCharacters(said.out).trim().split('\n'),
+      stderr: stripVTControlCharacters(said.err),
+    };
+  }
+
+  const copy = (from: string, to: string, ...options: string[]): string[] => [
+    ...['copy', from, to, '--task-queue', queue],
+    ...options,
+  ];
+
+  async function filled(prefix: string, mebibytes = 1): Promise<string> {
+    const path = `/srv/${freshName(prefix)}`;
+    trees.push(path, `${path}-new`);
+    await script(
+      mover.source,
+      `mkdir -p '${path}/d' && cd '${path}'; head -c ${mebibytes}M /dev/urandom >data; ln data d/data; echo a >d/a`,
+    );
+    return path;
+  }
+
+  const listing = (path: string): string =>
+    `cd '${path}'; find . -printf '%p %y %m %s %T@ %n\\n' | sort; sha256sum data d/a`;
+
+  it('moves a directory to another path of the same machine: live, then the final delta, proved', async () => {
+    const path = await filled('switch');
+    const [from, to] = [`old1:${path}/`, `old1:${path}-new/`];
+
+    const live = await ferry(copy(from, to, '--live'));
+    await script(
+      mover.source,
+      `cd '${path}'; echo b >>d/a; rm d/data; mkdir e; touch -d '2001-02-03 04:05:06.789012345' d e .`,
+    );
+    const final = await ferry(copy(from, to, '--verify', 'full'));
+    const [left, right] = await Promise.all([path, `${path}-new`].map((tree) => script(mover.source, listing(tree))));
+    const again = await ferry(copy(from, to, '-o', 'json'));
+
+    expect(live.code).toBe(0);
+    expect(live.stdout[0]).toMatch(/^fresh {2}\S+ \S?iB, \S+ \S?iB moved in \d+ passes, last delta about /);
+    expect(live.stdout.at(-1)).toBe('Nothing is proved yet: stop what writes there, then run it without --live.');
+    expect(final.code).toBe(0);
+    expect(final.stdout[0]).toMatch(/^proved {2}/);
+    expect(final.stdout[1]).toMatch(/^full: 5 entries, .* both sides in .* s, root digest \w{12} on both$/);
+    expect(final.stdout[2]).toMatch(/^sha256:[0-9a-f]{64}$/);
+    expect(right).toBe(left);
+    expect(again.code).toBe(0);
+    expect(JSON.parse(again.stdout.join('\n'))).toMatchObject({
+      digest: final.stdout[2],
+      destinationState: 'verified',
+    });
+  });
+
+  it('ends with the watching at Ctrl-C; the copy goes on, and the same command finds it again', async () => {
+    const path = await filled('watched', 60);
+    const command = copy(`old1:${path}/`, `new1:${path}-new/`, '--live', '--limit', '2000');
+    const left = await ferry(command, async (child, said) => {
+      while (!said().includes('copying')) await sleep(100);
+      child.kill('SIGINT');
+    });
+    const size = `{ du -sm '${path}-new' 2>/dev/null || echo 0; } | cut -f1`;
+    await expect
+      .poll(async () => Number(await script(mover.destination, size)), { timeout: 60_000 })
+      .toBeGreaterThan(4);
+    const found = await ferry(command);
+    const passes = found.stderr.split('\n').filter((line) => line.includes(' pass '));
+
+    expect(left.code).toBe(130);
+    expect(left.stdout).toEqual(['']);
+    expect(left.stderr).toMatch(
+      /Stopped watching\. The copy goes on; the same command finds it again\. End it: temporal workflow cancel -w copy-\S+$/m,
+    );
+    expect(found.code).toBe(0);
+    expect(found.stdout[0]).toMatch(/^fresh/);
+    // One copy, not two: its first pass moved everything once.
+    expect(passes[0]).toMatch(/pass 1: moved 60(?:\.0)? MiB of 120(?:\.0)? MiB/);
+  });
+
+  it('ends with 1, cause and way out while somebody writes, with 2 where it was typed wrong, and leaves nothing', async () => {
+    const path = await filled('busy');
+    await script(
+      mover.source,
+      `setsid sleep 60 >>'${path}/log' 2>/dev/null </dev/null & echo $! >'/run/holder-of-copy'`,
+    );
+    const busy = await ferry(copy(`old1:${path}/`, `new1:${path}-new/`));
+    await script(mover.source, 'kill $(cat /run/holder-of-copy)');
+    const typed = await ferry(copy(`old1:${path}/../x`, `new1:${path}-new/`));
+    const onto = await ferry(copy(`old1:${path}/`, `old1:${path}/d/`));
+
+    expect(busy.code).toBe(1);
+    expect(busy.stderr).toMatch(
+      /the copy is not proved: \S+ is still in use: sleep \(pid \d+.*has log open for writing/,
+    );
+    expect(busy.stderr).toContain('stop it on old1');
+    expect(busy.stdout).toEqual(['']);
+    expect([typed.code, onto.code]).toEqual([2, 1]);
+    expect(typed.stderr).toContain('nothing was done');
+    expect(onto.stderr).toContain('lies inside the other');
+    expect(await script(mover.source, `ls /var/lib/ferry/transfers | grep copy- || :`)).toBe('');
+  });
+
+  it('is the workflow with the smallest input that makes one', async () => {
+    const path = await filled('smallest');
+    const host = (name: 'old1' | 'new1'): object => {
+      const { address, hostKeys } = (name === 'old1' ? mover.source : mover.destination).host;
+      return { name, address, hostKeys };
+    };
+    const input = {
+      migration: 'by-hand',
+      transfer: {
+        id: freshName('smallest'),
+        subject: { type: 'host-service', service: 'x' },
+        source: { host: 'old1', path },
+        destination: { host: 'new1', path: `${path}-new` },
+      },
+      source: host('old1'),
+      destination: host('new1'),
+      mode: 'final',
+    };
+    const options = [
+      '--task-queue',
+      queue,
+      '--type',
+      'replicateDirectory',
+      '-w',
+      input.transfer.id,
+      '--output',
+      'json',
+    ];
+    const { stdout } = await run('temporal', ['workflow', 'execute', ...options, '--input', JSON.stringify(input)]);
+    const { result } = JSON.parse(stdout) as { result: { digest: string; proof: string } };
+
+    expect(result.digest).toMatch(/^sha256:/);
+    expect(result.proof).toMatch(/^full: 5 entries/);
+    expect(await script(mover.destination, listing(`${path}-new`))).toBe(await script(mover.source, listing(path)));
+  });
+});
