@@ -265,6 +265,28 @@ ln -sfn other link; cp -p l1 l3; mv l3 l2; echo X >$'d/odd\nname'; touch -d "$(c
     expect(verification.equal).toBe(true);
   });
 
+  it('copies from and to directories behind symlinks of somebody else, which rsync 3.5 does not follow', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('behind', { allowedRoots: ['/srv'] });
+    const { path } = request.transfer.source;
+    const lead = `mkdir -p '${path}-real' && ln -s '${path}-real' '${path}' && chown -h 1234:1234 '${path}'`;
+    for (const machine of [source, destination]) await script(machine, lead);
+    await script(source, `echo a >'${path}/a'; ln '${path}/a' '${path}/b'`);
+
+    const { choice } = await prepare(mover, request);
+    await once(() => activities.runPass(pass(request, choice, 1)));
+    await once(() => activities.proveQuiet({ request }));
+    await once(() => activities.runPass(pass(request, choice, 2, { mode: 'final' })));
+    const verification = await once(() => activities.verifyTransfer({ request, choice }));
+    const [left, right] = await bothTrees(mover, request);
+    const there = await script(destination, `stat -c %F '${path}'; ls '${path}-real'; rm -rf '${path}-real'`);
+    await script(source, `rm -rf '${path}-real'`);
+
+    expect(verification.differences).toEqual([]);
+    expect(right).toEqual(left);
+    expect(there).toBe('symbolic link\na\nb\n');
+  });
+
   it('refuses what would destroy or mislead, with reason and way out', async () => {
     const { activities, source, destination } = mover;
     const request = await freshRequest('guard');
@@ -377,6 +399,28 @@ ln -sfn other link; cp -p l1 l3; mv l3 l2; echo X >$'d/odd\nname'; touch -d "$(c
     );
   });
 
+  it('names the machine and the cure when its file system refuses, and goes on when it no longer does', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('read-only');
+    const { path } = request.transfer.source;
+    await script(destination, `mkdir -p '${path}'; mount -t tmpfs -o size=40m tmpfs '${path}'`);
+    try {
+      await script(source, `mkdir -p '${path}/d'; echo a >'${path}/d/a'`);
+      const { choice } = await prepare(mover, request);
+      await script(destination, `mount -o remount,ro '${path}'`);
+      await expect(once(() => activities.runPass(pass(request, choice, 1)))).rejects.toMatchObject({
+        type: 'NeedsHuman',
+        message:
+          /: on new1 the file system is read-only; rsync ended with \d+ .*Read-only file system.*Next: .*\(ssh new1\)/,
+      });
+      await script(destination, `mount -o remount,rw '${path}'`);
+      await once(() => activities.runPass(pass(request, choice, 2)));
+      expect(await once(() => activities.verifyTransfer({ request, choice }))).toMatchObject({ equal: true });
+    } finally {
+      await script(destination, `umount -l '${path}'`);
+    }
+  });
+
   it('asks for room before it starts, and says so when the disk fills up under it', async () => {
     const { activities, source, destination } = mover;
     const request = await freshRequest('full');
@@ -393,7 +437,11 @@ ln -sfn other link; cp -p l1 l3; mv l3 l2; echo X >$'d/odd\nname'; touch -d "$(c
       await script(source, `head -c 50000000 /dev/urandom >'${path}/grown'`);
       await expect(
         once(() => activities.runPass(pass(request, choice, 1, { expectedBytes: bytes }))),
-      ).rejects.toMatchObject({ type: 'NeedsHuman', message: /no space at new1:.*No space left on device/ });
+      ).rejects.toMatchObject({
+        type: 'NeedsHuman',
+        message:
+          /no space at new1:.* are free, \d+(?:\.\d)? MiB and \d entr(?:y|ies) of 52(?:\.\d)? MiB are still to come.*No space left on device/,
+      });
       await script(source, `rm '${path}/grown'`);
       await once(() => activities.runPass(pass(request, choice, 2)));
       expect(await once(() => activities.verifyTransfer({ request, choice }))).toMatchObject({ equal: true });
