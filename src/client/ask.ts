@@ -14,23 +14,30 @@ export async function confirm(what: string, yes: boolean): Promise<void> {
       'add --yes',
     );
   }
-  const prompt = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const answer = await prompt.question(`${what}\nGo on? [y/N] `);
-    if (!/^(y|yes)$/i.test(answer.trim())) throw new CliError('failure', 'not confirmed; nothing was done');
-  } finally {
-    prompt.close();
-  }
+  const answer = await answerTo(`${what}\nGo on? [y/N] `);
+  if (!/^(y|yes)$/i.test(answer)) throw new CliError('failure', 'not confirmed; nothing was done');
 }
 
 /** One line from a person; throws without a terminal. */
 export async function ask(question: string, missing: string): Promise<string> {
   if (!process.stdin.isTTY) throw new CliError('usage', missing);
+  const answer = await answerTo(question);
+  if (answer === '') throw new CliError('usage', missing);
+  return answer;
+}
+
+/** What was typed; nothing where the input ended (Ctrl-D). Ctrl-C at a question ends the command. */
+async function answerTo(question: string): Promise<string> {
   const prompt = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    const answer = (await prompt.question(question)).trim();
-    if (answer === '') throw new CliError('usage', missing);
-    return answer;
+    return (await prompt.question(question)).trim();
+  } catch (error) {
+    if (!(error instanceof Error) || error.name !== 'AbortError') throw error;
+    // The cursor still stands behind the question.
+    process.stderr.write('\n');
+    if (error.message.includes('Ctrl+C'))
+      throw new CliError('interrupted', 'stopped; nothing was done', undefined, error);
+    return '';
   } finally {
     prompt.close();
   }

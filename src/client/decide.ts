@@ -32,7 +32,7 @@ const answerTime = 15_000;
 export async function approve(gate: GateName, named: string | undefined, options: DecideOptions): Promise<void> {
   await decide(options, named, 'approve', async (status, workflowId) => {
     refuseClosed(gate, status, workflowId);
-    await confirm(consequence(gate, status), options.yes === true);
+    await confirm(`${workflowId}: ${consequence(gate, status)}`, options.yes === true);
     const planDigest = options.plan === undefined ? status?.planDigest : loadPlan(options.plan).digest;
     return { gate, ...(await person(options, true)), ...(planDigest === undefined ? {} : { planDigest }) };
   });
@@ -46,7 +46,7 @@ export async function reject(gate: GateName, named: string | undefined, options:
       gate === 'close-downtime'
         ? 'The result is sent back: applications stay stopped until somebody resumes or aborts.'
         : `Rejecting ${gate} rolls the migration back: what was done is undone in reverse.`;
-    await confirm(`${what}${downtimeNote(status)}`, options.yes === true);
+    await confirm(`${workflowId}: ${what}${downtimeNote(status)}`, options.yes === true);
     return { gate, ...(await person(options, true)) };
   });
 }
@@ -63,13 +63,13 @@ export async function resume(named: string | undefined, options: DecideOptions):
 
 /** `ferry abort`. */
 export async function abort(named: string | undefined, options: DecideOptions): Promise<void> {
-  await decide(options, named, 'abort', async (status) => {
+  await decide(options, named, 'abort', async (status, workflowId) => {
     const lost = options.acceptLosingWrites === true ? ' What applications wrote on the new machines is LOST.' : '';
     const what =
       status?.pointOfNoReturn === true
         ? 'The old nodes are removed: nothing can be rolled back. The migration would stand still before its next step.'
         : `Everything done so far is undone in reverse, and the platform ends on its old machines.${lost}`;
-    await confirm(`${what}${downtimeNote(status)}`, options.yes === true);
+    await confirm(`${workflowId}: ${what}${downtimeNote(status)}`, options.yes === true);
     return {
       ...(await person(options, true)),
       ...(options.acceptLosingWrites === true ? { acceptLosingWrites: true } : {}),

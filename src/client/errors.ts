@@ -14,7 +14,10 @@ export const exitCodes = {
   },
   unreachable: { code: 6, meaning: 'Temporal, the cluster, a host or the worker does not answer' },
   rolledBack: { code: 7, meaning: 'watch: the migration has ended, and it was rolled back' },
-  interrupted: { code: 130, meaning: 'watch, copy: stopped by Ctrl-C; a running migration goes on' },
+  interrupted: {
+    code: 130,
+    meaning: 'stopped by Ctrl-C: at a question nothing was done; a migration or copy that is watched goes on',
+  },
 } as const;
 export type ExitReason = keyof typeof exitCodes;
 
