@@ -20,6 +20,7 @@ import { print, render, writeResult } from './output.ts';
 import { describePlan } from './plan-view.ts';
 import type { Platform, PlatformOptions } from './platform.ts';
 import { knownHostsFiles, readKnownHosts, withPlatform } from './platform.ts';
+import { secondsOfRehearsal } from './rehearsal.ts';
 
 export interface PlanOptions extends GlobalOptions, PlatformOptions {
   map?: string[];
@@ -46,6 +47,7 @@ export interface PlanOptions extends GlobalOptions, PlatformOptions {
   removeOldNodes: boolean;
   removeNodesAfter?: 'reinstall' | 'start-apps';
   budget?: number;
+  rehearsal?: string;
   limit?: number;
   verify?: Plan['verify'];
   bringRsync?: string | true;
@@ -57,7 +59,7 @@ export interface PlanOptions extends GlobalOptions, PlatformOptions {
 /** `ferry plan`. */
 export async function planOrSeal(options: PlanOptions): Promise<void> {
   if (options.seal !== undefined) {
-    seal(options.seal, options.quiet ?? false);
+    seal(options.seal, options);
     return;
   }
   const mapping = options.map?.flatMap(parseMapping) ?? (await askMapping());
@@ -317,7 +319,10 @@ function overridesOf(options: PlanOptions): NonNullable<Answers['overrides']> {
       ...(options.removeNodesAfter === undefined ? {} : { removeNodesAfter: options.removeNodesAfter }),
     },
     ...(options.limit === undefined ? {} : { limits: { preCopyKiBps: options.limit } }),
-    ...(options.budget === undefined ? {} : { downtime: { budgetSeconds: options.budget } }),
+    downtime: {
+      ...(options.budget === undefined ? {} : { budgetSeconds: options.budget }),
+      ...(options.rehearsal === undefined ? {} : { expectedSeconds: secondsOfRehearsal(options.rehearsal) }),
+    },
     ...(options.verify === undefined ? {} : { verify: options.verify }),
     ...(options.notify === undefined ? {} : { notify: options.notify }),
     ...(options.bringRsync === undefined ? {} : { bringRsync: bringRsyncOf(options.bringRsync) }),
@@ -334,15 +339,16 @@ export function bringRsyncOf(named: string | true): NonNullable<Plan['bringRsync
   throw new CliError('usage', `--bring-rsync ${named}: ${why}; nothing was done`, '--bring-rsync /usr/bin/rsync');
 }
 
-function seal(file: string, quiet: boolean): void {
+function seal(file: string, { output = 'table', quiet }: PlanOptions): void {
   const text = readNamed(file).toString();
   const sealed = sealText(text, file);
-  if (sealed.text === text) {
-    if (!quiet) process.stdout.write(`${file} is sealed already: ${sealed.digest}\n`);
-    return;
-  }
-  writeFileSync(file, sealed.text);
-  if (!quiet) process.stdout.write(`Sealed ${file}: ${sealed.digest}\nNext: ferry check ${file}\n`);
+  const { digest } = sealed;
+  const isNew = sealed.text !== text;
+  if (isNew) writeFileSync(file, sealed.text);
+  print({ file, digest, changed: isNew }, output, () => {
+    if (quiet === true) return digest;
+    return isNew ? `Sealed ${file}: ${digest}\nNext: ferry check ${file}` : `${file} is sealed already: ${digest}`;
+  });
 }
 
 /** The text of a plan file with the digest of what stands in it; comments and order stay. */

@@ -30,6 +30,8 @@ export interface ReportPhase {
   state: string;
   startedAt?: string;
   endedAt?: string;
+  /** When it was done on the way forward. */
+  doneAt?: string;
   detail?: string;
 }
 
@@ -334,13 +336,14 @@ function phasesOf(status: Known | undefined, changes: readonly AttributeChange[]
   });
 }
 
-function phaseRow({ name, section, state, startedAt, endedAt, detail }: PhaseStatus): ReportPhase {
+function phaseRow({ name, section, state, startedAt, endedAt, doneAt, detail }: PhaseStatus): ReportPhase {
   return {
     name,
     section,
     state,
     ...(startedAt === undefined ? {} : { startedAt }),
     ...(endedAt === undefined ? {} : { endedAt }),
+    ...(doneAt === undefined ? {} : { doneAt }),
     ...(detail === undefined ? {} : { detail }),
   };
 }
@@ -804,7 +807,8 @@ export function gateWait(gate: ReportGate): number | undefined {
   return (Date.parse(gate.decidedAt) - Date.parse(gate.openedAt)) / 1000;
 }
 
-export function phaseSeconds(phase: ReportPhase): number | undefined {
-  if (phase.startedAt === undefined || phase.endedAt === undefined || phase.state === 'skipped') return undefined;
-  return (Date.parse(phase.endedAt) - Date.parse(phase.startedAt)) / 1000;
+/** How long a phase took, without what undoing it took. */
+export function phaseSeconds({ startedAt, endedAt, doneAt = endedAt, state }: ReportPhase): number | undefined {
+  if (startedAt === undefined || doneAt === undefined || state === 'skipped') return undefined;
+  return (Date.parse(doneAt) - Date.parse(startedAt)) / 1000;
 }

@@ -126,6 +126,19 @@ export const limitsSchema = z.strictObject({
   applyBackoffSeconds: z.int().min(1).default(60),
 });
 
+/** Phases of the window that take about as long every time. `final-copy` is not among them: it is projected from what the copies measure. */
+export const windowPhases = [
+  'stop-apps',
+  'add-nodes',
+  'edit-secrets',
+  'uninstall',
+  'stop-host-services',
+  'start-host-services',
+  'reinstall',
+  'remove-nodes',
+  'start-apps',
+] as const;
+
 export const planSchema = z.strictObject({
   apiVersion: z.literal('ferry.migration/v1'),
   kind: z.literal('MigrationPlan'),
@@ -242,7 +255,7 @@ export const planSchema = z.strictObject({
       /** Going beyond it tells people; nothing is stopped for it. */
       budgetSeconds: z.int().min(1).default(3600),
       /** Seconds per phase where you know better than the defaults, e.g. from the report of a rehearsal: `reinstall: 420`. */
-      expectedSeconds: z.record(z.string(), z.number().min(0)).default({}),
+      expectedSeconds: z.partialRecord(z.enum(windowPhases), z.number().min(0)).default({}),
     })
     .prefault({}),
   /** Names of webhook targets configured on the worker; the addresses themselves are secrets and never stand in a plan. */

@@ -1,4 +1,5 @@
 import type { Plan } from '../plan/plan.ts';
+import { windowPhases } from '../plan/plan.ts';
 import type { PhaseName, PhaseStatus, TransferStatus } from './messages.ts';
 
 /** One stretch of time without applications. */
@@ -14,7 +15,7 @@ export interface Projection {
 }
 
 /** Seconds that phases inside the window take when nothing better is known; final-copy is projected from the transfers. */
-const defaultSeconds: Partial<Record<PhaseName, number>> = {
+const defaultSeconds: Record<(typeof windowPhases)[number], number> = {
   'stop-apps': 120,
   'add-nodes': 240,
   'edit-secrets': 10,
@@ -61,13 +62,12 @@ export function end(spans: readonly DowntimeSpan[], at: string): DowntimeSpan[] 
 /** Seconds of downtime that lie inside the window of this plan, phase by phase. */
 export function expectedSeconds(plan: Plan, transfers: readonly TransferStatus[]): Map<PhaseName, Projection> {
   const expected = new Map<PhaseName, Projection>();
-  for (const [key, fallback] of Object.entries(defaultSeconds)) {
-    const name = key as PhaseName;
+  for (const name of windowPhases) {
     if (!isInsideWindow(plan, name)) {
       continue;
     }
     const learned = plan.downtime.expectedSeconds[name];
-    const seconds = learned ?? fallback;
+    const seconds = learned ?? defaultSeconds[name];
     expected.set(name, { seconds, errorSeconds: seconds * (learned === undefined ? errorOfDefault : errorOfLearned) });
   }
   if (plan.transfers.length > 0) {

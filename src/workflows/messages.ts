@@ -86,6 +86,8 @@ export interface PhaseStatus {
   state: PhaseState;
   startedAt?: string;
   endedAt?: string;
+  /** When it was done on the way forward; stays when it is undone afterwards, which moves `endedAt`. */
+  doneAt?: string;
   /** One line a person can read: what is going on or what was proved. */
   detail?: string;
 }

@@ -66,7 +66,8 @@ async function passPhase(migration: Migration, phase: Phase): Promise<void> {
   publish(migration);
   status.detail = await withBar(`§${phase.section} ${phase.name}`, () => phase.run(migration));
   status.state = 'done';
-  status.endedAt = now();
+  status.doneAt = now();
+  status.endedAt = status.doneAt;
   publish(migration);
 }
 

@@ -80,6 +80,14 @@ describe.concurrent('abort in every phase', () => {
       const { outcome, status } = await handle.result();
 
       expect(outcome).toBe('rolled-back');
+      // What a phase took is known after it was undone as well: a rehearsal teaches that.
+      const undone = status.phases.filter((phase) => phase.state === 'undone' && phase.doneAt !== undefined);
+      expect(undone.map(({ name }) => name)).toEqual(
+        gate === 'remove-nodes' ? expect.arrayContaining(['stop-apps', 'uninstall', 'reinstall']) : expect.any(Array),
+      );
+      for (const { startedAt, doneAt, endedAt } of undone) {
+        expect([startedAt, doneAt, endedAt]).toEqual([startedAt, doneAt, endedAt].toSorted());
+      }
       expect(world.violations).toEqual([]);
       expect(world.snapshot()).toEqual(initial);
       expect(status.gates.find((candidate) => candidate.name === gate)?.state).toBe('rejected');

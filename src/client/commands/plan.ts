@@ -40,6 +40,7 @@ export function planCommand(): Command {
       new Option('--remove-nodes-after <phase>', 'when old nodes are removed').choices(['reinstall', 'start-apps']),
     )
     .option('--budget <seconds>', 'downtime budget (default: 3600)', wholeNumber)
+    .option('--rehearsal <file>', 'report of an earlier migration (JSON): expect of each phase what it took there')
     .option('--limit <KiB/s>', 'online copy limit per source host; 0 is none (default: 50000)', wholeNumber)
     .addOption(
       new Option('--verify <how>', 'how copies are verified (default: full)').choices(['metadata', 'sampled', 'full']),
@@ -69,6 +70,7 @@ Examples:
   $ ferry plan --map old1=new1,old2=new2,old3=new3
   $ ferry plan --map old1=new1,old2=new2,old3=new3 --approver li --approver wang -o yaml > plan.yaml
   $ ferry plan --map old1=new1,old2=new2,old3=new3 --approver remove-nodes=wang --budget 1800 --output-file plan.json
+  $ ferry plan --map old1=new1,old2=new2,old3=new3 --rehearsal report.json -o yaml > plan.yaml
   $ ferry plan --seal plan.yaml`,
     )
     .action(async (_options, command: Command) => {

@@ -59,6 +59,11 @@ describe('an error', () => {
     ['a node for itself', (p) => (p.mapping[0]!.to = 'node-1'), 'mapping[0].to: node-1 cannot replace itself'],
     ['a chain', (p) => (p.mapping[0]!.to = 'node-2'), 'mapping[0].to: node-2 is itself replaced by another node'],
     [
+      'an expectation of no phase',
+      (p) => Object.assign(p, { downtime: { expectedSeconds: { reinstal: 420 } } }),
+      'downtime.expectedSeconds.reinstal: unknown field',
+    ],
+    [
       'an unknown node',
       (p) => (p.mapping[0]!.to = 'node-9'),
       'mapping[0].to: unknown node node-9: hosts does not list it',
