@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { isGrpcServiceError } from '@temporalio/client';
-import { WorkflowNotFoundError } from '@temporalio/common';
+import { NamespaceNotFoundError, WorkflowNotFoundError } from '@temporalio/common';
 import { CodecError } from '../codec/errors.ts';
 import { CliError } from './errors.ts';
 
@@ -46,16 +46,28 @@ export function explain(error: unknown): CliError | undefined {
   // Clients wrap what a codec throws.
   const codec = [error, error.cause].find((candidate) => candidate instanceof CodecError);
   if (codec !== undefined) return new CliError('failure', codec.problem, codec.next, error);
+  if (error instanceof NamespaceNotFoundError) return noNamespace(error.namespace, error);
   if (error instanceof WorkflowNotFoundError) {
     return new CliError('notFound', `there is no migration ${error.workflowId}`, 'ferry status', error);
   }
   return explainGrpc(error) ?? explainSystem(error);
 }
 
+function noNamespace(name: string, cause: Error): CliError {
+  return new CliError(
+    'notFound',
+    `Temporal has no namespace ${name}; nothing was done`,
+    'temporal operator namespace list, then --namespace NAME or TEMPORAL_NAMESPACE',
+    cause,
+  );
+}
+
 function explainGrpc(error: Error): CliError | undefined {
   const inner = [error, error.cause].find((candidate) => isGrpcServiceError(candidate));
   if (inner === undefined || !isGrpcServiceError(inner)) return undefined;
   const code = inner.code as number;
+  const namespace = /^Namespace (?<name>\S+) is not found/.exec(inner.details)?.groups?.['name'];
+  if (namespace !== undefined) return noNamespace(namespace, error);
   if (code === grpc.notFound) return new CliError('notFound', inner.details, 'ferry status', error);
   if (code === grpc.unauthenticated || code === grpc.permissionDenied) {
     return new CliError(

@@ -1,7 +1,9 @@
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { stringify } from 'yaml';
 import type { OutputFormat } from './commands/options.ts';
+import { CliError } from './errors.ts';
 
 /** Writes data for programs, or the text for people. */
 export function print(data: unknown, format: OutputFormat, text: () => string): void {
@@ -10,6 +12,10 @@ export function print(data: unknown, format: OutputFormat, text: () => string): 
 
 /** Writes a result to a file, ended by one newline. */
 export function writeResult(file: string, text: string): void {
+  const directory = dirname(file);
+  if (!existsSync(directory)) {
+    throw new CliError('notFound', `${directory}: no such directory; nothing was written`, `mkdir -p ${directory}`);
+  }
   writeFileSync(file, `${stripVTControlCharacters(text).replace(/\n$/, '')}\n`);
 }
 

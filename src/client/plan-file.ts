@@ -14,7 +14,7 @@ export function loadPlan(file: string): Plan {
   const count = lines.length === 1 ? 'one error' : `${lines.length} errors`;
   throw new CliError(
     'usage',
-    `${file} is not a valid plan, ${count}; nothing was done\n${lines.map((line) => `  ${line}`).join('\n')}`,
+    `${file === '-' ? 'what came on stdin' : file} is not a valid plan, ${count}; nothing was done\n${lines.map((line) => `  ${line}`).join('\n')}`,
     file === '-' ? 'correct it, then: ferry plan --seal FILE' : `correct it, then: ferry plan --seal ${file}`,
   );
 }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { gateNames, planSchema } from '../plan/plan.ts';
 import { replicateInputSchema } from '../plan/replicate.ts';
 import type { SchemaName } from './commands/schema.ts';
+import { print } from './output.ts';
 
 const gate = z.enum(gateNames);
 const by = z.string().min(1).describe('who decides');
@@ -35,8 +36,8 @@ const schemas: Record<SchemaName, z.ZodType> = {
 };
 
 /** `ferry schema`. */
-export function printSchema(name: SchemaName): void {
-  process.stdout.write(`${JSON.stringify(jsonSchema(name), null, 2)}\n`);
+export function printSchema(name: SchemaName, format: 'json' | 'yaml'): void {
+  print(jsonSchema(name), format, () => '');
 }
 
 /** JSON Schema (2020-12) of what a person writes: fields with defaults may be left out. */

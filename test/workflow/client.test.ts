@@ -231,6 +231,7 @@ describe('what a command finds', () => {
     const nobody = await ferry('status', 'nobody');
     const nothing = await ferry('watch', 'nobody');
     const nowhere = await ferry('status', '--address', '127.0.0.1:1');
+    const elsewhere = [await ferry('status', '--namespace', 'nope'), await ferry('watch', 'x', '--namespace', 'nope')];
     const unknown = await ferry('approve', 'open-sesame');
     const invalid = join(directory, 'invalid.yaml');
     writeFileSync(invalid, 'apiVersion: ferry.migration/v1\nkind: MigrationPlan\n');
@@ -241,6 +242,12 @@ describe('what a command finds', () => {
     expect(nobody.stderr).toMatch(/those that run: .*migrate-somebody/);
     expect(nothing.code).toBe(4);
     expect(nowhere).toMatchObject({ code: 6, stderr: expect.stringContaining('does not answer at') as string });
+    for (const { code, stderr } of elsewhere) {
+      expect({ code, stderr }).toMatchObject({
+        code: 4,
+        stderr: expect.stringMatching(/^ferry: Temporal has no namespace nope;/) as string,
+      });
+    }
     expect(unknown.code).toBe(2);
     expect(plan).toMatchObject({ code: 2, stderr: expect.stringContaining('nothing was done') as string });
   });

@@ -1,4 +1,4 @@
-import { Argument, Command } from 'commander';
+import { Argument, Command, Option } from 'commander';
 
 /** What can be described: the inputs of both workflows, and every message to `migrateNodes`. */
 export const schemaNames = ['plan', 'copy', 'approve', 'reject', 'pause', 'resume', 'abort', 'tune'] as const;
@@ -8,6 +8,7 @@ export function schemaCommand(): Command {
   return new Command('schema')
     .description('JSON Schema of the plan, of a single copy, or of a message to the workflow')
     .addArgument(new Argument('[name]', 'what to describe').choices(schemaNames).default('plan'))
+    .addOption(new Option('-o, --output <format>', 'how to print').choices(['json', 'yaml']).default('json'))
     .addHelpText(
       'after',
       `
@@ -15,8 +16,8 @@ Examples:
   $ ferry schema > plan.schema.json      # first line of plan.yaml: # yaml-language-server: $schema=plan.schema.json
   $ ferry schema approve`,
     )
-    .action(async (name: SchemaName) => {
+    .action(async (name: SchemaName, { output }: { output: 'json' | 'yaml' }) => {
       const { printSchema } = await import('../schema.ts');
-      printSchema(name);
+      printSchema(name, output);
     });
 }

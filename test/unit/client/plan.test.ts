@@ -1,7 +1,11 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { stringify } from 'yaml';
 import { CliError } from '../../../src/client/errors.ts';
+import { createProgram } from '../../../src/client/main.ts';
 import { clusterName, gatesOf, parseMapping, sealText } from '../../../src/client/plan.ts';
 import { describePlan, expectedPhases, projectedDowntime } from '../../../src/client/plan-view.ts';
 import { parsePlan } from '../../../src/plan/validate.ts';
@@ -54,6 +58,27 @@ describe('gatesOf', () => {
 
   it('refuses a gate that does not exist', () => {
     expect(() => gatesOf(['remove-node=wang'], undefined)).toThrow(/there is no gate remove-node/);
+  });
+});
+
+describe('ferry plan --seal', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'ferry-seal-')), 'plan.yaml');
+  const said = async (...more: string[]): Promise<string> => {
+    let text = '';
+    const spy = vi.spyOn(process.stdout, 'write').mockImplementation((part) => ((text += String(part)), true));
+    await createProgram().parseAsync(['plan', '--seal', file, ...more], { from: 'user' });
+    spy.mockRestore();
+    return text;
+  };
+
+  it('says the digest to people and to programs', async () => {
+    const { digest, ...rest } = samplePlan();
+    writeFileSync(file, stringify(rest));
+
+    expect(await said()).toBe(`Sealed ${file}: ${digest}\nNext: ferry check ${file}\n`);
+    expect(await said()).toBe(`${file} is sealed already: ${digest}\n`);
+    expect(await said('--quiet')).toBe(`${digest}\n`);
+    expect(JSON.parse(await said('-o', 'json'))).toEqual({ file, digest, changed: false });
   });
 });
 
