@@ -304,8 +304,8 @@ export interface MasterActivities {
   /**
    * One master's member leaves etcd: refuses unless all remaining are healthy voters (a member that is dead itself may leave as long as there
    * is a quorum to take it out: that can only help); moves leadership away if it leads, to one that is not in `leavingLater` if there is one;
-   * kubelet stopped and disabled, then API server and etcd ended first, or etcd starts again as a cluster of its own; removed by id; the
-   * rest proved healthy and caught up. A machine that does not answer is left as it is and its member removed all the same (`reached: false`).
+   * kubelet stopped and disabled first, or etcd starts again as a cluster of its own; its API server ended while its member answers; removed
+   * by id while it runs, so that it counts until it is out; then ended; the rest proved healthy and caught up. A machine that does not answer is left as it is and its member removed all the same (`reached: false`).
    */
   leaveEtcd(input: {
     migration: string;

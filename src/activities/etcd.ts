@@ -1,6 +1,6 @@
 import type { HostConnection, Hosts } from '../hosts/contract.ts';
 import type { Host, Plan } from '../plan/plan.ts';
-import { quorumOf, spareOf } from '../plan/quorum.ts';
+import { spareOf } from '../plan/quorum.ts';
 import { endContainers } from './containers.ts';
 import type { EtcdMember, Evidence, MasterActivities } from './contract.ts';
 import type { Deadlines } from './deadlines.ts';
@@ -138,7 +138,7 @@ async function leaveEtcd(
   deps: EtcdDeps,
   input: LeaveInput,
 ): Promise<Evidence & { reached: boolean; movedLeadership: boolean; members: EtcdMember[] }> {
-  const { master, remaining } = input;
+  const { master } = input;
   const before = await soundRest(deps, input, { when: 'before' });
   const wasMember = before.members.some((member) => isMemberOf(member, master));
   const wasDead = isDeadMember(before.members, master);
@@ -148,8 +148,6 @@ async function leaveEtcd(
     connectUnlessAway(deps.hosts, master, deps.deadlines.away),
   );
   if (connection === undefined) await refuseHalfAway(deps, input);
-  // With two members the rest cannot remove one that does not answer: then it has to go while it runs, and ends by itself.
-  const removeFirst = remaining.length < quorumOf(remaining.length + 1);
   let stopped = 0;
   let kubeletRan = false;
   const end = (name: 'kube-apiserver' | 'etcd'): Promise<number> =>
@@ -167,9 +165,10 @@ async function leaveEtcd(
   }
   // While it still has its member: it answers what it was asked, sends its clients elsewhere and takes itself off the service's list.
   stopped += await end('kube-apiserver');
-  if (!removeFirst) stopped += await end('etcd');
+  // While it still runs: ended before, it would be one that is lost until it is out, and of four members no second one may be. Once out it
+  // ends by itself, and without kubelet nothing starts it again.
   const removed = await removeMember(deps, input);
-  if (removeFirst) stopped += await end('etcd');
+  stopped += await end('etcd');
 
   const after = await soundRest(deps, input, { when: 'after', wasDead });
   if (connection !== undefined) await proveSilent(deps, input);
@@ -280,27 +279,34 @@ async function refuseHalfAway(deps: EtcdDeps, input: LeaveInput): Promise<void> 
   });
 }
 
-/** By id, and the id by name right before: nobody else is ever removed. */
+/**
+ * By id, and the id by name right before: nobody else is ever removed. For some seconds after members have found each other anew, etcd itself
+ * refuses.
+ */
 async function removeMember(deps: EtcdDeps, input: LeaveInput): Promise<boolean> {
   const { master, remaining } = input;
-  const { members, asked } = await observeMembers(deps.hosts, remaining);
-  const leaving = members.filter((member) => isMemberOf(member, master));
-  if (leaving.length === 0) return false;
-  for (const { id } of leaving) {
-    const result = await onHost(asked.connection.host.name, untouchedBy(input), () =>
-      asked.run(['member', 'remove', id], { timeout: 20_000 }),
-    );
-    if (result.code === 0) continue;
-    const still = (await observeMembers(deps.hosts, remaining)).members.some((member) => member.id === id);
-    if (!still) continue;
-    throw transient({
-      what: `The member of ${master.name} (id ${id}) could not be removed`,
-      cause: complaint(result),
-      untouched: untouchedBy(input),
-      next: 'it is tried again by itself; removing a member needs a majority of all of them: start those that are down',
-    });
-  }
-  return true;
+  return poll(
+    async () => {
+      const observed = await observeUnlessBusy(deps.hosts, remaining);
+      if (typeof observed === 'string') return { done: false, waiting: observed };
+      const { members, asked } = observed;
+      const leaving = members.find((member) => isMemberOf(member, master));
+      if (leaving === undefined) return { done: true, value: false };
+      const result = await onHost(asked.connection.host.name, untouchedBy(input), () =>
+        asked.run(['member', 'remove', leaving.id], { timeout: 20_000 }),
+      );
+      if (result.code === 0) return { done: true, value: true };
+      return { done: false, waiting: `member ${leaving.id}: ${complaint(result)}` };
+    },
+    { deadline: deps.deadlines.memberLeft, interval: 500 },
+    (waiting) =>
+      transient({
+        what: `The member of ${master.name} could not be removed`,
+        cause: waiting,
+        untouched: untouchedBy(input),
+        next: 'it is tried again by itself; removing a member needs a majority of all of them: start those that are down',
+      }),
+  );
 }
 
 /** No etcd listens on the machine that left. */

@@ -140,8 +140,9 @@ describe('a member that leaves', { timeout: 120_000 }, () => {
         ? 'kubelet'
         : (/^crictl .* stop .* (?<id>\S+) *$/.exec(command)?.groups?.['id'] ?? ''),
     );
-    // A container that takes its time is told again. The API server ends while its member still answers.
-    expect([...new Set(order.filter(Boolean))]).toEqual(['kubelet', 'a91', '5ca1ab1e']);
+    // A container that takes its time is told again. The member may have ended by itself by then.
+    expect([...new Set(order.filter(Boolean))].filter((name) => name !== '5ca1ab1e')).toEqual(['kubelet', 'a91']);
+    // The API server ends while its member still answers.
     expect(leaving.state('api-ended')).toBe('with-etcd');
     await cluster.etcdctlOn(cluster.machine(remaining[0]?.name ?? ''), 'put', 'after', name);
 
@@ -193,6 +194,39 @@ describe('a member that leaves', { timeout: 120_000 }, () => {
     await expect(refused).rejects.toThrow(/is a member \(id/);
     expect(leaving.runs).toBe(true);
   });
+
+  it.each([true, false])(
+    'leaves the others writing although one of them dies at that very moment (it led: %s)',
+    async (led) => {
+      await cluster.stop();
+      cluster = await EtcdCluster.start(['m1', 'm2', 'm3', 'm4']);
+      const via = cluster.machines.map(({ host }) => host);
+      await activities().awaitMembers({ via, masters: via });
+      const leader = await leaderName();
+      const [leaving, ...rest] = cluster.machines.filter(({ host }) => host.name !== leader);
+      const dies = led ? cluster.machine(leader) : rest[0];
+      if (leaving === undefined || dies === undefined) throw new Error('there are four');
+      const remaining = cluster.machines.filter((machine) => machine !== leaving).map(({ host }) => host);
+      let crash: Promise<void> | undefined;
+      leaving.onRun = (command) => {
+        if (/^crictl .* stop /.test(command)) crash ??= dies.crash();
+      };
+      const leave = (): Promise<unknown> =>
+        activities({ memberLeft: 12_000 }).leaveEtcd({ migration, master: leaving.host, remaining });
+
+      const first = await leave().catch((error: unknown) => error);
+      await crash;
+      const alive = cluster.machines.find((machine) => machine !== leaving && machine !== dies)!;
+      await cluster.etcdctlOn(alive, 'put', 'meanwhile', 'written');
+      dies.silent = false;
+      await dies.start();
+      const second = await leave();
+
+      expect(first).toMatchObject({ message: expect.stringContaining(`${dies.host.name} does not answer`) as string });
+      expect(await names(alive.host.name)).toEqual(remaining.map(({ name }) => name).toSorted());
+      expect(second).toMatchObject({ reached: true });
+    },
+  );
 
   it('is removed although its machine is dead', async () => {
     const { leaving, remaining } = await split(true);
@@ -276,10 +310,15 @@ describe('a member that leaves', { timeout: 120_000 }, () => {
       const machine = cluster.machine(name);
       machine.onRun = (command) => {
         if (cuts > 0 || !cut.test(command)) return;
-        cuts += 1;
         // It takes effect; only the answer does not come.
         const argv = command.trim().split(' ');
-        execFileSync(join(machine.directory, 'bin', argv[0] ?? ''), argv.slice(1));
+        try {
+          execFileSync(join(machine.directory, 'bin', argv[0] ?? ''), argv.slice(1), { stdio: 'ignore' });
+        } catch {
+          // Members that have only just found each other may not be removed yet; it is asked again.
+          return;
+        }
+        cuts += 1;
         throw new HostUnreachable(name, 'the connection was lost');
       };
     }
