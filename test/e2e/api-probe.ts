@@ -54,12 +54,13 @@ interface Counted {
   requests: number;
   failed: number;
   longestGapSeconds: number;
-  /** The longest times without success, longest first. */
+  /** Every longer time without success. */
   gaps: Span[];
   failures: (Span & { why: string })[];
 }
 
-const gapsKept = 5;
+/** Milliseconds; a request comes every 100. */
+const longGap = 400;
 const counter = (): Counted => ({ requests: 0, failed: 0, longestGapSeconds: 0, gaps: [], failures: [] });
 const counts = { read: counter(), write: counter() };
 const lastSuccess = { read: 0, write: 0 };
@@ -76,8 +77,7 @@ function note(kind: keyof typeof counts, from: number, why: string | undefined):
   const last = lastSuccess[kind];
   lastSuccess[kind] = to;
   if (last === 0) return;
-  const length = ({ from: begin, to: end }: Span): number => end - begin;
-  count.gaps = [...count.gaps, { from: last, to }].toSorted((a, b) => length(b) - length(a)).slice(0, gapsKept);
+  if (to - last > longGap) count.gaps.push({ from: last, to });
   count.longestGapSeconds = Math.max(count.longestGapSeconds, (to - last) / 1000);
 }
 
