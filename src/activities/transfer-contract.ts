@@ -55,6 +55,8 @@ export interface PassInput {
   limitKiBps: number;
   /** `all`: compare the content of every file. */
   content: 'changed' | 'all';
+  /** Names at the destination share a file that do not at the source: rsync makes links and breaks none, so all are parted first. */
+  partLinks?: boolean;
   /** Bytes this pass is expected to read at most; for progress. */
   expectedBytes: number;
 }

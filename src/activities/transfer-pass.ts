@@ -5,7 +5,7 @@ import { jobDirectory, unitOf } from '../hosts/jobs.ts';
 import { formatBytes } from '../plan/amounts.ts';
 import { counted } from '../plan/counted.ts';
 import { needsHuman, permanent, transient } from './failures.ts';
-import { parseFields, runScript } from './host-script.ts';
+import { parseFields, runScript, tryScript } from './host-script.ts';
 import type { Reported, TransferScope } from './transfer-scope.ts';
 import { rsyncOptions } from './rsync-options.ts';
 import type { RsyncEnd, RsyncStats } from './rsync-output.ts';
@@ -115,6 +115,7 @@ async function startPass(
     const access = { destinationPath: ends.destinationPath, cipher: input.choice.cipher };
     await grantAccess(source, destination, input.request, names, access);
   }
+  if (input.partLinks === true && there.links && !isTar) await partLinks(destination, ends.destinationPath, names);
   for (const end of input.choice.brought ?? []) await renewProgram(ends[end], input.request, names);
   const since = isTar || there.empty ? 'none' : input.content === 'all' ? 'all' : doubtfulSince(marker.base, seen.now);
   const target = ends.sameHost ? `${ends.destinationPath}/` : remoteTarget;
@@ -137,6 +138,20 @@ async function startPass(
       ...(isTar ? [`${input.limitKiBps}`] : rsyncOptions(choice, input.limitKiBps)),
     ],
   });
+}
+
+const partScript = String.raw`
+cd -- "$1" && exec 9>>"$2/lock" && flock -n 9 || return 1
+find . -xdev -type f -links +1 -print0 | xargs -0 -r -n 100 sh -c '
+  for file; do
+    new=${'$'}{file%/*}/.ferry-part.$$
+    cp --preserve=all -- "$file" "$new" && mv -f -- "$new" "$file" || { rm -f -- "$new"; exit 255; }
+  done' sh
+`;
+
+/** Gives every name a file of its own; the pass after it links those again that belong together. Where there is no room for it, the comparison says so. */
+async function partLinks(destination: HostConnection, path: string, names: TransferNames): Promise<void> {
+  await tryScript(destination, partScript, [path, names.claim], { timeout: 6 * 3_600_000 });
 }
 
 /**

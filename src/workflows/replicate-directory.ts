@@ -178,7 +178,7 @@ async function copyFinal(copy: Copy, choice: CopyChoice, bytes: number): Promise
   let verification = await verify(copy, choice);
   if (!verification.equal) {
     // Whatever a comparison by time and size can miss, a comparison of content cannot.
-    await onePass(copy, choice, bytes, 'all');
+    await onePass(copy, choice, bytes, 'all', verification.differences.some(isAboutLinks));
     verification = await verify(copy, choice);
   }
   if (!verification.equal || verification.digest === undefined) {
@@ -210,6 +210,7 @@ async function onePass(
   choice: CopyChoice,
   expectedBytes: number,
   content: ReplicateInput['content'] = copy.content,
+  partLinks = false,
 ): Promise<PassSummary> {
   const { input } = copy;
   for (;;) {
@@ -220,7 +221,16 @@ async function onePass(
     const limit = limitOf(copy);
     const report = await interruptible(copy, limit.changesInMs, () =>
       runPass.executeWithOptions({ summary: label(`pass ${pass} of ${input.transfer.id}, ${input.mode}`) }, [
-        { request: input, choice, pass, mode: input.mode, limitKiBps: limit.kiBps, content, expectedBytes },
+        {
+          request: input,
+          choice,
+          pass,
+          mode: input.mode,
+          limitKiBps: limit.kiBps,
+          content,
+          expectedBytes,
+          ...(partLinks && { partLinks }),
+        },
       ]),
     );
     if (report === undefined) continue;
@@ -353,8 +363,7 @@ function readInput(request: ReplicateRequest): ReplicateInput {
 function notTheSame(input: ReplicateInput, differing: number, differences: readonly Difference[]): ApplicationFailure {
   const { id, source, destination } = input.transfer;
   const named = differences.slice(0, 5).map(({ path, what }) => `${path} (${what})`);
-  // rsync makes links, and breaks none between files that are the same in all else.
-  const links = differences.some(({ what }) => what.startsWith('hard links'))
+  const links = differences.some(isAboutLinks)
     ? `; where nothing but hard links differs, remove these names on ${destination.host}`
     : '';
   return fail('NeedsHuman', `${id} is not the same on both sides`, {
@@ -362,6 +371,10 @@ function notTheSame(input: ReplicateInput, differing: number, differences: reado
     untouched: 'the source is untouched; the destination stays marked incomplete',
     next: `find what writes to ${source.host}:${source.path} or ${destination.host}:${destination.path}, stop it${links}, then resume`,
   });
+}
+
+function isAboutLinks({ what }: Difference): boolean {
+  return /(?:^|, )hard links /.test(what);
 }
 
 function fail(type: 'NeedsHuman' | 'Permanent', what: string, detail: FailureDetail): ApplicationFailure {
