@@ -1,6 +1,7 @@
 import type { Client } from '@temporalio/client';
 import { isGrpcServiceError, WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
 import type { Plan } from '../plan/plan.ts';
+import { taskQueue as defaultTaskQueue } from '../workflows/messages.ts';
 import type { migrateNodes } from '../workflows/migrate-nodes.ts';
 import { pc, pcError } from './colors.ts';
 import type { OutputFormat } from './commands/options.ts';
@@ -35,7 +36,7 @@ export async function startMigration(file: string, options: StartOptions): Promi
       print(started, options.output, () => describeStart(workflowId, plan, options.quiet ?? false));
       if (options.quiet !== true && (await isUnserved(client, options.taskQueue))) {
         process.stderr.write(
-          `${pcError.yellow('No worker serves task queue')} ${options.taskQueue}${pcError.yellow(': nothing happens until one does.')}\nNext: ferry worker\n`,
+          `${pcError.yellow('No worker serves task queue')} ${options.taskQueue}${pcError.yellow(': nothing happens until one does.')}\nNext: ferry worker${options.taskQueue === defaultTaskQueue ? '' : ` --task-queue ${options.taskQueue}`}\n`,
         );
       }
     } catch (error) {

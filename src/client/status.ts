@@ -43,6 +43,10 @@ export async function showStatus(named: string | undefined, options: StatusOptio
   });
 }
 
+/** A workflow that was ended from outside leaves the platform as it was at that moment. */
+export const brokenOff =
+  'It did not come to its own end. Where the platform stands, and the way back: ferry break-glass';
+
 /** Why nobody tells the status of a migration that runs, and what helps. */
 export function missingWorker({ workerFails }: Pick<ServerView, 'workerFails'>): string {
   return workerFails === undefined
@@ -54,7 +58,7 @@ export function missingWorker({ workerFails }: Pick<ServerView, 'workerFails'>):
 export function describeServerView(server: ServerView, quiet = false): string {
   const gate = server.awaitingGate === undefined ? '' : `, gate ${server.awaitingGate}`;
   const what = isEnded(server.execution)
-    ? `The migration has ended. What happened stands in: ferry report ${server.workflowId}`
+    ? `The migration has ended. What happened stands in: ferry report ${server.workflowId}${server.execution === 'COMPLETED' ? '' : `\n${brokenOff}`}`
     : `${missingWorker(server)}. This is what the server last knew.`;
   return [
     `${pc.bold(server.workflowId)}  ${server.execution}  ${server.phase ?? ''}${gate}`.trimEnd(),

@@ -11,7 +11,7 @@ import { explain } from './explain.ts';
 import type { CopyActivity, MigrationHandle, Retry } from './migrations.ts';
 import { clockAt, describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
 import { clockTime, seconds, terminalSize } from './output.ts';
-import { missingWorker } from './status.ts';
+import { brokenOff, missingWorker } from './status.ts';
 import { changesBetween, describeRetry, renderStatus, wrapColumns } from './view.ts';
 
 interface WatchOptions extends GlobalOptions {
@@ -118,7 +118,7 @@ function ending({ status, execution }: Look, workflowId: string): string {
   }
   if (status?.state === 'rolled-back')
     return `${pc.yellow('Rolled back:')} the platform is on its old machines.\n${report}`;
-  return `${pc.red(`The workflow is ${execution?.toLowerCase() ?? 'gone'}.`)} See it: temporal workflow describe -w ${workflowId}\n${report}`;
+  return `${pc.red(`The workflow is ${execution?.toLowerCase() ?? 'gone'}.`)} See it: temporal workflow describe -w ${workflowId}\n${brokenOff}\n${report}`;
 }
 
 interface Screen {

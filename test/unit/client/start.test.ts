@@ -69,7 +69,9 @@ describe('ferry start', () => {
     describeTaskQueue.mockResolvedValue({ pollers: [] });
 
     expect(await main(['start', file])).toBe(0);
-    expect(said).toMatch(/No worker serves task queue ferry: nothing happens until one does\.\nNext: ferry worker/);
+    expect(said).toMatch(/No worker serves task queue ferry: nothing happens until one does\.\nNext: ferry worker\n/);
+    await main(['start', file, '--task-queue', 'night']);
+    expect(said).toContain('Next: ferry worker --task-queue night\n');
   });
 
   it('says nothing of workers where it may not ask for them', async () => {

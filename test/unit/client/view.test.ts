@@ -325,5 +325,7 @@ describe('the end of a migration', () => {
     const text = describeServerView({ workflowId, runId: 'r', execution });
 
     expect(text.includes('ferry worker')).toBe(helps);
+    // Ended from outside, it left things as they were.
+    expect(text.includes('ferry break-glass')).toBe(!helps);
   });
 });
