@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { execFile, spawn } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -28,6 +28,9 @@ beforeAll(async () => {
   copyFileSync(process.env['FERRY_SSH_IDENTITY'] ?? '', join(directory, '.ssh', 'id_ed25519'));
   // Several lines name it, others find it there by themselves.
   Reflect.deleteProperty(environment, 'FERRY_SSH_IDENTITY');
+  // Of a rehearsal that was rolled back.
+  const phase = { name: 'reinstall', startedAt: '2026-01-01T00:00:00Z', doneAt: '2026-01-01T00:07:00Z' };
+  writeFileSync(join(directory, 'report.json'), JSON.stringify({ workflowId: 'migrate-prod', phases: [phase] }));
   await onMachine('old1', 'mkdir -p /srv/files /sysvol/redis && seq 100000 > /srv/files/numbers');
   worker = spawn('ferry', ['worker'], { env: environment, cwd: directory, stdio: 'ignore' });
   workerEnded = new Promise((resolve) => worker.once('exit', resolve));
