@@ -1,0 +1,101 @@
+import { Worker } from '@temporalio/worker';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { PassInput, TransferActivities } from '../../src/activities/transfer-contract.ts';
+import { historyEvents } from '../../src/workflows/policies.ts';
+import type { replicateDirectory } from '../../src/workflows/replicate-directory.ts';
+import { copyQuery, finishHoldSignal } from '../../src/workflows/replicate-messages.ts';
+import { tuneSignal } from '../../src/workflows/messages.ts';
+import { copyRequest, createCopyModel } from '../replay/copy-model.ts';
+import type { Harness } from './harness.ts';
+import { startHarness } from './harness.ts';
+
+let harness: Harness;
+beforeAll(async () => {
+  harness = await startHarness('time-skipping');
+});
+afterAll(() => harness.stop());
+
+/** A worker with the real workflow and a mover without machines, of which a part is replaced; `run` while it works. */
+async function withMover(queue: string, own: Partial<TransferActivities>, run: () => Promise<void>): Promise<void> {
+  const worker = await Worker.create({
+    connection: harness.environment.nativeConnection,
+    taskQueue: queue,
+    workflowsPath: new URL('../../src/workflows/all.ts', import.meta.url).pathname,
+    activities: { ...createCopyModel(), ...own },
+  });
+  await worker.runUntil(run);
+}
+
+describe('a copy that holds', () => {
+  it('goes on for days in histories that stay short, with the limit that people gave it', async () => {
+    const { client } = harness.environment;
+    const limits: number[] = [];
+    const model = createCopyModel();
+    const runPass: TransferActivities['runPass'] = async (input) => {
+      limits.push(input.limitKiBps);
+      return model.runPass(input);
+    };
+    await withMover('holding', { runPass }, async () => {
+      const handle = await client.workflow.start<typeof replicateDirectory>('replicateDirectory', {
+        workflowId: 'holding',
+        taskQueue: 'holding',
+        args: [copyRequest({ mode: 'live', hold: true, holdSeconds: 60 })],
+      });
+      await harness.environment.sleep('1 hour');
+      await handle.signal(tuneSignal, { by: 'li', preCopyKiBps: 700 });
+      await harness.environment.sleep('6 days');
+      const latest = client.workflow.getHandle<typeof replicateDirectory>('holding');
+      const { runId } = await latest.describe();
+      const status = await latest.query(copyQuery);
+      const events = ((await latest.fetchHistory()).events ?? []).length;
+      await latest.signal(finishHoldSignal);
+      const outcome = await latest.result();
+
+      expect(runId).not.toBe(handle.firstExecutionRunId);
+      expect(events).toBeLessThan(historyEvents + 100);
+      expect(limits.length).toBeGreaterThan(300);
+      expect(limits.at(-1)).toBe(700);
+      expect(status).toMatchObject({ limitKiBps: 700 });
+      expect(outcome.passes.length).toBeLessThanOrEqual(20);
+      expect(outcome.passes.at(-1)?.pass).toBe(limits.length);
+      expect(outcome.ready).toBe(true);
+    });
+  });
+});
+
+describe('a final copy', () => {
+  it.each([
+    ['hard links a became -', true],
+    ['mode 644 became 600, hard links - became a', true],
+    ['content differs', false],
+  ])('that differs in %j compares all content, and parts names first: %s', async (what, isParted) => {
+    const { client } = harness.environment;
+    const passes: PassInput[] = [];
+    const model = createCopyModel();
+    const queue = `final-${what.length}`;
+    const mover: Partial<TransferActivities> = {
+      runPass: async (input) => {
+        passes.push(input);
+        return model.runPass(input);
+      },
+      verifyTransfer: async (input) => {
+        const verification = await model.verifyTransfer(input);
+        return verification.equal ? verification : { ...verification, differences: [{ path: 'a', what }] };
+      },
+    };
+
+    await withMover(queue, mover, async () => {
+      const outcome = await client.workflow.execute<typeof replicateDirectory>('replicateDirectory', {
+        workflowId: queue,
+        taskQueue: queue,
+        args: [copyRequest({ mode: 'final' })],
+      });
+      expect(outcome.digest).toMatch(/^sha256:/);
+    });
+
+    expect(passes.map(({ content, partLinks }) => [content, partLinks ?? false])).toEqual([
+      ['changed', false],
+      ['all', isParted],
+    ]);
+  });
+});
