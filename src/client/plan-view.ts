@@ -1,4 +1,5 @@
 import { componentRows } from '../plan/components.ts';
+import { counted } from '../plan/counted.ts';
 import type { Plan, Transfer } from '../plan/plan.ts';
 import { estimateOnline } from '../plan/projection.ts';
 import type { Estimate } from '../plan/projection.ts';
@@ -78,7 +79,11 @@ function transferTable(plan: Plan): string {
         observed === undefined ? '?' : freeText(observed),
       ];
     });
-  return table(['COMPONENT', 'ORDINAL', 'FROM', 'TO', 'PATH', 'SIZE', 'FREE'], rows);
+  const known = plan.transfers.flatMap(({ observed }) => (observed === undefined ? [] : [observed.bytes]));
+  const sum = bytes(known.reduce((total, size) => total + size, 0));
+  const unknown = plan.transfers.length - known.length;
+  const all = `${counted(plan.transfers.length, 'directory', 'directories')}, ${sum} in all${unknown === 0 ? '' : ` without ${unknown} that ${unknown === 1 ? 'was' : 'were'} not measured`}`;
+  return `${table(['COMPONENT', 'ORDINAL', 'FROM', 'TO', 'PATH', 'SIZE', 'FREE'], rows)}\n${pc.dim(all)}`;
 }
 
 function freeText({ bytes: size, freeBytes }: NonNullable<Transfer['observed']>): string {

@@ -135,6 +135,7 @@ describe('the table of a plan', () => {
     }
     expect(text).toContain('3.0 GiB');
     expect(text).toContain('1.0 GiB (too little)');
+    expect(text).toMatch(/\n\d+ directories, 3\.\d GiB in all\n/);
   });
 
   it('projects the downtime with its error band, from the phases in the window alone', () => {
