@@ -1,5 +1,9 @@
 import type { Client } from '@temporalio/client';
-import { WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError } from '@temporalio/client';
+import {
+  isGrpcServiceError,
+  WorkflowUpdateFailedError,
+  WorkflowUpdateRPCTimeoutOrCancelledError,
+} from '@temporalio/client';
 import type { GateName } from '../plan/plan.ts';
 import type { MigrationStatus } from '../workflows/messages.ts';
 import { ask, confirm } from './ask.ts';
@@ -177,6 +181,15 @@ function explainUpdate(error: unknown, name: DecisionName, workflowId: string): 
       'refused',
       `refused: ${why}; nothing was recorded`,
       losesWrites ? `ferry abort ${workflowId} --accept-losing-writes --reason "…"` : `ferry status ${workflowId}`,
+      error,
+    );
+  }
+  const inner = [error, (error as Error).cause].find((candidate) => isGrpcServiceError(candidate));
+  if (isGrpcServiceError(inner) && inner.details.includes('Workflow Task in failed state')) {
+    return new CliError(
+      'unreachable',
+      'the worker that is there cannot go on with this migration; nothing was recorded',
+      `ferry status ${workflowId} says why`,
       error,
     );
   }

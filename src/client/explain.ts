@@ -45,7 +45,10 @@ export function explain(error: unknown): CliError | undefined {
   if (!(error instanceof Error)) return undefined;
   // Clients wrap what a codec throws.
   const codec = [error, error.cause].find((candidate) => candidate instanceof CodecError);
-  if (codec !== undefined) return new CliError('failure', codec.problem, codec.next, error);
+  if (codec !== undefined) {
+    const isMissing = (codec.cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT';
+    return new CliError(isMissing ? 'notFound' : 'failure', codec.problem, codec.next, error);
+  }
   if (error instanceof NamespaceNotFoundError) return noNamespace(error.namespace, error);
   if (error instanceof WorkflowNotFoundError) {
     return new CliError('notFound', `there is no migration ${error.workflowId}`, 'ferry status', error);

@@ -51,7 +51,7 @@ export const brokenOff =
 export function missingWorker({ workerFails }: Pick<ServerView, 'workerFails'>): string {
   return workerFails === undefined
     ? 'No worker answers; copies and applies run on, on the hosts. Start one: ferry worker'
-    : `The worker cannot go on (${workerFails}); copies and applies run on, on the hosts. Run the version of ferry that began it`;
+    : `The worker cannot go on (${workerFails}); copies and applies run on, on the hosts. ${/encrypted/.test(workerFails) ? 'Give it the keys of the payloads: ferry worker --codec-keys-file FILE' : 'Run the version of ferry that began it'}`;
 }
 
 /** All that is known when no worker tells more. */

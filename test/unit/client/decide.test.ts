@@ -48,6 +48,18 @@ describe.skipIf(process.stdin.isTTY)('ferry approve without a terminal', () => {
     expect(executeUpdate).not.toHaveBeenCalled();
   });
 
+  it('says that the worker which is there cannot go on', async () => {
+    const details = 'Unable to perform workflow execution update due to Workflow Task in failed state.';
+    const refused = Object.assign(new Error(details), { code: 9, details, metadata: {} });
+    executeUpdate.mockRejectedValue(new Error('Workflow Update failed', { cause: refused }));
+    const code = await main(['approve', 'close-downtime', '--reason', 'good', '--yes']);
+
+    expect(code).toBe(6);
+    expect(said).toMatch(
+      /cannot go on with this migration; nothing was recorded\nNext: ferry status migrate-a says why/,
+    );
+  });
+
   it('decides with --yes', async () => {
     const code = await main(['approve', 'close-downtime', '--reason', 'good', '--by', 'li', '--yes']);
 

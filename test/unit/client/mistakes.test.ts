@@ -58,6 +58,7 @@ describe('a mistake on the command line', () => {
     ['a directory as plan', () => ['check', directory], 1, /is a directory/],
     ['a directory to seal', () => ['plan', '--seal', directory], 1, /is a directory/],
     ['a file as directory', () => ['start', inside('plain/plan.yaml')], 1, /a part of the path is no directory/],
+    ['no such key ring', () => ['status', '--codec-keys-file', inside('nowhere')], 4, /the keys of the payloads/],
     ['no such plan', () => ['check', inside('nowhere')], 4, /no such file/],
     ['metrics nowhere', () => [...worker, '--metrics-address', 'nonsense'], 2, /an IP address and a port/],
     ['metrics at a name', () => [...worker, '--metrics-address', 'localhost:9464'], 2, /such as 127\.0\.0\.1:9464/],

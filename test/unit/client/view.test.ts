@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { describeServerView } from '../../../src/client/status.ts';
+import { describeServerView, missingWorker } from '../../../src/client/status.ts';
 import type { CopyActivity } from '../../../src/client/migrations.ts';
 import { changesBetween, renderStatus, wrapColumns } from '../../../src/client/view.ts';
 import type { Look } from '../../../src/client/watch.ts';
@@ -302,6 +302,18 @@ describe('wrapColumns', () => {
     ['  indented text', 10, ['  indented', 'text']],
   ])('%j in %d columns', (text, columns, expected) => {
     expect(wrapColumns(text, columns)).toEqual(expected);
+  });
+});
+
+describe('a worker that cannot go on', () => {
+  it.each([
+    ['no such phase', 'Run the version of ferry that began it'],
+    ['Unknown encoding: binary/encrypted', 'ferry worker --codec-keys-file FILE'],
+  ])('because of "%s" is told with what helps', (workerFails, helps) => {
+    const text = missingWorker({ workerFails });
+
+    expect(text).toContain(workerFails);
+    expect(text).toContain(helps);
   });
 });
 
