@@ -1,36 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { createLeaseActivities, type Lease, leaseName } from '../../../src/activities/cluster-lease.ts';
+import { createLeaseActivities, leaseName } from '../../../src/activities/cluster-lease.ts';
 import type { Holder } from '../../../src/activities/contract.ts';
-import { ApiError, type KubernetesApi, type RequestOptions } from '../../../src/activities/kubernetes-api.ts';
-
-/** One object of an API server, with its rules for versions. */
-class Store {
-  lease: Lease | undefined;
-  version = 1;
-  readonly api = {
-    server: 'https://10.0.0.11:6443',
-    find: () => Promise.resolve(structuredClone(this.lease)),
-    request: (method: string, _path: string, { body }: RequestOptions = {}) =>
-      Promise.resolve().then(() => this.change(method, body as Lease & { preconditions?: Lease['metadata'] })),
-  } as unknown as KubernetesApi;
-  /** Runs once, right before the next write. */
-  meanwhile: () => void = () => undefined;
-
-  change(method: string, body: Lease & { preconditions?: Lease['metadata'] }): void {
-    const meanwhile = this.meanwhile;
-    this.meanwhile = () => undefined;
-    meanwhile();
-    const conflict = new ApiError(409, 'Conflict', 'it is another one now');
-    if (method === 'POST' && this.lease !== undefined) throw new ApiError(409, 'AlreadyExists', 'it exists');
-    const seen = method === 'DELETE' ? body.preconditions?.resourceVersion : body.metadata.resourceVersion;
-    if (method !== 'POST' && seen !== this.lease?.metadata.resourceVersion) throw conflict;
-    this.version += 1;
-    this.lease =
-      method === 'DELETE'
-        ? undefined
-        : { ...body, metadata: { ...body.metadata, uid: 'u1', resourceVersion: `${this.version}` } };
-  }
-}
+import { LeaseStore } from './lease-store.ts';
 
 const configNamespace = 'proton';
 const holder = (workflowId: string, firstRunId = `run-of-${workflowId}`): Holder => ({
@@ -41,11 +12,11 @@ const holder = (workflowId: string, firstRunId = `run-of-${workflowId}`): Holder
 const first = holder('migrate-prod');
 const second = holder('migrate-production');
 
-let store: Store;
+let store: LeaseStore;
 let fate: 'at-work' | 'ended' | 'unknown';
 let asked: Holder[];
 beforeEach(() => {
-  store = new Store();
+  store = new LeaseStore();
   fate = 'at-work';
   asked = [];
 });
