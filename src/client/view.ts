@@ -476,11 +476,13 @@ function phaseChanges(before: MigrationStatus | undefined, after: MigrationStatu
   });
 }
 
-function downtimeChanges(before: MigrationStatus | undefined, { downtime }: MigrationStatus): Change[] {
+function downtimeChanges(before: MigrationStatus | undefined, { downtime, decisions }: MigrationStatus): Change[] {
   const budget = seconds(downtime.budgetSeconds);
   const changes: Change[] = [];
   if (before?.downtime.startedAt === undefined && downtime.startedAt !== undefined) {
-    const projected = seconds(downtime.projectedSeconds);
+    // What was projected then; by now the projection may have come to its end.
+    const opened = decisions.findLast(({ gate, counted: isCounted }) => gate === 'open-downtime' && isCounted);
+    const projected = seconds(opened?.projectedDowntimeSeconds ?? downtime.projectedSeconds);
     changes.push({ at: downtime.startedAt, text: `downtime begins (projected ${projected}, budget ${budget})` });
   }
   if (before?.downtime.endedAt === undefined && downtime.endedAt !== undefined) {
@@ -512,17 +514,25 @@ function waitingChanges(before: MigrationStatus | undefined, after: MigrationSta
   }
   const { state } = after;
   if (before?.state !== state && (state === 'completed' || state === 'rolled-back' || state === 'rolling-back')) {
-    changes.push({ text: `migration ${state}` });
+    const ends = after.phases.flatMap(({ endedAt }) => endedAt ?? []).toSorted();
+    const last = state === 'rolling-back' ? undefined : ends.at(-1);
+    changes.push({ ...(last === undefined ? {} : { at: last }), text: `migration ${state}` });
   }
   return changes;
 }
 
 function transfersChanges(before: MigrationStatus | undefined, after: MigrationStatus): Change[] {
   const known = new Map(before?.transfers.map((transfer) => [transfer.id, transfer]));
-  return after.transfers.flatMap((transfer) => transferChanges(known.get(transfer.id), transfer));
+  // No transfer tells when it was verified; whoever looks for the first time long afterwards learns when all were.
+  const all = before === undefined ? after.phases.find(({ name }) => name === 'final-copy')?.endedAt : undefined;
+  return after.transfers.flatMap((transfer) => transferChanges(known.get(transfer.id), transfer, all));
 }
 
-function transferChanges(before: TransferStatus | undefined, after: TransferStatus): Change[] {
+function transferChanges(
+  before: TransferStatus | undefined,
+  after: TransferStatus,
+  verifiedAt: string | undefined,
+): Change[] {
   const seen = new Set(before?.passes.map(({ startedAt, pass }) => `${startedAt}/${pass}`));
   const changes = after.passes
     .filter(({ startedAt, pass }) => !seen.has(`${startedAt}/${pass}`))
@@ -531,7 +541,10 @@ function transferChanges(before: TransferStatus | undefined, after: TransferStat
       text: `copy ${after.id} ${routeOf(after)} pass ${pass.pass} (${pass.mode}): moved ${bytes(pass.literalBytes)} of ${bytes(pass.totalBytes)} in ${seconds(pass.seconds)}`,
     }));
   if (before?.state === after.state) return changes;
-  if (after.state === 'verified') changes.push({ text: `copy ${after.id} verified, ${after.digest ?? ''}` });
+  if (after.state === 'verified') {
+    const at = verifiedAt === undefined ? {} : { at: verifiedAt };
+    changes.push({ ...at, text: `copy ${after.id} verified, ${after.digest ?? ''}` });
+  }
   if (after.state === 'failed') changes.push({ text: `copy ${after.id} failed` });
   return changes;
 }

@@ -245,6 +245,23 @@ describe('what happened, line by line', () => {
     ]);
   });
 
+  it('that has ended is told with the times of its end, and with what was projected when the window opened', () => {
+    const ended: MigrationStatus = {
+      ...status,
+      state: 'completed',
+      phases: status.phases.map((phase) => (phase.name === 'final-copy' ? { ...phase, endedAt: fourth } : phase)),
+      decisions: status.decisions.map((decision) => ({
+        ...{ ...decision, decision: 'approve', gate: 'open-downtime', projectedDowntimeSeconds: 600 },
+      })),
+      downtime: { ...status.downtime, projectedSeconds: 5, startedAt: third, endedAt: fourth, spentSeconds: 5 },
+    };
+    const changes = changesBetween(undefined, ended, workflowId);
+
+    expect(changes).toContainEqual({ at: fourth, text: 'copy redis-0 verified, ' });
+    expect(changes).toContainEqual({ at: fourth, text: 'migration completed' });
+    expect(changes).toContainEqual({ at: third, text: 'downtime begins (projected 10m00s, budget 30m00s)' });
+  });
+
   it('is told once', () => {
     expect(changesBetween(status, status, workflowId)).toEqual([]);
   });
