@@ -32,6 +32,9 @@ describe('waiting for people', () => {
     // One round every four hours: more events than one history is given, also where a busy worker takes several at once.
     expect(copies).toBeGreaterThan(80 * world.plan.transfers.length);
     expect(runId).not.toBe(firstRunId);
+    // It is the same migration in every one of its histories: it held the cluster all the time, and let it go.
+    expect(world.calls.filter((call) => call === 'holdCluster')).toHaveLength(2);
+    expect(world.holder).toBeUndefined();
     expect(events).toBeLessThan(historyEvents + 500);
     expect(first.downtime.projectedSeconds).toBeGreaterThan(0);
     expect(result.outcome).toBe('migrated');
