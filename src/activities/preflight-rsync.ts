@@ -52,9 +52,9 @@ export async function checkRsync(world: World): Promise<Finding> {
     warnings,
     next:
       failures.length > 0
-        ? 'install there what is missing: perl (perl-base, or perl-interpreter and perl-POSIX), a complete rsync 3.0 or later (or let the worker lend its own: bringRsync in the plan)'
+        ? 'install there what is missing: perl (perl-base, or perl-interpreter and perl-POSIX), a complete rsync 3.0 or later (or let the worker lend its own: ferry plan --bring-rsync)'
         : lent.warnings.length > 0
-          ? 'install rsync there, or let the worker lend its own (bringRsync in the plan), or plan the window for whole copies'
+          ? 'install rsync there, or let the worker lend its own (ferry plan --bring-rsync), or plan the window for whole copies'
           : 'rsync 3.1.3 or later is faster, but not needed',
     proof: [...new Set(useful.map(([, { version }]) => version)), ...lent.proof].join(', '),
   };
