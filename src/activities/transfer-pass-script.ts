@@ -97,7 +97,7 @@ echo "epoch=$(date +%s.%N)"; echo "uptime=$up"; echo "boot=$(cat /proc/sys/kerne
 [ -f "$job/token" ] && echo "token=$(cat "$job/token")"
 echo "step=$(tail -n 1 "$state/steps" 2>/dev/null)"
 for name in doubtful rest; do
-  [ -f "$state/out.$name" ] && echo "$name=$(tail -c 300 "$state/out.$name" | tr '\r\n' '  ')"
+  [ -f "$state/out.$name" ] && echo "$name=$(tail -c 2000 "$state/out.$name" | tr '\r\n' '  ')"
 done
 if [ -f "$state/sizes" ] && [ ! -f "$state/sizes.sum" ] && grep -q copying "$state/steps"; then
   awk '{ s += $1 } END { printf "%.0f %d\n", s, NR }' "$state/sizes" >"$state/sizes.sum"
