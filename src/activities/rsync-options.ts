@@ -92,9 +92,9 @@ const MiB = 1024 ** 2;
 /**
  * Bytes per second up to which each compression pays: it must give back on the wire what one core spends on it. Measured per byte, with
  * data of which half is random, zstd at level 3 costs the sender five times what an uncompressed copy does and saves two fifths, at
- * level 1 two and a half times and a third, lz4 half as much again and a fifth (docs/benchmarks.md).
+ * level 1 two and a half times and a third, lz4 half as much again and a fifth. One core fills a gigabit at level 3 (docs/benchmarks.md).
  */
-const paysUpTo = { zstdWell: 40 * MiB, zstdFast: 128 * MiB, lz4: 300 * MiB, zlib: 10 * MiB };
+const paysUpTo = { zstdWell: 120 * MiB, zstdFast: 160 * MiB, lz4: 300 * MiB, zlib: 10 * MiB };
 /** Between a gigabit and the speed of a core compression takes a core that must not be needed elsewhere. */
 const coresForFastLink = 4;
 

@@ -194,7 +194,8 @@ describe('compression', () => {
     ['two gigabits', { linkBytesPerSecond: 240 * MiB }, all, 4, 'lz4', /by lz4/],
     ['two gigabits with few cores', { linkBytesPerSecond: 240 * MiB }, all, 2, 'none', /would be slower/],
     ['two gigabits without lz4', { linkBytesPerSecond: 240 * MiB }, ['zstd', 'zlib'], 8, 'none', /would be slower/],
-    ['a gigabit', { linkBytesPerSecond: 112 * MiB }, all, 2, 'zstd 1', /zstd at level 1: the wire \(112 MiB\/s\)/],
+    ['a gigabit and a quarter', { linkBytesPerSecond: 140 * MiB }, all, 2, 'zstd 1', /zstd at level 1/],
+    ['a gigabit', { linkBytesPerSecond: 112 * MiB }, all, 2, 'zstd 3', /zstd at level 3: the wire \(112 MiB\/s\)/],
     ['a gigabit without zstd', { linkBytesPerSecond: 112 * MiB }, ['lz4', 'zlib'], 2, 'lz4', /by lz4/],
     ['a gigabit with zlib alone', { linkBytesPerSecond: 112 * MiB }, ['zlib'], 4, 'none', /zlib, all that both/],
     ['a slow wire', { linkBytesPerSecond: 11 * MiB }, all, 2, 'zstd 3', /zstd at level 3/],
@@ -207,7 +208,7 @@ describe('compression', () => {
       { limitKiBps: 204_800, linkBytesPerSecond: 50 * MiB },
       all,
       2,
-      'zstd 1',
+      'zstd 3',
       /the wire \(50/,
     ],
     ['a limit and an unknown wire', { limitKiBps: 1024 }, all, 2, 'zstd 3', /the limit \(1 MiB\/s\)/],
@@ -255,14 +256,16 @@ describe('compression', () => {
 
 describe('the trial of the wire', () => {
   it.each([
-    ['ferry-ready\nferry-trial 16777216 160000000\n', 104_857_600],
-    ['ferry-ready\nferry-trial  8388608 2000000000\n', 4_194_304],
-    ['ferry-ready\nferry-trial 0 1000000000\n', 0],
+    ['ferry-ready\nferry-trial 16777216 0.16\n', 104_857_600],
+    ['ferry-ready\nferry-trial 8388608 2.0\n', 4_194_304],
+    ['ferry-ready\nferry-trial 67108864 0.0625\n', 1_073_741_824],
+    ['ferry-ready\nferry-trial 67108864 6.25e-02\n', 1_073_741_824],
+    ['ferry-ready\nferry-trial 0 1.0\n', 0],
     ['ferry-ready\nferry-trial 16777216 0\n', 0],
     ['ferry-ready\n', 0],
-    ['ferry-ready\nferry-trial 16777216 160000000\nferry-tasks 5 2\nferry-tasks 8 2\n', 104_857_600],
-    ['ferry-ready\nferry-trial 16777216 160000000\nferry-tasks 40 2\nferry-tasks 3 2\n', 0],
-    ['ferry-ready\nferry-trial 16777216 160000000\nferry-tasks 3 64\nferry-tasks 9 2\n', 0],
+    ['ferry-ready\nferry-trial 16777216 0.16\nferry-tasks 5 2\nferry-tasks 8 2\n', 104_857_600],
+    ['ferry-ready\nferry-trial 16777216 0.16\nferry-tasks 40 2\nferry-tasks 3 2\n', 0],
+    ['ferry-ready\nferry-trial 16777216 0.16\nferry-tasks 3 64\nferry-tasks 9 2\n', 0],
   ])('%j carries %d bytes per second', (answer, expected) => {
     expect(parseTrial(answer)).toBe(expected);
   });
