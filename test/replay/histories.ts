@@ -45,7 +45,10 @@ export function writeHistory(workflowId: string, history: History): string {
       delete attributes?.input;
     }
   }
-  const lines = events.map((event) => JSON.stringify(event)).join(',\n');
+  // Where the sources lay on the machine that recorded it is nobody's business.
+  const lines = events
+    .map((event) => JSON.stringify(event, (key, value: unknown) => (key === 'stackTrace' ? undefined : value)))
+    .join(',\n');
   return `{"workflowId":${JSON.stringify(workflowId)},"events":[\n${lines}\n]}\n`;
 }
 
