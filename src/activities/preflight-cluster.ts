@@ -6,8 +6,8 @@ import { editConfig } from '../plan/config-edit.ts';
 import { type KubernetesObject, path } from './kubernetes-api.ts';
 import type { ComponentFact } from '../plan/facts.ts';
 import type { ComponentKind, PlannedComponent } from '../plan/plan.ts';
+import { counted } from '../plan/counted.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
-import { count } from './preflight-world.ts';
 import { tryProbes } from './probes.ts';
 
 interface Workload extends KubernetesObject {
@@ -85,7 +85,7 @@ async function checkNodesKnown(world: World): Promise<Finding> {
   return {
     failures,
     next: 'bring the configuration and the cluster together first (proton-cli edit conf, kubectl delete node)',
-    proof: `${count(live.length, 'node')}, the same in cluster and configuration`,
+    proof: `${counted(live.length, 'node')}, the same in cluster and configuration`,
   };
 }
 
@@ -94,7 +94,7 @@ async function checkNodesReady(world: World): Promise<Finding> {
   return {
     failures: nodes.filter((node) => !node.ready).map((node) => `${node.name} is not Ready`),
     next: 'kubectl describe node NAME; journalctl -u kubelet on it',
-    proof: `${count(nodes.length, 'node')} Ready`,
+    proof: `${counted(nodes.length, 'node')} Ready`,
   };
 }
 
@@ -279,7 +279,7 @@ async function checkComponentList(world: World): Promise<Finding> {
   return {
     failures,
     next: 'ferry plan makes a plan of all components',
-    proof: `${count(planned.size, 'component')} on node-local directories`,
+    proof: `${counted(planned.size, 'component')} on node-local directories`,
   };
 }
 
@@ -360,7 +360,7 @@ async function checkProbes(world: World): Promise<Finding> {
   return {
     warnings: missing,
     next: 'the data of these is compared by files only; look at them by hand before close-downtime is approved, or give the pods a probe of their own (annotation ferry.migration/probe: http:PORT/PATH)',
-    proof: `${count(answered, 'probe')} answered by components`,
+    proof: `${counted(answered, 'probe')} answered by components`,
   };
 }
 

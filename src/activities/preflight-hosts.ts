@@ -1,12 +1,13 @@
 import { parse } from 'yaml';
 import type { HostConnection } from '../hosts/contract.ts';
 import { componentTable } from '../plan/components.ts';
+import { counted } from '../plan/counted.ts';
 import { readVersion } from './facts.ts';
 import { helmBinary, lastLines, noHelm } from './helm.ts';
 import { etcdDirectoryOf } from './preflight-masters.ts';
 import { checkRsync } from './preflight-rsync.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
-import { askMachines, count } from './preflight-world.ts';
+import { askMachines } from './preflight-world.ts';
 import { bootId } from './systemd.ts';
 
 /** Checks that ask the machines themselves. */
@@ -39,7 +40,7 @@ async function checkSsh(world: World): Promise<Finding> {
   return {
     failures,
     next: "compare host keys and authorized_keys with the plan and the worker's key (FERRY_SSH_IDENTITY, FERRY_KNOWN_HOSTS)",
-    proof: `${count(names.length, 'machine')} reached as root, with the pinned host keys`,
+    proof: `${counted(names.length, 'machine')} reached as root, with the pinned host keys`,
   };
 }
 
@@ -107,7 +108,7 @@ async function checkPorts(world: World): Promise<Finding> {
       .filter(({ end }) => !lines.has(`open ${end}`))
       .map(({ name, port, what }) => `${what} on ${name} does not answer on port ${port} from ${control.host.name}`),
     next: 'systemctl status ecms proton_slb_manager on these machines; open 9202/tcp and 9547/tcp between the nodes',
-    proof: `9202 and 9547 open on ${count(world.machines.length, 'machine')}, asked from ${control.host.name}`,
+    proof: `9202 and 9547 open on ${counted(world.machines.length, 'machine')}, asked from ${control.host.name}`,
   };
 }
 
@@ -222,7 +223,9 @@ async function checkHelm(world: World): Promise<Finding> {
   return {
     failures:
       binary === undefined
-        ? [`there is no Helm 3 on ${name}: ${noHelm}; ${count(releases.length, 'component')} could not be uninstalled`]
+        ? [
+            `there is no Helm 3 on ${name}: ${noHelm}; ${counted(releases.length, 'component')} could not be uninstalled`,
+          ]
         : [],
     next: `put helm3 on the PATH of ${name}, as a command over ssh sees it: ssh ${name} helm3 version`,
     proof: `${binary ?? 'none'} on ${name}`,
@@ -299,7 +302,7 @@ async function checkControlFiles(world: World): Promise<Finding> {
   return {
     failures: missing.map((file) => `${file} is missing on ${control.host.name}`),
     next: 'proton-cli needs these files there; it fails half-way without them',
-    proof: `${count(needed.length, 'file')} that proton-cli needs on ${control.host.name}`,
+    proof: `${counted(needed.length, 'file')} that proton-cli needs on ${control.host.name}`,
   };
 }
 
@@ -353,7 +356,7 @@ async function checkChartVersions(world: World): Promise<Finding> {
     failures,
     warnings,
     next: 'use the dependency package of the installed version: ferry plan --package DIR',
-    proof: `charts for ${count(world.plan.components.length, 'component')}, none older than recorded`,
+    proof: `charts for ${counted(world.plan.components.length, 'component')}, none older than recorded`,
   };
 }
 

@@ -4,13 +4,14 @@ import type { HostConnection } from '../hosts/contract.ts';
 import type { Plan } from '../plan/plan.ts';
 import { awaySteps, controlSuccessor, exchangeOf, packageService, quorumSequence } from '../plan/quorum.ts';
 import { formatBytes } from '../plan/amounts.ts';
+import { counted } from '../plan/counted.ts';
 import { measureFreeSpace } from './directories.ts';
 import { hasStaticControlPlane } from './facts.ts';
 import { lastLines } from './helm.ts';
 import { tryScript } from './host-script.ts';
 import { listeningPorts } from './kubelet.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
-import { askMachines, count } from './preflight-world.ts';
+import { askMachines } from './preflight-world.ts';
 
 /** Where the control plane is; and, where it runs on the nodes themselves, whether its masters can be exchanged. */
 export function masterChecks(plan: Pick<Plan, 'controlPlane'>): Check[] {
@@ -81,12 +82,12 @@ function checkQuorum({ plan }: World): Promise<Finding> {
   const bare = [
     ...steps
       .filter(({ spare }) => spare < 1)
-      .map(({ step, members, quorum }) => `${step}: ${count(members.length, 'member')}, all ${quorum} must answer`),
+      .map(({ step, members, quorum }) => `${step}: ${counted(members.length, 'member')}, all ${quorum} must answer`),
     ...away
       .filter(({ spare }) => spare < 1)
       .map(
         ({ step, members, quorum }) =>
-          `${step}: all others of ${count(members.length, 'member')} must answer, quorum ${quorum}`,
+          `${step}: all others of ${counted(members.length, 'member')} must answer, quorum ${quorum}`,
       ),
   ];
   const accepted = plan.controlPlane.withoutSpare === 'accept';
@@ -141,7 +142,7 @@ async function checkServers(world: World): Promise<Finding> {
     };
   }
   return {
-    proof: `${count(well.length, 'API server')} answer for this cluster: ${well.map(({ server }) => server).join(', ')}`,
+    proof: `${counted(well.length, 'API server')} answer for this cluster: ${well.map(({ server }) => server).join(', ')}`,
   };
 }
 
@@ -267,7 +268,7 @@ async function checkCertificates(world: World): Promise<Finding> {
     failures: [...unreachable, ...failures],
     warnings,
     next: 'kubeadm certs check-expiration and kubeadm certs renew all on these masters, one after the other, restarting its static pods',
-    proof: `${count(seen, 'certificate')} on ${names.join(', ')}; the first ends on ${Number.isFinite(earliest) ? new Date(earliest).toISOString().slice(0, 10) : '?'}`,
+    proof: `${counted(seen, 'certificate')} on ${names.join(', ')}; the first ends on ${Number.isFinite(earliest) ? new Date(earliest).toISOString().slice(0, 10) : '?'}`,
   };
 }
 

@@ -3,10 +3,11 @@ import type { HostConnection } from '../hosts/contract.ts';
 import { componentTable } from '../plan/components.ts';
 import type { Transfer } from '../plan/plan.ts';
 import { formatBytes } from '../plan/amounts.ts';
+import { counted } from '../plan/counted.ts';
 import type { DirectorySize } from './directories.ts';
 import { inspectPath, measureDirectory, measureFreeSpace } from './directories.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
-import { askMachines, count } from './preflight-world.ts';
+import { askMachines } from './preflight-world.ts';
 import { readMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
 
@@ -58,7 +59,7 @@ async function checkSources(world: World): Promise<Finding> {
     failures: [...unreachable, ...failures],
     warnings,
     next: 'ls -la on these directories; is data_path of the configuration the real one?',
-    proof: `${count(world.plan.transfers.length, 'directory').replace('directorys', 'directories')} with data`,
+    proof: `${counted(world.plan.transfers.length, 'directory').replace('directorys', 'directories')} with data`,
   };
 }
 

@@ -161,8 +161,3 @@ export async function askMachines(
   );
   return answers.filter((answer) => answer !== undefined);
 }
-
-/** `3 nodes`, `1 node`. */
-export function count(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`;
-}

@@ -13,6 +13,7 @@ import { replicateInputSchema } from '../plan/replicate.ts';
 import type { replicateDirectory } from '../workflows/replicate-directory.ts';
 import type { CopyStatus, TransferOutcome } from '../workflows/replicate-messages.ts';
 import { copyQuery } from '../workflows/replicate-messages.ts';
+import { formatBytes } from '../plan/amounts.ts';
 import { pc, pcError } from './colors.ts';
 import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
@@ -20,7 +21,7 @@ import { withClient } from './connection.ts';
 import { CliError, exitCodes } from './errors.ts';
 import type { CopyActivity } from './migrations.ts';
 import { readCopy } from './migrations.ts';
-import { bytes, print, seconds } from './output.ts';
+import { print, seconds } from './output.ts';
 import { knownHostsFiles, readKnownHosts } from './platform.ts';
 import { bar } from './view.ts';
 
@@ -236,7 +237,7 @@ function createProgress(workflowId: string): Progress {
       }
       for (const pass of status?.passes.slice(told) ?? []) {
         say(
-          `pass ${pass.pass}: moved ${bytes(pass.literalBytes)} of ${bytes(pass.totalBytes)} in ${seconds(pass.seconds)}`,
+          `pass ${pass.pass}: moved ${formatBytes(pass.literalBytes)} of ${formatBytes(pass.totalBytes)} in ${seconds(pass.seconds)}`,
         );
       }
       told = Math.max(told, status?.passes.length ?? 0);
@@ -262,13 +263,13 @@ export function describeProgress(status: CopyStatus | undefined, activity: CopyA
   if (progress === undefined) return `${status?.state ?? 'copying'}  ${passes}${tries}`.trimEnd();
   const share = progress.total === 0 ? 0 : Math.min(1, progress.bytes / progress.total);
   const left = progress.etaSeconds === undefined ? '' : `  ${seconds(progress.etaSeconds)} left`;
-  return `${status?.state ?? 'copying'}  ${bar(share, 20)} ${bytes(progress.bytes)} of ${bytes(progress.total)}  ${bytes(progress.bytesPerSecond)}/s${left}  ${pcError.dim(`pass ${progress.pass}, ${progress.step}`)}${tries}`;
+  return `${status?.state ?? 'copying'}  ${bar(share, 20)} ${formatBytes(progress.bytes)} of ${formatBytes(progress.total)}  ${formatBytes(progress.bytesPerSecond)}/s${left}  ${pcError.dim(`pass ${progress.pass}, ${progress.step}`)}${tries}`;
 }
 
 export function describeOutcome(outcome: TransferOutcome): string {
   const moved = outcome.passes.reduce((sum, { literalBytes }) => sum + literalBytes, 0);
   const size = outcome.passes.at(-1)?.totalBytes ?? 0;
-  const figures = `${bytes(size)}, ${bytes(moved)} moved in ${outcome.passes.length} ${outcome.passes.length === 1 ? 'pass' : 'passes'}`;
+  const figures = `${formatBytes(size)}, ${formatBytes(moved)} moved in ${outcome.passes.length} ${outcome.passes.length === 1 ? 'pass' : 'passes'}`;
   if (outcome.digest !== undefined) {
     return `${pc.green('proved')}  ${figures}\n${outcome.proof ?? ''}\n${outcome.digest}`;
   }

@@ -6,6 +6,7 @@ import {
 } from '@temporalio/client';
 import type { GateName } from '../plan/plan.ts';
 import type { MigrationStatus } from '../workflows/messages.ts';
+import { formatBytes } from '../plan/amounts.ts';
 import { ask, confirm } from './ask.ts';
 import { pc } from './colors.ts';
 import type { OutputFormat } from './commands/options.ts';
@@ -14,7 +15,7 @@ import { personName, withClient } from './connection.ts';
 import { CliError } from './errors.ts';
 import type { MigrationHandle } from './migrations.ts';
 import { findMigration, queryStatus } from './migrations.ts';
-import { bytes, print, seconds } from './output.ts';
+import { print, seconds } from './output.ts';
 import { loadPlan } from './plan-file.ts';
 
 export interface DecideOptions extends GlobalOptions {
@@ -113,7 +114,7 @@ function consequence(gate: GateName, status: MigrationStatus | undefined): strin
   const copied = status?.transfers.reduce((sum, { passes }) => sum + (passes.at(-1)?.totalBytes ?? 0), 0) ?? 0;
   switch (gate) {
     case 'open-downtime':
-      return `Applications of ${status?.cluster ?? 'the cluster'} stop now. ${bytes(copied)} are copied already.${downtimeNote(status)}`;
+      return `Applications of ${status?.cluster ?? 'the cluster'} stop now. ${formatBytes(copied)} are copied already.${downtimeNote(status)}`;
     case 'remove-nodes':
       return `The old nodes leave the cluster: there is no way back after this.${downtimeNote(status)}`;
     case 'close-downtime':

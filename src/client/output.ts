@@ -75,18 +75,6 @@ export function table(headers: readonly string[], rows: readonly (readonly strin
     .join('\n');
 }
 
-/** `1.5 GiB`; binary units. */
-export function bytes(count: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
-  let value = count;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit += 1;
-  }
-  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit] ?? ''}`;
-}
-
 /** `45s`, `12m05s`, `3h05m`; whole seconds. */
 export function seconds(count: number): string {
   const whole = Math.max(0, Math.round(count));

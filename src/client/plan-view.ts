@@ -7,8 +7,9 @@ import { exchangeOf, quorumSequence } from '../plan/quorum.ts';
 import { expectedSeconds } from '../workflows/downtime.ts';
 import type { PhaseName } from '../workflows/messages.ts';
 import { phaseNames } from '../workflows/messages.ts';
+import { formatBytes } from '../plan/amounts.ts';
 import { pc } from './colors.ts';
-import { bytes, seconds, table } from './output.ts';
+import { seconds, table } from './output.ts';
 
 /* How a plan looks to people. Pure: a plan in, text out. */
 
@@ -75,19 +76,19 @@ function transferTable(plan: Plan): string {
         source.host,
         destination.host,
         paths,
-        observed === undefined ? '?' : bytes(observed.bytes),
+        observed === undefined ? '?' : formatBytes(observed.bytes),
         observed === undefined ? '?' : freeText(observed),
       ];
     });
   const known = plan.transfers.flatMap(({ observed }) => (observed === undefined ? [] : [observed.bytes]));
-  const sum = bytes(known.reduce((total, size) => total + size, 0));
+  const sum = formatBytes(known.reduce((total, size) => total + size, 0));
   const unknown = plan.transfers.length - known.length;
   const all = `${counted(plan.transfers.length, 'directory', 'directories')}, ${sum} in all${unknown === 0 ? '' : ` without ${unknown} that ${unknown === 1 ? 'was' : 'were'} not measured`}`;
   return `${table(['COMPONENT', 'ORDINAL', 'FROM', 'TO', 'PATH', 'SIZE', 'FREE'], rows)}\n${pc.dim(all)}`;
 }
 
 function freeText({ bytes: size, freeBytes }: NonNullable<Transfer['observed']>): string {
-  const text = bytes(freeBytes);
+  const text = formatBytes(freeBytes);
   return freeBytes < size ? pc.red(`${text} (too little)`) : text;
 }
 
@@ -106,7 +107,10 @@ function describeAround(plan: Plan): string[] {
     ['applications', plan.applications.namespaces.join(', ') || 'none'],
     ['control host', `${plan.platform.controlHost}:${plan.platform.packageDirectory}`],
     ['registry', plan.containerRegistry],
-    ['online limit', plan.limits.preCopyKiBps === 0 ? 'none' : `${bytes(plan.limits.preCopyKiBps * 1024)}/s per host`],
+    [
+      'online limit',
+      plan.limits.preCopyKiBps === 0 ? 'none' : `${formatBytes(plan.limits.preCopyKiBps * 1024)}/s per host`,
+    ],
     ...gates,
   ];
   const width = Math.max(...rows.map(([name = '']) => name.length));

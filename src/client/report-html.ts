@@ -1,6 +1,7 @@
+import { formatBytes } from '../plan/amounts.ts';
 import type { Html } from './html.ts';
 import { html } from './html.ts';
-import { bytes, seconds } from './output.ts';
+import { seconds } from './output.ts';
 import type { ReportModel } from './report-model.ts';
 import { describeTry, gateWait, phaseSeconds, retriesNote } from './report-model.ts';
 import { describeOutcome, describePasses, moment, verdictOnDowntime } from './report-text.ts';
@@ -84,7 +85,7 @@ function figures(model: ReportModel): Html {
     ${figure('Downtime', downtime.spentSeconds === undefined ? 'none' : seconds(downtime.spentSeconds), verdict.text, verdict.tone)}
     ${figure('Projected', projected === undefined ? '?' : seconds(projected), downtime.projectedFrom === 'approval' ? 'when the window was opened' : 'by the plan')}
     ${figure('Budget', downtime.budgetSeconds === undefined ? '?' : seconds(downtime.budgetSeconds), 'by the plan')}
-    ${figure('Data', bytes(size), `${bytes(moved)} moved, ${verified} of ${transfers.length} directories proved`)}
+    ${figure('Data', formatBytes(size), `${formatBytes(moved)} moved, ${verified} of ${transfers.length} directories proved`)}
   </div>`;
 }
 
@@ -202,8 +203,8 @@ function transferSection(model: ReportModel): Html {
       transfer.id,
       html`<span class="long">${transfer.source} → ${transfer.destination}</span>`,
       transfer.state,
-      transfer.totalBytes === undefined ? '' : bytes(transfer.totalBytes),
-      bytes(transfer.movedBytes),
+      transfer.totalBytes === undefined ? '' : formatBytes(transfer.totalBytes),
+      formatBytes(transfer.movedBytes),
       describePasses(transfer),
       html`${code(transfer.digest)} <span class="soft">${transfer.proof}</span>`,
     ),

@@ -1,4 +1,5 @@
-import { bytes, seconds } from './output.ts';
+import { formatBytes } from '../plan/amounts.ts';
+import { seconds } from './output.ts';
 import type { ReportModel, ReportTransfer } from './report-model.ts';
 import { describeTry, gateWait, phaseSeconds, retriesNote } from './report-model.ts';
 
@@ -52,7 +53,7 @@ export function describePasses({ passes }: ReportTransfer): string {
   const online = passes.length - final.length;
   const moved = final.reduce((sum, { literalBytes }) => sum + literalBytes, 0);
   const took = final.reduce((sum, pass) => sum + pass.seconds, 0);
-  const last = final.length === 0 ? '' : `, last delta ${bytes(moved)} in ${seconds(took)}`;
+  const last = final.length === 0 ? '' : `, last delta ${formatBytes(moved)} in ${seconds(took)}`;
   return `${online} online${last}`;
 }
 
@@ -155,8 +156,8 @@ function sections(model: ReportModel): Section[] {
         transfer.source,
         transfer.destination,
         transfer.state,
-        transfer.totalBytes === undefined ? '' : bytes(transfer.totalBytes),
-        bytes(transfer.movedBytes),
+        transfer.totalBytes === undefined ? '' : formatBytes(transfer.totalBytes),
+        formatBytes(transfer.movedBytes),
         describePasses(transfer),
         transfer.digest,
         transfer.proof,

@@ -8,9 +8,10 @@ import type {
   TransferStatus,
 } from '../workflows/messages.ts';
 import { describeAwaited } from '../workflows/status.ts';
+import { formatBytes } from '../plan/amounts.ts';
 import { pc } from './colors.ts';
 import type { CopyActivity, Retry } from './migrations.ts';
-import { bytes, pad, seconds, width } from './output.ts';
+import { pad, seconds, width } from './output.ts';
 
 /* What a migration looks like on a terminal. Pure: status and heartbeats in, lines out. */
 
@@ -179,7 +180,7 @@ function renderTransfers(status: MigrationStatus, options: ViewOptions, rows: nu
 /** All of them in one line. */
 function transfersLine(transfers: readonly TransferStatus[], { progress }: ViewOptions): string {
   const rate = [...progress.values()].reduce((sum, { progress: now }) => sum + (now?.bytesPerSecond ?? 0), 0);
-  const together = rate === 0 ? '' : `; ${bytes(rate)}/s in all`;
+  const together = rate === 0 ? '' : `; ${formatBytes(rate)}/s in all`;
   return pc.dim(`${counted(transfers.length, 'directory', 'directories')}: ${countedStates(transfers)}${together}`);
 }
 
@@ -246,7 +247,7 @@ function transferRow(transfer: TransferStatus, activity: CopyActivity | undefine
       return { cells, rest: `${pc.green('fresh')}${final}  ${passText(transfer)}` };
     }
     case 'verified': {
-      const size = last === undefined ? '' : `  ${bytes(last.totalBytes)}`;
+      const size = last === undefined ? '' : `  ${formatBytes(last.totalBytes)}`;
       return { cells, rest: `${pc.green('verified')}${size}  ${pc.dim((transfer.digest ?? '').slice(0, 19))}` };
     }
   }
@@ -275,8 +276,8 @@ function copyRow(cells: Cell[], transfer: TransferStatus, activity: CopyActivity
       { text: paint(label), until: 1 },
       { text: paint(bar(share, barColumns(level))), until: leastDetail },
       { text: `${Math.round(share * 100)} %`, until: leastDetail, right: true },
-      { text: `${bytes(progress.bytes)} of ${bytes(progress.total)}`, until: 1, right: true },
-      { text: `${bytes(progress.bytesPerSecond)}/s`, until: leastDetail, right: true },
+      { text: `${formatBytes(progress.bytes)} of ${formatBytes(progress.total)}`, until: 1, right: true },
+      { text: `${formatBytes(progress.bytesPerSecond)}/s`, until: leastDetail, right: true },
       { text: eta, until: leastDetail, right: true },
       { text: pc.dim(`pass ${progress.pass}`), until: 4 },
       { text: pc.dim(progress.step), until: 0 },
@@ -288,7 +289,7 @@ function copyRow(cells: Cell[], transfer: TransferStatus, activity: CopyActivity
 function passText({ passes }: TransferStatus): string {
   const last = passes.at(-1);
   if (last === undefined) return pc.dim('first pass');
-  return `${bytes(last.totalBytes)}  ${pc.dim(`pass ${last.pass} moved ${bytes(last.literalBytes)} in ${seconds(last.seconds)}`)}`;
+  return `${formatBytes(last.totalBytes)}  ${pc.dim(`pass ${last.pass} moved ${formatBytes(last.literalBytes)} in ${seconds(last.seconds)}`)}`;
 }
 
 export function bar(share: number, columns: number): string {
@@ -538,7 +539,7 @@ function transferChanges(
     .filter(({ startedAt, pass }) => !seen.has(`${startedAt}/${pass}`))
     .map((pass): Change => ({
       at: new Date(Date.parse(pass.startedAt) + pass.seconds * 1000).toISOString(),
-      text: `copy ${after.id} ${routeOf(after)} pass ${pass.pass} (${pass.mode}): moved ${bytes(pass.literalBytes)} of ${bytes(pass.totalBytes)} in ${seconds(pass.seconds)}`,
+      text: `copy ${after.id} ${routeOf(after)} pass ${pass.pass} (${pass.mode}): moved ${formatBytes(pass.literalBytes)} of ${formatBytes(pass.totalBytes)} in ${seconds(pass.seconds)}`,
     }));
   if (before?.state === after.state) return changes;
   if (after.state === 'verified') {
