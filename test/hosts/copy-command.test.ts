@@ -1,6 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
 import { execFile, spawn } from 'node:child_process';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify, stripVTControlCharacters } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { freshName, script } from './machines.ts';
@@ -106,7 +105,7 @@ describe('ferry copy', () => {
     const path = await filled('watched', 60);
     const command = copy(`old1:${path}/`, `new1:${path}-new/`, '--live', '--limit', '2000');
     const left = await ferry(command, async (child, said) => {
-      while (!said().includes('copying')) await sleep(100);
+      await expect.poll(said, { timeout: 60_000, interval: 100 }).toContain('copying');
       child.kill('SIGINT');
     });
     const size = `{ du -sm '${path}-new' 2>/dev/null || echo 0; } | cut -f1`;
