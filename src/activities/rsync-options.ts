@@ -1,4 +1,5 @@
 import type { CopyChoice } from './transfer-contract.ts';
+import { streamsOf } from './transfer-streams.ts';
 
 /** What rsync of one machine can do, from `rsync --version`. */
 export interface RsyncFacts {
@@ -156,7 +157,8 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
     blockSize: small ? blockSize : 0,
     ...chooseCompression(source, destination, tree, wishes, reasons),
     info: both('3.1.0'),
-    streams: 1,
+    // Streams would part files that have several names.
+    streams: tree.hardLinks ? 1 : streamsOf(source, destination),
   };
 }
 

@@ -84,21 +84,25 @@ export interface Ready {
   empty: boolean;
   /** Some file has several names. */
   links: boolean;
+  /** Size of its files. */
+  bytes: number;
 }
 
-/** Ends an orphan that still writes, then looks at the destination. */
+/** Ends an orphan that still writes, then looks at the destination. From here on only streams with this token may write side by side. */
 export async function readyDestination(
   destination: HostConnection,
   path: string,
   names: TransferNames,
+  streamToken: string,
 ): Promise<Ready> {
-  const args = [names.claim, names.key, names.directory, path];
+  const args = [names.claim, names.key, names.directory, path, streamToken];
   const text = await runScript(destination, `looking into ${path}`, readyScript, args, { timeout: 6 * 3_600_000 });
   const fields = parseFields(text);
   return {
     gate: fields.get('gate') === 'there',
     empty: fields.get('empty') !== 'no',
-    links: fields.get('links') === 'yes',
+    links: Number(fields.get('links') ?? 0) > 0,
+    bytes: Number(fields.get('bytes') ?? 0),
   };
 }
 
@@ -199,14 +203,26 @@ LC_ALL=C
 export LC_ALL
 data=${quote(destinationPath)}
 claim=${quote(names.claim)}
+busy() { echo "${gateBusy}: another process writes there" >&2; exit 97; }
 lock() {
   [ -d "$data" ] && [ "$(realpath -- "$data")" = "$data" ] || refuse 'the destination is gone or was replaced'
   exec 9>>"$claim/lock"
-  flock -n 9 || { echo "${gateBusy}: another process writes there" >&2; exit 97; }
-  echo $$ >"$claim/writer"
+  if [ -z "$stream" ]; then
+    flock -n 9 || busy
+  else
+    # Streams of one pass write side by side. Their token was written while nobody wrote, and is not changed while one of them does.
+    flock -n -s 9 && [ "$(cat "$claim/streams" 2>/dev/null)" = "$stream" ] || busy
+  fi
   cd -- "$data" || refuse 'the destination cannot be entered'
 }
 asked=$SSH_ORIGINAL_COMMAND
+stream=
+case "$asked" in
+  'ferry-stream '[0-9a-f]*' rsync --server '*)
+    asked=${'$'}{asked#ferry-stream }
+    stream=${'$'}{asked%% *}
+    asked=${'$'}{asked#* } ;;
+esac
 case "$asked" in
   ferry-check) echo ferry-ready; exit 0 ;;
   ferry-trial)
@@ -313,7 +329,7 @@ done
 return 1
 `;
 
-/** Arguments: claim, key, directory, path. The directory is touched under the lock of the sweepers, so that none takes away what was found. */
+/** Arguments: claim, key, directory, path, token of the streams. The directory is touched under the lock of the sweepers, so that none takes away what was found. */
 const readyScript = String.raw`
 evict() {
 ${evictScript}
@@ -327,8 +343,12 @@ gate() {
 }
 ended=$(evict "$1") || return 1
 [ -z "$ended" ] || sleep 0.2
+if [ -d "$1" ]; then
+  exec 7>>"$1/lock" && flock -n 7 && printf '%s' "$5" >"$1/streams" || return 1
+  exec 7>&-
+fi
 gate "$2" "$3" || return 1
 [ -z "$(find "$4" -mindepth 1 -maxdepth 1 -printf x -quit)" ] || echo empty=no
-[ -z "$(find "$4" -type f -links +1 -printf x -quit)" ] || echo links=yes
+find "$4" -type f -printf '%n %s\n' | awk '$1 > 1 { links++ } { bytes += $2 } END { printf "links=%d\nbytes=%.0f\n", links, bytes }'
 :
 `;

@@ -1,7 +1,9 @@
+import { streamFunctions } from './transfer-streams.ts';
+
 /**
  * One pass on the source, run as a job. Arguments: state directory, source, target, `since` (`none`: nothing was there before; `all`:
  * compare every content; else a time for `find -newerct`), lock file for a target on the same machine or `-`, `flush` (`tree` or
- * `everything`), then rsync's options.
+ * `everything`), how many streams at most, their token, `fill` when much is still to come or `-`, then rsync's options.
  *
  * The source's file system is flushed first: pages that a memory-mapped writer dirtied are write-protected by it, so that whoever
  * writes after this moment moves the change time. The files that changed since the last pass began are compared by content, because
@@ -9,13 +11,13 @@
  */
 export const passScript = String.raw`#!/bin/sh
 set -u
-state=$1 source=$2 target=$3 since=$4 lock=$5 flush=$6
-shift 6
+state=$1 source=$2 target=$3 since=$4 lock=$5 flush=$6 streams=$7 token=$8 fill=$9
+shift 9
 [ ! -x "$state/program/rsync" ] || PATH=$state/program:$PATH
 export LC_ALL=C RSYNC_RSH="ssh -F $state/ssh_config"
 cd / || exit 99
 echo "$*" >"$state/options"
-rm -f "$state"/out.* "$state"/err.* "$state"/list "$state"/sizes "$state"/sizes.sum "$state"/codes "$state"/steps "$state"/moment
+rm -f "$state"/out.* "$state"/err.* "$state"/list.* "$state"/sizes.* "$state"/codes "$state"/ended "$state"/streams "$state"/steps "$state"/moment
 step() { echo "$1 $(date +%s.%N)" >>"$state/steps"; }
 read -r up rest </proc/uptime
 echo "$(date +%s.%N) $up $(cat /proc/sys/kernel/random/boot_id)" >"$state/moment"
@@ -34,33 +36,56 @@ copy() { # name, rsync's arguments
     tries=$((tries + 1))
     sleep "$((1 + tries / 4)).$(($$ % 10))"
   done
-  [ "$name" = room ] || echo "$name $code" >>"$state/codes"
+  echo "$name $code" >>"$state/ended"
+  case "$name $code" in
+    room\ * ) ;;
+    fill.*\ 24) echo "$name $code" >>"$state/codes" ;;
+    fill.*) ;;
+    *) echo "$name $code" >>"$state/codes" ;;
+  esac
   return "$code"
 }
+# Files of the source that a test of find is true of, with their sizes.
+list() { # name, tests
+  name=$1
+  shift
+  (cd "$source" && find . -type f "$@" '(' -fprintf "$state/sizes.$name" '%s\n' , -fprintf "$state/list.$name" '%P\0' ')') 2>"$state/err.list"
+}
 # What is gone at the source may hold the place that the rest needs.
-full() { grep -qE 'No space left on device|Disk quota exceeded' "$state/err.$1"; }
+full() { grep -qsE 'No space left on device|Disk quota exceeded' "$state/err.$1" "$state/err.$1".*; }
+${streamFunctions}
+# 3.0.x has no word for it; what vanished is an error there, and one that a live pass expects.
+case "$(rsync --help 2>/dev/null)" in *--ignore-missing-args*) gone=--ignore-missing-args ;; *) gone= ;; esac
+doubtful() { copy doubtful "$@" --ignore-times $gone --from0 "--files-from=$state/list.doubtful" "$source/" "$target"; }
 case "$since" in
   none) ;;
   all) checksum=--checksum ;;
   *)
     step comparing
-    (cd "$source" && find . -type f -newerct "@$since" '(' -fprintf "$state/sizes" '%s\n' , -fprintf "$state/list" '%P\0' ')') 2>"$state/err.list"
+    list doubtful -newerct "@$since"
     echo "list $?" >>"$state/codes"
-    # 3.0.x has no word for it; what vanished is an error there, and one that a live pass expects.
-    case "$(rsync --help 2>/dev/null)" in *--ignore-missing-args*) gone=--ignore-missing-args ;; *) gone= ;; esac
-    if [ -s "$state/list" ]; then
+    if [ -s "$state/list.doubtful" ]; then
       step copying
-      copy doubtful "$@" --ignore-times $gone --from0 "--files-from=$state/list" "$source/" "$target"
+      if deal doubtful; then fan doubtful "$@" --ignore-times $gone; else doubtful "$@"; fi
       code=$?
       if [ "$code" -ne 0 ] && full doubtful; then
         copy room "$@" --existing --ignore-existing --delete-before "$source/" "$target"
-        copy doubtful "$@" --ignore-times $gone --from0 "--files-from=$state/list" "$source/" "$target"
+        sed -i '/^doubtful/d' "$state/codes"
+        doubtful "$@"
         code=$?
       fi
       case $code in 0 | 23 | 24) ;; *) step ended; exit 1 ;; esac
     fi
     ;;
 esac
+if [ "$fill" = fill ] && [ "$streams" -gt 1 ]; then
+  step comparing
+  list fill
+  if deal fill; then
+    step copying
+    fan fill "$@" $gone
+  fi
+fi
 step copying
 copy rest "$@" $checksum --delete-delay "$source/" "$target"
 code=$?
@@ -96,11 +121,12 @@ echo "epoch=$(date +%s.%N)"; echo "uptime=$up"; echo "boot=$(cat /proc/sys/kerne
 [ -f "$job/exit" ] && echo "exit=$(cat "$job/exit")"
 [ -f "$job/token" ] && echo "token=$(cat "$job/token")"
 echo "step=$(tail -n 1 "$state/steps" 2>/dev/null)"
-for name in doubtful rest; do
-  [ -f "$state/out.$name" ] && echo "$name=$(tail -c 2000 "$state/out.$name" | tr '\r\n' '  ')"
+for out in "$state"/out.*; do
+  [ -f "$out" ] && echo "${'$'}{out##*/}=$(tail -c 2000 "$out" | tr '\r\n' '  ')"
 done
-if [ -f "$state/sizes" ] && [ ! -f "$state/sizes.sum" ] && grep -q copying "$state/steps"; then
-  awk '{ s += $1 } END { printf "%.0f %d\n", s, NR }' "$state/sizes" >"$state/sizes.sum"
+echo "ended=$(cut -d' ' -f1 "$state/ended" 2>/dev/null | tr '\n' ' ')"
+if [ -f "$state/sizes.doubtful" ] && [ ! -f "$state/sizes.sum" ] && grep -q copying "$state/steps"; then
+  awk '{ s += $1 } END { printf "%.0f %d\n", s, NR }' "$state/sizes.doubtful" >"$state/sizes.sum"
 fi
 [ -f "$state/sizes.sum" ] && echo "doubt=$(cat "$state/sizes.sum")"
 group=$(printf '%s\n' "$shown" | sed -n 's/^ControlGroup=//p')
@@ -129,8 +155,9 @@ echo "moment=$(cat moment 2>/dev/null)"
 [ -f options ] && echo "options=$(cat options)"
 echo "codes=$(tr '\n' ';' <codes 2>/dev/null)"
 echo "steps=$(tr '\n' ';' <steps 2>/dev/null)"
-[ -f sizes ] && echo "doubtful=$(wc -l <sizes)"
-for name in doubtful rest list pack; do
+echo "streams=$(tr '\n' ';' <streams 2>/dev/null)"
+[ -f sizes.doubtful ] && echo "doubtful=$(wc -l <sizes.doubtful)"
+for name in $(ls | sed -n 's/^\(out\|err\)\.//p' | sort -u); do
   echo "=== out $name"; tail -c 3000 "out.$name" 2>/dev/null
   echo; echo "=== err $name"; { grep -av 'file has vanished' "err.$name"; grep -a 'file has vanished' "err.$name" | head -n 5; } 2>/dev/null | head -n 40 | cut -c1-4000; echo
 done

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CancelledFailure } from '@temporalio/common';
 import type { HostConnection, Jobs } from '../hosts/contract.ts';
@@ -8,7 +9,7 @@ import { needsHuman, permanent, transient } from './failures.ts';
 import { parseFields, runScript, tryScript } from './host-script.ts';
 import type { Reported, TransferScope } from './transfer-scope.ts';
 import { rsyncOptions } from './rsync-options.ts';
-import type { RsyncEnd, RsyncStats } from './rsync-output.ts';
+import type { RsyncEnd, RsyncProgress, RsyncStats } from './rsync-output.ts';
 import { judgeExit, parseProgress, parseStats } from './rsync-output.ts';
 import { evictWriter, grantAccess, readyDestination, remoteTarget } from './transfer-access.ts';
 import type { CopyProgress, PassInput, PassReport } from './transfer-contract.ts';
@@ -30,6 +31,8 @@ const promptFor = 20_000;
 const patienceWithSource = 60_000;
 /** Source silent for this long: ask the destination before calling it a stall. */
 const askWriterAfter = 15_000;
+/** With less to come, or less than a tenth of the tree, a look at all files before the copy does not pay; what changed is found anyway. */
+const muchToCome = 256 * 1024 ** 2;
 /** Less work than this is a keep-alive, not progress. */
 const workThatCounts = 256 * 1024;
 
@@ -106,9 +109,10 @@ async function startPass(
 ): Promise<void> {
   const { source, destination } = ends;
   const isTar = input.choice.tool === 'tar';
+  const streamToken = randomBytes(12).toString('hex');
   // Each of these is a way to a machine and back: a pass that finds little to do lasts no longer than they take.
   const [there] = await Promise.all([
-    readyDestination(destination, ends.destinationPath, names),
+    readyDestination(destination, ends.destinationPath, names, streamToken),
     placeScript(source, names, isTar ? tarPassScript : passScript),
   ]);
   if (!ends.sameHost && !(seen.key && there.gate)) {
@@ -121,6 +125,10 @@ async function startPass(
   const target = ends.sameHost ? `${ends.destinationPath}/` : remoteTarget;
   // A file with several names that is written in place passes its content on to all of them, also to one that was replaced meanwhile.
   const choice = { ...input.choice, inplace: input.choice.inplace && !there.links };
+  // A limit is kept by one alone, and streams would part files that have several names.
+  const hasStreams = !ends.sameHost && input.limitKiBps === 0 && !there.links;
+  const toCome = input.expectedBytes - there.bytes;
+  const isMuchToCome = there.empty || (toCome >= muchToCome && toCome >= input.expectedBytes / 10);
   const gentle = input.mode === 'live' ? ['nice', '-n', '10', 'ionice', '-c', '2', '-n', '7'] : [];
   await jobs.start(source, {
     name: names.job,
@@ -135,7 +143,14 @@ async function startPass(
       since,
       ends.sameHost ? `${names.claim}/lock` : '-',
       ends.nestedMounts ? 'everything' : 'tree',
-      ...(isTar ? [`${input.limitKiBps}`] : rsyncOptions(choice, input.limitKiBps)),
+      ...(isTar
+        ? [`${input.limitKiBps}`]
+        : [
+            `${hasStreams ? choice.streams : 1}`,
+            streamToken,
+            isMuchToCome ? 'fill' : '-',
+            ...rsyncOptions(choice, input.limitKiBps),
+          ]),
     ],
   });
 }
@@ -161,7 +176,7 @@ async function partLinks(destination: HostConnection, path: string, names: Trans
 async function placeScript(source: HostConnection, names: TransferNames, program: string): Promise<void> {
   const place = String.raw`
 umask 077
-mkdir -p -- "$1" && cd -- "$1" && rm -f codes steps moment options list sizes sizes.sum out.* err.* || return 1
+mkdir -p -- "$1" && cd -- "$1" && rm -f codes ended streams steps moment options list.* sizes.* out.* err.* || return 1
 cat >pass.new <<'ferry-end-of-pass'
 ${program}
 # end
@@ -201,7 +216,8 @@ async function watch(
   const answer = await runScript(ends.source, 'watching the pass', script, [...args, looks], options);
   const [text = '', result] = answer.split('=== result\n');
   const fields = parseFields(text);
-  const parts = ['doubtful', 'rest'].map((name) => parseProgress(fields.get(name) ?? ''));
+  const streams = streamsIn([...fields.keys()].flatMap((key) => (key.startsWith('out.') ? [key.slice(4)] : [])));
+  const parts = streams.map(({ name }) => parseProgress(fields.get(`out.${name}`) ?? ''));
   const exit = fields.get('exit');
   const state = fields.get('ActiveState');
   const step = (fields.get('step') ?? '').split(' ')[0];
@@ -220,11 +236,39 @@ async function watch(
           : 'starting',
     bytes: parts.reduce((sum, part) => sum + (part?.bytes ?? 0), 0),
     files: parts.reduce((sum, part) => sum + (part?.files ?? 0), 0),
-    bytesPerSecond: parts.findLast((part) => part !== undefined)?.bytesPerSecond ?? 0,
-    doubtBytes: Number((fields.get('doubt') ?? '0').split(' ')[0]),
+    bytesPerSecond: rateOf(streams, parts, (fields.get('ended') ?? '').split(' ')),
+    // While everything is still to come, the doubtful ones are the smaller part.
+    doubtBytes: streams.some(({ stage }) => stage === 'fill') ? 0 : Number((fields.get('doubt') ?? '0').split(' ')[0]),
     work: Number(fields.get('work') ?? 0),
     file: fields.get('file')?.slice(ends.sourcePath.length + 1),
   };
+}
+
+/** The stages of a pass, in their order. */
+const stageNames = ['doubtful', 'fill', 'rest'] as const;
+
+interface Stream {
+  /** Of its files: the stage's, with a number when it is one of several. */
+  name: string;
+  stage: (typeof stageNames)[number];
+}
+
+/** Those among the names that copy, by stage. */
+function streamsIn(names: readonly string[]): Stream[] {
+  return stageNames.flatMap((stage) =>
+    names.filter((name) => name === stage || name.startsWith(`${stage}.`)).map((name) => ({ name, stage })),
+  );
+}
+
+/** Of the stage at work: what has ended moves nothing any more, unless all has. */
+function rateOf(streams: readonly Stream[], parts: readonly (RsyncProgress | undefined)[], ended: string[]): number {
+  const moving = streams.flatMap(({ name, stage }, index) => {
+    const part = parts[index];
+    return part === undefined ? [] : [{ name, stage, rate: part.bytesPerSecond }];
+  });
+  const last = moving.filter(({ stage }) => stage === moving.at(-1)?.stage);
+  const open = last.filter(({ name }) => !ended.includes(name));
+  return (open.length > 0 ? open : last).reduce((sum, { rate }) => sum + rate, 0);
 }
 
 /** Reports until the job has ended; answers what it left. Gives up when neither machine does anything, or the source stays away. */
@@ -467,7 +511,8 @@ async function roomAndNeed({ source, destination, sourcePath, destinationPath }:
 }
 
 function reportOf(input: PassInput, text: string, fields: Map<string, string>, vanished: boolean): PassReport {
-  const stages = ['doubtful', 'rest'].flatMap((name) => parseStats(section(text, 'out', name)) ?? []);
+  const named = [...text.matchAll(/^=== out (\S+)$/gm)].map(([, name = '']) => name);
+  const stages = streamsIn(named).flatMap(({ name }) => parseStats(section(text, 'out', name)) ?? []);
   const whole = stages.at(-1);
   const sum = (field: keyof RsyncStats): number => stages.reduce((total, stage) => total + stage[field], 0);
   const steps = (fields.get('steps') ?? '').split(';').flatMap((line): { name: string; at: number }[] => {
@@ -493,7 +538,7 @@ function reportOf(input: PassInput, text: string, fields: Map<string, string>, v
     wireBytes,
     doubtful,
     vanished,
-    explanation: explain(input, doubtful, fields.get('options')),
+    explanation: explain(input, { doubtful, options: fields.get('options'), streams: fields.get('streams') }),
   };
 }
 
@@ -509,18 +554,22 @@ function scanSeconds(steps: { name: string; at: number }[], stages: RsyncStats[]
   return Math.min(seconds, before + (isQuiet ? lastSeconds : 0));
 }
 
-/** `options` are those that the pass really ran with; a pass of an older worker left none. */
+/**
+ * `options` are those that the pass really ran with; a pass of an older worker left none. `streams`: how many there were, by stage, as the
+ * pass left it: `fill 4;`.
+ */
 export function explain(
   input: Pick<PassInput, 'limitKiBps' | 'content' | 'choice'>,
-  doubtful: number,
-  options: string | undefined,
+  { doubtful, options, streams = '' }: { doubtful: number; options: string | undefined; streams?: string | undefined },
 ): string {
+  const most = Math.max(0, ...[...streams.matchAll(/ (\d+);/g)].map(([, count]) => Number(count)));
   const { inplace } = input.choice;
   const isInplace = inplace && (options === undefined || options.split(' ').includes('--inplace'));
   const parts = [
     input.limitKiBps > 0 ? `limited to ${formatBytes(input.limitKiBps * 1024)}/s` : 'no limit',
     ...(input.content === 'all' ? ['content of every file compared'] : []),
     ...(doubtful > 0 ? [`content of ${doubtful} files compared that changed since the last pass`] : []),
+    ...(most > 1 ? [`${most} streams side by side`] : []),
     ...(isInplace ? ['written in place'] : []),
     ...(inplace && !isInplace ? ['not written in place: files at the destination have several names'] : []),
     ...input.choice.reasons,

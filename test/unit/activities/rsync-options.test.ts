@@ -118,7 +118,21 @@ const table: [string | undefined, string | undefined, Partial<ReturnType<typeof 
 
 describe('what both machines can do', () => {
   it.each(table)('%s to %s', (source, destination, expected) => {
-    expect(choose(end(source), end(destination))).toMatchObject({ sparse: true, streams: 1, ...expected });
+    expect(choose(end(source), end(destination))).toMatchObject({
+      sparse: true,
+      streams: expected.tool === 'tar' ? 1 : 4,
+      ...expected,
+    });
+  });
+
+  it.each([
+    ['as many as cores, at most four', 16, 8, false, 4],
+    ['no more than the weaker machine has cores', 16, 2, false, 2],
+    ['one on a machine with one core', 1, 16, false, 1],
+    ['one where files have several names', 16, 16, true, 1],
+  ])('streams: %s', (_name, from, to, hardLinks, streams) => {
+    const there = [end('3.4.1', { cores: from }), end('3.4.1', { cores: to })] as const;
+    expect(choose(...there, { ...tree, hardLinks }).streams).toBe(streams);
   });
 
   it.each([
@@ -309,13 +323,21 @@ describe('the trial of the wire', () => {
 describe('what a pass says about itself', () => {
   const choice = choose(end('3.4.1'));
   const said = (options: string | undefined, change: Partial<typeof choice> = {}): string =>
-    explain({ limitKiBps: 0, content: 'changed', choice: { ...choice, ...change } }, 0, options);
+    explain({ limitKiBps: 0, content: 'changed', choice: { ...choice, ...change } }, { doubtful: 0, options });
 
   it('is that it wrote in place only where it did', () => {
     expect(said('-aHAX -S --inplace')).toContain('; written in place');
     expect(said('-aHAX -S --partial')).toContain('not written in place: files at the destination have several names');
     expect(said('-aHAX -S --partial')).not.toContain('; written in place');
     expect(said('-aHAX -S --partial', { inplace: false })).not.toContain('in place');
+  });
+
+  it('is how many streams there were, where there were several', () => {
+    const about = { limitKiBps: 0, content: 'changed', choice } as const;
+    expect(explain(about, { doubtful: 0, options: '', streams: 'doubtful 2;fill 4;' })).toContain(
+      '; 4 streams side by side',
+    );
+    expect(explain(about, { doubtful: 0, options: '', streams: '' })).not.toContain('streams');
   });
 
   it('is the choice where an older worker began the pass', () => {

@@ -58,7 +58,7 @@ function ends(watch: () => string): PassEnds {
 }
 
 function running(bytes: number): string {
-  return `ActiveState=active\nepoch=1\nuptime=1\nboot=x\ntoken=mine\nstep=copying 1\nrest= ${bytes} 10% 1.00kB/s 0:00:01 (xfr#1, to-chk=1/2)\n`;
+  return `ActiveState=active\nepoch=1\nuptime=1\nboot=x\ntoken=mine\nstep=copying 1\nout.rest= ${bytes} 10% 1.00kB/s 0:00:01 (xfr#1, to-chk=1/2)\n`;
 }
 
 function scopeOf(earlier: TransferScope['earlier']): { scope: TransferScope; beats: CopyProgress[] } {

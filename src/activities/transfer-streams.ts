@@ -1,0 +1,72 @@
+/**
+ * Several streams of one pass. rsync reads, encrypts and writes with one core each: a large first copy, and the files of the last delta
+ * that must be looked into, are dealt out to several of them, each with a list of its own. What the streams of a first copy did is only
+ * a head start: the one rsync after them sees the whole tree and has the last word, also about what stopped them.
+ */
+
+/** Of all transfers that one machine sends together: each stream keeps a core busy at either end, and a few fill the wire. */
+const mostStreams = 4;
+
+/** Streams that both machines have cores for. */
+export function streamsOf(source: { cores: number }, destination: { cores: number }): number {
+  return Math.max(1, Math.min(mostStreams, source.cores, destination.cores));
+}
+
+/**
+ * Deals the files of a list out. Arguments: sizes, a line each; names, NUL after each, in the same order; number of lists. Large files go
+ * to the list with the least to do, the largest first; small ones lie together by directory. Ends with 3 where it is not worth it: little
+ * to do, or one file that is nearly all of it.
+ */
+const dealProgram = String.raw`
+use strict; use warnings;
+my ($sizes, $names, $count) = @ARGV;
+my ($large, $run) = (1048576, 500);
+open(my $size, "<", $sizes) or die "$sizes: $!\n"; open(my $name, "<", $names) or die "$names: $!\n";
+my (@list, @load, @late, $to, $place); my ($bytes, $files, $largest, $same) = (0, 0, 0, 0);
+for my $i (0 .. $count - 1) { open($list[$i], ">", "$names." . ($i + 1)) or die "$!\n"; $load[$i] = 0 }
+sub least { my $best = 0; for my $i (1 .. $#load) { $best = $i if $load[$i] < $load[$best] } return $best }
+sub deal { my ($i, $file, $n) = @_; print { $list[$i] } $file or die "$!\n"; $load[$i] += $n + 16384 }
+while (defined(my $n = <$size>)) {
+  chomp $n;
+  my $file = do { local $/ = "\0"; <$name> };
+  defined $file or die "fewer names than sizes\n";
+  $bytes += $n; $files++; $largest = $n if $n > $largest;
+  if ($n >= $large) { push @late, [$n, $file]; next }
+  my $here = substr($file, 0, 1 + rindex($file, "/"));
+  if (!defined $place || $here ne $place || ++$same > $run) { ($to, $place, $same) = (least(), $here, 0) }
+  deal($to, $file, $n);
+}
+for my $each (sort { $b->[0] <=> $a->[0] } @late) { deal(least(), $each->[1], $each->[0]) }
+for (@list) { close $_ or die "$!\n" }
+exit(($bytes >= 67108864 || $files >= 4000) && $largest < $bytes * 0.9 ? 0 : 3);
+`;
+
+/**
+ * Functions of the pass's script. `deal STAGE`: true when the list of the stage has become several. `fan STAGE OPTIONS…`: one stream for
+ * each of them; answers the code of the worst.
+ */
+export const streamFunctions = String.raw`
+deal() {
+  [ "$streams" -gt 1 ] || return 1
+  # The cap is for all that this machine sends: other passes have their share.
+  passes=$(systemctl list-units --plain --no-legend --state=active,activating 'ferry-*.service' 2>/dev/null | wc -l)
+  share=$((streams / (passes > 1 ? passes : 1)))
+  [ "$share" -gt 1 ] || return 1
+  perl - "$state/sizes.$1" "$state/list.$1" "$share" 2>"$state/err.deal" <<'end-of-program' || { rm -f "$state/list.$1".*; return 1; }
+${dealProgram}
+end-of-program
+  echo "$1 $share" >>"$state/streams"
+}
+fan() {
+  stage=$1
+  shift
+  for list in "$state/list.$stage".*; do
+    copy "$stage.${'$'}{list##*.}" "$@" "--rsync-path=ferry-stream $token rsync" --from0 "--files-from=$list" "$source/" "$target" &
+  done
+  wait
+  worst=$(sed -n "s/^$stage\.[0-9]* //p" "$state/ended" | awk '$1 != 0 && $1 != 23 && $1 != 24 { bad = $1 } $1 > most { most = $1 } END { print bad != "" ? bad : most + 0 }')
+  # The other end of a stream that broke needs a moment to notice.
+  case $worst in 0 | 23 | 24) ;; *) sleep 2 ;; esac
+  return "$worst"
+}
+`;
