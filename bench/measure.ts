@@ -417,6 +417,13 @@ async function verification(): Promise<CaseResult> {
       run: async () => ({ seconds: await timed(`rsync -avc -n --delete ${tree}/ root@${to}:${there}/`) }),
     },
     {
+      name: 'the same where rsync has no xxhash (EL7, EL8): `--checksum-choice=md5`',
+      isOurs: false,
+      run: async () => ({
+        seconds: await timed(`rsync -avc --checksum-choice=md5 -n --delete ${tree}/ root@${to}:${there}/`),
+      }),
+    },
+    {
       name: 'ours, `verify: full`',
       isOurs: true,
       run: async () => {

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
 import type { LogLevel } from '@temporalio/worker';
 import { readKey } from '../activities/backup-cipher.ts';
 import { environmentTargets, targetPrefix } from '../activities/notify.ts';
@@ -91,6 +92,8 @@ async function refuseUnusableTargets(env: NodeJS.ProcessEnv): Promise<void> {
 export async function runWorker(settings: TemporalSettings, options: WorkerCommandOptions): Promise<void> {
   const identity = await readMeans(options);
   const { metricsAddress } = options;
+  // A worker waits more than it computes: heaps that stay small save a quarter of its memory. Before the thread of the workflows starts.
+  setFlagsFromString('--optimize-for-size');
   // The native library and the workflow bundler take a second to load: only this command needs them.
   const [
     { NativeConnection, Runtime },

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { limitRate } from '../../lab/machines/machines.ts';
 import type { CopyProgress, PassInput, PassReport } from '../../src/activities/transfer-contract.ts';
 import type { ReplicateInput } from '../../src/plan/replicate.ts';
-import { freshName, script } from './machines.ts';
+import { alone, freshName, script } from './machines.ts';
 import { seeded } from './random.ts';
 import type { Mover } from './transfer-setup.ts';
 import { attempt, bothTrees, keyOf, movingProcesses, once, openMover, pass, prepare, sweep } from './transfer-setup.ts';
@@ -18,8 +18,11 @@ const to = 'old3';
 describe(`a transfer in several streams, seed ${random.seed}`, () => {
   let mover: Mover;
   const requests: ReplicateInput[] = [];
+  const releases: (() => Promise<void>)[] = [];
 
   beforeAll(async () => {
+    // Others put another rsync there.
+    for (const name of ['new3', 'old3']) releases.push(await alone(name));
     mover = await openMover(from, to);
   });
   afterEach(async () => {
@@ -28,6 +31,7 @@ describe(`a transfer in several streams, seed ${random.seed}`, () => {
   });
   afterAll(async () => {
     await mover.close();
+    for (const release of releases) await release();
   });
 
   /** Every oddity but files with several names, and enough to be worth more than one stream. */
@@ -173,8 +177,8 @@ rm -r ../small/7; mkdir ../small/new; echo new >../small/new/file`,
     await untilStreaming(request);
     await sleep(random.below(1500));
     await script(mover.source, kill);
-    const report = await copy;
     await limitRate(from, undefined);
+    const report = await copy;
 
     expect(report.explanation).toContain('2 streams side by side');
     await proveEqual(request, input);

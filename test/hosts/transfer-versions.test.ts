@@ -116,4 +116,32 @@ touch -d '2020-02-02 02:02:02.333333333' same-second; printf y | dd of=huge bs=1
     // The large file went as the difference of one block.
     expect(final.literalBytes).toBeLessThan(4_000_000);
   });
+
+  it('of the oldest, several copy side by side', async () => {
+    // Streams are shared among all that a machine sends; nobody else sends from this one.
+    const back = await openMover('new3', 'old3');
+    for (const machine of [back.source, back.destination]) await put(machine, oldest);
+    const request = await back.request(freshName('versions-streams'));
+    const { path } = request.transfer.source;
+    await script(
+      back.source,
+      `mkdir -p '${path}/deep/er'; cd '${path}'; for i in $(seq 18); do head -c 4M /dev/urandom >deep/er/$i; echo $i >$i; done`,
+    );
+
+    const { choice, bytes } = await prepare(back, request);
+    const input = pass(request, choice, 1, { mode: 'final', expectedBytes: bytes });
+    const first = await once(() => back.activities.runPass(input));
+    await script(
+      back.source,
+      `cd '${path}'; for i in $(seq 17); do printf y | dd of=deep/er/$i conv=notrunc status=none; done`,
+    );
+    const second = await once(() => back.activities.runPass({ ...input, pass: 2 }));
+    const [left, right] = await bothTrees(back, request);
+    await sweep(back, request);
+    await back.close();
+
+    expect(first.explanation).toContain('2 streams side by side');
+    expect(second.explanation).toContain('2 streams side by side');
+    expect(wholeSeconds(right)).toEqual(wholeSeconds(left));
+  });
 });
