@@ -116,7 +116,8 @@ async function awaitClusterHealthy(
   };
 }
 
-async function clusterProblems(
+/** What keeps a cluster from being sound, one clause each: nodes that are missing, too many or not Ready, and pods that are ill. */
+export async function clusterProblems(
   api: KubernetesApi,
   input: { nodes: string[]; namespaces: string[] },
 ): Promise<string[]> {

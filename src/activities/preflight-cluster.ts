@@ -3,6 +3,7 @@ import { findLease, holderOf } from './cluster-lease.ts';
 import { configSecretName } from './platform-secrets.ts';
 import { editComponentsSecret } from '../plan/components-secret.ts';
 import { editConfig } from '../plan/config-edit.ts';
+import { clusterProblems } from './kubernetes.ts';
 import { type KubernetesObject, path } from './kubernetes-api.ts';
 import type { ComponentFact } from '../plan/facts.ts';
 import type { ComponentKind, PlannedComponent } from '../plan/plan.ts';
@@ -21,6 +22,7 @@ export const clusterChecks: readonly Check[] = [
   { name: 'other-migrations', run: checkOthers },
   { name: 'nodes-known', run: checkNodesKnown },
   { name: 'nodes-ready', run: checkNodesReady },
+  { name: 'cluster-health', run: checkClusterHealth },
   { name: 'hostname-label', run: checkHostnameLabel },
   { name: 'mapping', run: checkMapping },
   { name: 'container-runtime', run: checkRuntime },
@@ -95,6 +97,17 @@ async function checkNodesReady(world: World): Promise<Finding> {
     failures: nodes.filter((node) => !node.ready).map((node) => `${node.name} is not Ready`),
     next: 'kubectl describe node NAME; journalctl -u kubelet on it',
     proof: `${counted(nodes.length, 'node')} Ready`,
+  };
+}
+
+/** What is waited for after every apply and before people accept the result: an illness of before would stop the migration there, and its way back as well. */
+async function checkClusterHealth(world: World): Promise<Finding> {
+  const { config } = await world.cluster();
+  const namespaces = ['kube-system', world.plan.platform.resourceNamespace];
+  return {
+    failures: await clusterProblems(world.api, { nodes: config.nodes.map(({ name }) => name), namespaces }),
+    next: 'kubectl -n NAMESPACE describe pod POD; kubectl -n NAMESPACE logs POD; repair it or remove what it belongs to, then check again: inside the window the migration would wait for it, on the way back too',
+    proof: `no unhealthy pod in ${namespaces.join(', ')}`,
   };
 }
 

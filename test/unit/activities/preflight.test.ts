@@ -34,6 +34,8 @@ interface Platform {
   now: number;
 }
 
+const running = { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] };
+
 const beginning = Date.UTC(2026, 0, 1);
 
 function base64(values: Record<string, string>): Record<string, string> {
@@ -70,7 +72,7 @@ function healthyPlatform(): Platform {
       });
     }
     for (const { from, pod, pvc, pv } of replicas) {
-      add(`/api/v1/namespaces/${namespace}/pods/${pod}`, { spec: { nodeName: from } });
+      add(`/api/v1/namespaces/${namespace}/pods/${pod}`, { spec: { nodeName: from }, status: running });
       add(`/api/v1/namespaces/${namespace}/persistentvolumeclaims/${pvc}`, { spec: { volumeName: pv } });
       add(`/api/v1/persistentvolumes/${pv}`, {
         spec: {
@@ -249,6 +251,20 @@ describe('preflight of a healthy platform', () => {
     expect(JSON.stringify(results)).not.toContain('invented');
   });
 
+  it('minds neither pods that have ended nor those of applications', async () => {
+    const results = await check((platform) => {
+      pod('kube-system', 'job-1', { phase: 'Succeeded' })(platform);
+      pod('resource', 'evicted-1', { phase: 'Failed' })(platform);
+      pod('anyshare', 'web-1', { phase: 'Pending' })(platform);
+    });
+
+    expect(results.find(({ name }) => name === 'cluster-health')).toEqual({
+      name: 'cluster-health',
+      state: 'ok',
+      cause: 'no unhealthy pod in kube-system, resource',
+    });
+  });
+
   it('stops after an API that does not answer', async () => {
     const results = await check((platform) => {
       platform.apiError = new Error('connect ECONNREFUSED');
@@ -274,6 +290,13 @@ const object = (path: string, change: unknown) => (platform: Platform) => {
   if (!platform.objects.has(path)) throw new Error(path);
   if (change === undefined) platform.objects.delete(path);
   else platform.objects.set(path, { ...(platform.objects.get(path) as object), ...(change as object) });
+};
+const pod = (namespace: string, name: string, status: object) => (platform: Platform) => {
+  platform.objects.set(`/api/v1/namespaces/${namespace}/pods/${name}`, {
+    metadata: { namespace, name },
+    spec: { nodeName: 'node-1' },
+    status,
+  });
 };
 
 const rebooting = (): Plan =>
@@ -319,6 +342,34 @@ describe('preflight finds', () => {
       'nodes-ready',
       'failed',
       /node-2 is not Ready/,
+    ],
+    [
+      'a pod of the system that crashes again and again',
+      pod('kube-system', 'coredns-1', {
+        phase: 'Running',
+        conditions: [{ type: 'Ready', status: 'False' }],
+        containerStatuses: [{ state: { waiting: { reason: 'CrashLoopBackOff' } } }],
+      }),
+      'cluster-health',
+      'failed',
+      /^pod kube-system\/coredns-1 \(Running, CrashLoopBackOff, on node-1\)$/,
+    ],
+    [
+      'a pod beside the components that finds no node',
+      pod('resource', 'exporter-1', {
+        phase: 'Pending',
+        conditions: [{ type: 'PodScheduled', status: 'False', message: '0/3 nodes are available' }],
+      }),
+      'cluster-health',
+      'failed',
+      /^pod resource\/exporter-1 \(Pending, 0\/3 nodes are available, on node-1\)$/,
+    ],
+    [
+      'a node whose pods cannot be sound',
+      object('/api/v1/nodes/node-2', { status: {} }),
+      'cluster-health',
+      'failed',
+      /^node node-2 is NotReady$/,
     ],
     [
       'another host name',
