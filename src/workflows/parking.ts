@@ -2,6 +2,7 @@ import {
   ActivityFailure,
   ApplicationFailure,
   CancellationScope,
+  CancelledFailure,
   ChildWorkflowFailure,
   condition,
   TemporalFailure,
@@ -63,11 +64,20 @@ export function standsStill(migration: Migration): boolean {
   return migration.state.parked.some((parked) => parked.kind === 'paused' || parked.kind === 'no-way-back');
 }
 
-/** Between two steps: waits while the migration is paused. */
+/** Between two steps: waits while the migration is paused, and lets no forward work pass once an abort was accepted. */
 export async function pausePoint(migration: Migration): Promise<void> {
+  endIfCancelled();
   if (standsStill(migration)) {
     await withBar(labelOfPause(migration), () => condition(() => !standsStill(migration)));
+    endIfCancelled();
     publish(migration);
+  }
+}
+
+/** What was at work when the abort came may have ended well all the same: only the next thing to be awaited would throw. */
+function endIfCancelled(): void {
+  if (CancellationScope.current().consideredCancelled) {
+    throw new CancelledFailure('an abort was accepted: no further step is begun');
   }
 }
 

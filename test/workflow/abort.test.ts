@@ -4,7 +4,7 @@ import type { PhaseName } from '../../src/workflows/messages.ts';
 import { abortSignal, abortUpdate, rejectSignal, resumeSignal } from '../../src/workflows/messages.ts';
 import type { Handle, Harness } from './harness.ts';
 import { approve, approveAll, startHarness, statusOf, until, untilBlocked, untilGate } from './harness.ts';
-import { planOf } from './plans.ts';
+import { planOf, stackedPlanOf } from './plans.ts';
 import type { World } from './world.ts';
 import { createWorld } from './world.ts';
 
@@ -64,6 +64,31 @@ describe.concurrent('abort in every phase', () => {
     expect(status.phases.filter((phase) => ['running', 'undoing'].includes(phase.state))).toEqual([]);
     expect(status.downtime.endedAt === undefined).toBe(status.downtime.startedAt === undefined);
   });
+
+  it.each([
+    { activity: 'checkApply', world: () => createWorld(planOf('abort-last-check')) },
+    { activity: 'moveControl', world: () => createWorld(stackedPlanOf('abort-last-move')) },
+  ] as const)(
+    'during $activity, the last step before nodes go, undoes everything though the step ends well',
+    async (row) => {
+      const world = row.world();
+      const initial = world.snapshot();
+      const hold = world.hold(row.activity, 'after', 0, true);
+
+      const handle = await harness.start(world.plan);
+      await approveAll(handle, ['open-downtime', 'remove-nodes']);
+      await hold.reached;
+      await handle.signal(abortSignal, { by: 'li', reason: 'not tonight' });
+      await until(handle, 'rolling back', (status) => status.state === 'rolling-back');
+      hold.release();
+      const { outcome, status } = await handle.result();
+
+      expect(outcome).toBe('rolled-back');
+      expect(status.pointOfNoReturn).toBe(false);
+      expect(world.snapshot()).toEqual(initial);
+      expect(world.violations).toEqual([]);
+    },
+  );
 
   it.each<GateName>(['open-downtime', 'remove-nodes'])(
     'rejecting %s before nodes are removed does the same',

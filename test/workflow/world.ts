@@ -39,6 +39,8 @@ export interface Snapshot {
 }
 
 interface Hold {
+  /** Ends when it is released and not before, cancelled or not: most activities do not listen. */
+  deaf: boolean;
   /** Calls that pass before this one is held. */
   passes: number;
   when: 'before' | 'after';
@@ -118,10 +120,15 @@ export class World {
   }
 
   /** The next call of an activity stands still, before or after its effect, until released or cancelled. */
-  hold(name: Name, when: 'before' | 'after' = 'before', passes = 0): { reached: Promise<void>; release: () => void } {
+  hold(
+    name: Name,
+    when: 'before' | 'after' = 'before',
+    passes = 0,
+    deaf = false,
+  ): { reached: Promise<void>; release: () => void } {
     const reached = Promise.withResolvers<undefined>();
     const released = Promise.withResolvers<undefined>();
-    const hold: Hold = { passes, when, reached: () => reached.resolve(undefined), released: released.promise };
+    const hold: Hold = { deaf, passes, when, reached: () => reached.resolve(undefined), released: released.promise };
     this.holds.set(name, [...(this.holds.get(name) ?? []), hold]);
     return { reached: reached.promise, release: () => released.resolve(undefined) };
   }
@@ -168,7 +175,7 @@ async function stand(hold: Hold): Promise<void> {
   const beat = setInterval(() => context.heartbeat(), 50);
   hold.reached();
   try {
-    await Promise.race([hold.released, context.cancelled]);
+    await (hold.deaf ? hold.released : Promise.race([hold.released, context.cancelled]));
   } finally {
     clearInterval(beat);
   }

@@ -1,3 +1,4 @@
+import { CancellationScope, CancelledFailure } from '@temporalio/workflow';
 import { apply } from '../apply-config.ts';
 import { depart } from '../departure.ts';
 import { isStacked, mastersNow, prepareControl, proveMembers } from '../masters.ts';
@@ -64,8 +65,14 @@ async function removeMasters(migration: Migration): Promise<string> {
   ].join('; ');
 }
 
-/** Firewall and load balancer forget the old nodes before they leave, so the way back closes with the first try, not with the last. */
+/**
+ * Firewall and load balancer forget the old nodes before they leave, so the way back closes with the first try, not with the last. Never
+ * once an abort was accepted: without the list of undos it would undo nothing and say that it had.
+ */
 function passPointOfNoReturn(migration: Migration): void {
+  if (migration.state.abort !== undefined || CancellationScope.current().consideredCancelled) {
+    throw new CancelledFailure('an abort was accepted: no node is removed');
+  }
   migration.state.pointOfNoReturn = true;
   migration.state.undo = [];
   publish(migration);
