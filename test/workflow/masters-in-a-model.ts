@@ -173,7 +173,8 @@ export function masterActivities(here: () => World): MasterActivities {
         here().masters?.half.delete(name);
         here().leftNodes.add(name);
         here().masters?.control.delete(name);
-        return { ...evidence(true, `${name} is reset`), reached: here().masters?.dead.has(name) !== true };
+        const isSilent = here().silent.has(name) || here().masters?.dead.has(name) === true;
+        return { ...evidence(!isSilent, `${name} is reset`), reached: !isSilent };
       }),
     deleteNode: (input) =>
       here().act('deleteNode', input, () => {

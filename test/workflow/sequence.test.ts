@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { phaseNames } from '../../src/workflows/messages.ts';
+import { abortSignal, phaseNames } from '../../src/workflows/messages.ts';
 import type { Harness } from './harness.ts';
-import { approveAll, startHarness } from './harness.ts';
+import { approve, approveAll, startHarness, untilGate } from './harness.ts';
 import { planOf } from './plans.ts';
+import type { World } from './world.ts';
 import { createWorld } from './world.ts';
 
 let harness: Harness;
@@ -33,5 +34,61 @@ describe('a migration without trouble', () => {
       breadcrumbs: false,
     });
     expect(status.transfers.map((transfer) => transfer.state)).toEqual(plan.transfers.map(() => 'verified'));
+  });
+});
+
+/** Calls about single nodes, in order, with applies of the tool among them. */
+function callsOf(world: World): string[] {
+  return world.inputs.flatMap(({ name, input }) => {
+    if (name === 'resetNode') return [`${name} ${(input as { host: { name: string } }).host.name}`];
+    if (name === 'deleteNode') return [`${name} ${(input as { node: string }).node}`];
+    return name === 'applyConfig' ? [`${name} ${(input as { stage: string }).stage}`] : [];
+  });
+}
+
+describe("machines whose Nodes the platform's tool deletes", () => {
+  it('are no nodes any more, however often they start; of one that is off it warns', async () => {
+    const world = createWorld(planOf('retired'));
+    world.silent.add('old2');
+
+    const handle = await harness.start(world.plan);
+    await approveAll(handle);
+    const { outcome, status } = await handle.result();
+
+    expect(outcome).toBe('migrated');
+    expect(callsOf(world).slice(-4)).toEqual([
+      'applyConfig remove-nodes',
+      'resetNode old1',
+      'deleteNode old1',
+      'resetNode old2',
+    ]);
+    const detail = status.phases.find(({ name }) => name === 'remove-nodes')?.detail;
+    expect(detail).toContain(
+      'old2 did not answer, and becomes a node again when it starts: then systemctl disable --now kubelet on it, and kubectl delete node old2',
+    );
+    expect(detail).not.toContain('old1 did not answer');
+  });
+
+  it('are none after an abort either, and can join at another try', async () => {
+    const world = createWorld(planOf('retired-new'));
+    const initial = world.snapshot();
+    world.workers.add('new1').add('new2');
+
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await untilGate(handle, 'remove-nodes');
+    await handle.signal(abortSignal, { by: 'li', reason: 'not tonight' });
+    const { outcome } = await handle.result();
+
+    expect(outcome).toBe('rolled-back');
+    expect(world.violations).toEqual([]);
+    expect(world.snapshot()).toEqual(initial);
+    expect(callsOf(world).slice(-5)).toEqual([
+      'applyConfig remove-new-nodes',
+      'resetNode new2',
+      'deleteNode new2',
+      'resetNode new1',
+      'deleteNode new1',
+    ]);
   });
 });

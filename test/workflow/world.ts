@@ -84,6 +84,9 @@ export class World {
   holder: Holder | undefined;
   /** Machines whose kubelet is disabled for good. */
   readonly leftNodes = new Set<string>();
+  /** Machines that are switched off, and nodes without a part of the control plane. */
+  readonly silent = new Set<string>();
+  readonly workers = new Set<string>();
 
   constructor(plan: Plan) {
     this.plan = plan;
@@ -264,7 +267,7 @@ function applyStage(world: World, { stage, control, plan: reference }: ApplyInpu
   if (
     !toolCanRemove(
       deleted,
-      state.nodes.map((name) => ({ name, controlPlane: true })),
+      state.nodes.map((name) => ({ name, controlPlane: !world.workers.has(name) })),
     )
   ) {
     throw permanent('ip of master node not found');
@@ -406,7 +409,7 @@ const activities: MigrationActivities & ModelCopyActivities = {
   repairMariadbMaster: (input) => here().act('repairMariadbMaster', input, () => evidence(false, 'has an endpoint')),
   listNodes: () =>
     here().act('listNodes', undefined, () =>
-      here().state.nodes.map((name) => ({ name, ready: true, controlPlane: true })),
+      here().state.nodes.map((name) => ({ name, ready: true, controlPlane: !here().workers.has(name) })),
     ),
   clearBreadcrumbs: (input) =>
     here().act('clearBreadcrumbs', input, () => {

@@ -4,6 +4,7 @@ import { isStacked, mastersNow, proveMembers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { callActivity, hostNamed } from '../migration.ts';
 import { act } from '../parking.ts';
+import { retire } from '../retirement.ts';
 
 /** The new nodes join; nothing else in the configuration changes. */
 export const addNodes: Phase = {
@@ -76,8 +77,11 @@ async function leave(migration: Migration): Promise<string> {
     .map((node) => node.name)
     .filter((name) => names.includes(name) || state.joined?.includes(name))
     .toReversed();
-  if (isStacked(plan) || !toolCanRemove(leaving, live)) {
+  const byTool = !isStacked(plan) && toolCanRemove(leaving, live);
+  if (!byTool) {
     await depart(migration, 'add-nodes', leaving);
   }
-  return apply(migration, 'add-nodes', 'remove-new-nodes');
+  const applied = await apply(migration, 'add-nodes', 'remove-new-nodes');
+  const warnings = byTool ? await retire(migration, 'add-nodes', leaving) : [];
+  return [applied, ...warnings].join('; ');
 }

@@ -6,6 +6,7 @@ import type { Migration, Phase } from '../migration.ts';
 import { hostNamed, publish } from '../migration.ts';
 import { act, pausePoint } from '../parking.ts';
 import { provePlaces } from '../placement.ts';
+import { retire } from '../retirement.ts';
 
 /** The old nodes leave the cluster. From the moment this is applied there is no way back to them. */
 export const removeNodes: Phase = {
@@ -32,7 +33,9 @@ async function removeByTool(migration: Migration): Promise<string> {
     await pausePoint(migration);
     passPointOfNoReturn(migration);
   };
-  return `${await apply(migration, 'remove-nodes', 'remove-nodes', { onceSure })}; ${afterwards}`;
+  const applied = await apply(migration, 'remove-nodes', 'remove-nodes', { onceSure });
+  const warnings = await retire(migration, 'remove-nodes', migration.plan.nodes.remove);
+  return [applied, ...warnings, afterwards].join('; ');
 }
 
 /** One node at a time leaves first, etcd and all; the apply at the end only makes the configuration agree and finds no node to delete. */
