@@ -1,5 +1,5 @@
 import type { Host } from '../plan/plan.ts';
-import { mastersNow, proveMembers, setBalancers } from './masters.ts';
+import { mastersNow, possibleMasters, proveMembers, setBalancers } from './masters.ts';
 import type { PhaseName } from './messages.ts';
 import type { Migration } from './migration.ts';
 import { callActivity, hostNamed, publish } from './migration.ts';
@@ -28,7 +28,7 @@ export async function depart(migration: Migration, phase: PhaseName, leaving: re
   const { state } = migration;
   const live = await act(migration, phase, 'listNodes', 'nodes before the first leaves');
   state.nodes = live.map(({ name }) => name);
-  const masters = mastersNow(migration);
+  const masters = possibleMasters(migration);
   const workersFirst = leaving.toSorted(
     (one, other) => Number(masters.includes(one)) - Number(masters.includes(other)),
   );
@@ -55,15 +55,15 @@ async function leave(departure: Departure, name: string): Promise<void> {
     return;
   }
   const host = hostNamed(plan, name);
-  const isMember = mastersNow(migration).includes(name);
-  if (isMember) {
+  const isMaster = possibleMasters(migration).includes(name);
+  if (isMaster) {
     await withdraw(departure, name);
     if (state.departed?.includes(name)) {
       return;
     }
   }
   await act(migration, phase, 'drainNode', `drain ${name}`, { node: name });
-  if (isMember) {
+  if (isMaster) {
     await leaveEtcd(departure, name);
   }
   const { reached } = await act(migration, phase, 'resetNode', `${name} is no node any more`, {
@@ -122,16 +122,22 @@ function leaveEtcd(departure: Departure, name: string): Promise<unknown> {
   });
 }
 
-/** Has members that are dead and are to leave anyway leave before `name`, unless that one is dead as well; answers the dead that are left. */
+/**
+ * Has members that are dead and are to leave anyway leave before `name`, unless that one has no vote to lose itself; answers the dead that are
+ * left. Who etcd does not know is no member, whatever was begun: one whose join failed, or one that is out and was not seen to be.
+ */
 async function buryDead(departure: Departure, name: string): Promise<string[]> {
   const { migration } = departure;
   const { members } = await callActivity(migration, 'listMembers', 'which members of etcd answer', {
     via: otherMasters(migration, name),
   });
+  const known = (other: string): boolean => members.some((member) => member.name === other);
+  migration.state.noMembers = stillLeaving(departure).filter((other) => !known(other));
   const dead = stillLeaving(departure).filter((other) =>
     members.some((member) => member.name === other && !member.healthy),
   );
-  if (dead.includes(name)) {
+  // A member that has never started has no name yet: it is that of the last join, and nothing else is removed beside it.
+  if (dead.includes(name) || (!known(name) && known(''))) {
     return dead;
   }
   for (const other of dead) {

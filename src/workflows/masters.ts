@@ -15,8 +15,13 @@ export function isStacked(plan: Plan): boolean {
   return plan.controlPlane !== undefined;
 }
 
-/** Masters now: those of the start and those that joined, without those that left. */
-export function mastersNow({ plan, state }: Migration): string[] {
+/** Masters now: those of the start and those that joined, without those that left and those that etcd was seen not to know. */
+export function mastersNow(migration: Migration): string[] {
+  return possibleMasters(migration).filter((name) => !migration.state.noMembers?.includes(name));
+}
+
+/** With those that are half in or half out: their join or their leaving was begun and not seen to end. */
+export function possibleMasters({ plan, state }: Migration): string[] {
   const exchange = exchangeOf(plan);
   if (exchange === undefined) {
     return [];

@@ -43,6 +43,8 @@ export interface MigrationState {
   /** Phases whose undo is registered, in the order in which they began. */
   undo: PhaseName[];
   abort?: AbortRequest;
+  /** All phases are done, or undone; only what the migration itself put into the cluster is still taken away. Absent: not so far yet. */
+  finishing?: true;
   outcome?: 'migrated' | 'rolled-back';
 
   /** The mark in the cluster that keeps other migrations off was asked for. */
@@ -63,6 +65,8 @@ export interface MigrationState {
   joined?: string[];
   /** Nodes that left the cluster outside of apply; absent: none. */
   departed?: string[];
+  /** Nodes that are leaving and that etcd did not know as members when it was last asked; absent: not asked yet. */
+  noMembers?: string[];
   /** Where proton-cli works once the first control host has handed over. */
   controlHost?: string;
   uninstallBegun: ComponentKind[];

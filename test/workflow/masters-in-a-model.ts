@@ -36,9 +36,21 @@ export class Masters {
   /** Machines whose next join fails half-way, e.g. with a full disk, and those on which one has. */
   readonly unfit = new Set<string>();
   readonly half = new Set<string>();
+  /** Who dies in the middle of another one's join or leaving, by that other one. */
+  readonly diesWith = new Map<string, string>();
+
+  /** Answers whether somebody died just now. */
+  private strike(name: string): boolean {
+    const struck = this.diesWith.get(name);
+    if (struck === undefined) return false;
+    this.diesWith.delete(name);
+    this.dead.add(struck);
+    return true;
+  }
 
   /** A master joins by an apply. */
   join(name: string): void {
+    if (this.strike(name)) throw failure('apply module firewall fail: no answer');
     if (this.half.has(name)) throw failure(`${name}: preflight finds leftovers`);
     if (this.unfit.has(name)) {
       this.half.add(name);
@@ -73,6 +85,7 @@ export class Masters {
     this.members = this.members.filter((member) => member !== name);
     if (this.leader === name) this.leader = this.healthy[0] ?? '';
     if (!this.hasQuorum()) this.world.violate(`no quorum after ${name} left`);
+    if (this.strike(name)) throw failure(`etcd is not sound without ${name}`);
   }
 }
 

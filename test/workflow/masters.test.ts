@@ -102,6 +102,26 @@ describe.concurrent('an exchange of masters', () => {
     expect(callsOf(world, ['deleteNode'])).toEqual(['deleteNode old2', 'deleteNode old1', 'deleteNode old3']);
   });
 
+  it('goes on where one has left etcd and another died before that was proved', async () => {
+    const world = createWorld(stackedPlanOf('stacked-unproved'));
+    world.masters?.diesWith.set('old1', 'old2');
+    const handle = await harness.start(world.plan);
+    await approveAll(handle, ['open-downtime', 'remove-nodes']);
+    const { blocked, pointOfNoReturn } = await untilBlocked(handle);
+    const members = world.snapshot().members;
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approve(handle, 'close-downtime');
+    const { outcome } = await handle.result();
+
+    expect(blocked).toMatchObject({ phase: 'remove-nodes', cause: 'etcd is not sound without old1' });
+    expect(pointOfNoReturn).toBe(true);
+    expect(members).toEqual(['new1', 'new2', 'new3', 'old2', 'old3']);
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(callsOf(world, ['deleteNode'])).toEqual(['deleteNode old2', 'deleteNode old1', 'deleteNode old3']);
+    expect(world.snapshot().members).toEqual(['new1', 'new2', 'new3']);
+  });
+
   it('clears a machine whose join failed before it is tried again', async () => {
     const world = createWorld(stackedPlanOf('stacked-unfit'));
     world.masters?.unfit.add('new2');
@@ -185,5 +205,22 @@ describe.concurrent('going back takes new masters out the same way', () => {
     expect(outcome).toBe('rolled-back');
     expect(world.violations).toEqual([]);
     expect(world.snapshot()).toEqual(initial);
+  });
+
+  it('with one of them dead and the next no member yet', async () => {
+    const world = createWorld(stackedPlanOf('back-half'));
+    const initial = world.snapshot();
+    world.masters?.diesWith.set('new2', 'new1');
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    const { blocked } = await untilBlocked(handle);
+    await handle.signal(abortSignal, { by: 'li', reason: 'new1 is dead' });
+    const { outcome } = await handle.result();
+
+    expect(blocked).toMatchObject({ phase: 'add-nodes', cause: 'apply module firewall fail: no answer' });
+    expect(outcome).toBe('rolled-back');
+    expect(world.violations).toEqual([]);
+    expect(world.snapshot()).toEqual(initial);
+    expect(callsOf(world, ['leaveEtcd'])).toEqual(['leaveEtcd new1', 'leaveEtcd new2']);
   });
 });
