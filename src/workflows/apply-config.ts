@@ -35,7 +35,7 @@ async function prepare(migration: Migration, stage: ConfigStage, reference: Plan
  * Edits the configuration for a stage, applies it, and waits until exactly its nodes are healthy; answers what was proved. Edit and apply are
  * one step: what is done again after a `resume` starts from the configuration as it is then. `onceSure` is called when everything that can be
  * known before an apply is known, and nothing was touched yet. `reference`: what of the plan this apply is about, where it is not all of it.
- * `beforeAnother`: what has to be done before every try but the first.
+ * `beforeAnother`: what has to be done before every try but the first, once the apply of the last one runs no more.
  */
 export async function apply(
   migration: Migration,
@@ -51,8 +51,13 @@ export async function apply(
   let tries = 0;
   const { proof, nodes } = await step(migration, phase, async () => {
     tries += 1;
-    if (tries > 1) {
-      await beforeAnother?.();
+    if (tries > 1 && beforeAnother !== undefined) {
+      // The last one may have ended here and not there: its unit survives a control host that does not answer and a worker that is lost.
+      await callActivity(migration, 'settleApply', 'the last apply has come to its end', {
+        migration: plan.cluster,
+        control: controlOf(migration),
+      });
+      await beforeAnother();
     }
     const { digest, nodesBefore, ...prepared } = await prepare(migration, stage, reference);
     const control = controlOf(migration);

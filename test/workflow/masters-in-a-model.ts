@@ -36,6 +36,8 @@ export class Masters {
   /** Machines whose next join fails half-way, e.g. with a full disk, and those on which one has. */
   readonly unfit = new Set<string>();
   readonly half = new Set<string>();
+  /** Whose join may go on on the machines, as far as the migration knows: its apply was given up, nobody saw it end. */
+  joining: string | undefined;
   /** Who dies in the middle of another one's join or leaving, by that other one. */
   readonly diesWith = new Map<string, string>();
 
@@ -54,6 +56,7 @@ export class Masters {
     if (this.half.has(name)) throw failure(`${name}: preflight finds leftovers`);
     if (this.unfit.has(name)) {
       this.half.add(name);
+      this.joining = name;
       throw failure(`${name}: failed to run kubeadm join`);
     }
     if (!this.hasQuorum() || this.healthy.length < this.members.length) {
@@ -182,6 +185,7 @@ export function masterActivities(here: () => World): MasterActivities {
       here().act('resetNode', input, () => {
         const { name } = input.host;
         if (here().masters?.members.includes(name) === true) here().violate(`${name} reset as a member of etcd`);
+        if (here().masters?.joining === name) here().violate(`${name} reset in the middle of its join`);
         here().masters?.reset.add(name);
         here().masters?.half.delete(name);
         here().leftNodes.add(name);

@@ -448,6 +448,8 @@ const activities: MigrationActivities & ModelCopyActivities = {
   settleApply: (input) =>
     here().act('settleApply', input, () => {
       here().settled += 1;
+      const { masters } = here();
+      if (masters !== undefined) masters.joining = undefined;
       return evidence(false, 'no apply runs');
     }),
   dropPrepared: (input) => here().act('dropPrepared', input, () => evidence(true, 'no document left')),
