@@ -352,13 +352,13 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet }: 
   };
   const important = (paint: (line: string) => string) => (line: string) => pc.bold(paint(line));
   if (status.blocked !== undefined) {
-    const { phase, cause, untouched, next } = status.blocked;
+    const { phase, cause, untouched, next, choices } = status.blocked;
     lines.push('');
     say(`blocked in ${phase}: ${cause}`, important(pc.red));
     say(`untouched: ${untouched}`);
     say(`next: ${next}`, pc.bold);
     hint(`  ferry resume ${workflowId}`, pc.bold);
-    if (!status.pointOfNoReturn) hint(`  ferry abort ${workflowId} --reason "…"`);
+    if (choices?.includes('abort') ?? !status.pointOfNoReturn) hint(`  ferry abort ${workflowId} --reason "…"`);
   }
   if (status.paused !== undefined) {
     lines.push('');

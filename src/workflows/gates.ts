@@ -135,6 +135,9 @@ function refuseAbort(state: MigrationState, decision: Extract<Decision, { kind: 
   if (state.abort !== undefined) {
     return `${state.abort.by} has aborted already: the migration is rolling back`;
   }
+  if (state.finishing === true) {
+    return 'all phases are done and the migration is about to end: it only takes its own documents and its lock out of the cluster, and does not go back from there';
+  }
   if (state.pointOfNoReturn) {
     return parkedAs(state, 'no-way-back') === undefined ? undefined : 'the old nodes are removed: there is no way back';
   }
@@ -142,6 +145,12 @@ function refuseAbort(state: MigrationState, decision: Extract<Decision, { kind: 
     return 'applications were started on the new nodes: going back loses what they wrote since; to go back all the same send acceptLosingWrites: true';
   }
   return undefined;
+}
+
+/** What people may do where the work stands. Resume is always offered, even for failures that never heal here: it may be the only way on. */
+export function choicesOf(state: MigrationState): ('resume' | 'abort')[] {
+  const isTooLate = state.abort !== undefined || state.pointOfNoReturn || state.finishing === true;
+  return isTooLate ? ['resume'] : ['resume', 'abort'];
 }
 
 function parkedAs(state: MigrationState, kind: Parked['kind']): Parked | undefined {
@@ -168,7 +177,7 @@ export function applyDecision(plan: Plan, state: MigrationState, decision: Decis
         kind: 'paused',
         phase: currentPhase(state),
         since: now,
-        choices: ['resume', 'abort'],
+        choices: choicesOf(state),
         by: decision.by,
         reason: decision.reason,
       });

@@ -169,6 +169,8 @@ export interface BlockedStatus {
   /** heals-by-a-human: fix and resume; never: only abort. */
   heals: 'human' | 'never';
   since: string;
+  /** What people may decide. Not told by older workers: resume, and abort before the point of no return. */
+  choices?: ('resume' | 'abort')[];
 }
 
 export interface DowntimeStatus {

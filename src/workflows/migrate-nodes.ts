@@ -177,6 +177,8 @@ async function clearBreadcrumbs(migration: Migration, phase: PhaseName): Promise
 }
 
 async function finish(migration: Migration, outcome: MigrationResult['outcome']): Promise<MigrationResult> {
+  // The outcome is settled here: an abort that came now would count and change nothing.
+  migration.state.finishing = true;
   if (migration.state.applied.length > 0) {
     const { plan } = migration;
     const name = outcome === 'migrated' ? 'verify' : 'add-nodes';

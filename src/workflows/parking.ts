@@ -11,6 +11,7 @@ import {
 } from '@temporalio/workflow';
 import type { FailureDetail } from '../activities/contract.ts';
 import { withBar } from './bar.ts';
+import { choicesOf } from './gates.ts';
 import type { BlockedStatus, PhaseName } from './messages.ts';
 import { adopt, callActivity, notify, now, publish } from './migration.ts';
 import type { Input, Migration, Output } from './migration.ts';
@@ -99,14 +100,9 @@ export async function step<T>(migration: Migration, phase: PhaseName, act: () =>
       notify(migration, 'blocked', `${phase} is blocked: ${blocked.cause} Next: ${blocked.next}`, {
         command: decisionCommand(workflowId, 'resume', { by: 'YOUR-NAME' }),
       });
-      await park(migration, { kind: 'blocked', phase, choices: choicesWhenBlocked(migration), blocked });
+      await park(migration, { kind: 'blocked', phase, choices: choicesOf(migration.state), blocked });
     }
   }
-}
-
-/** Resume is always offered, even for failures that never heal here: past the point of no return it is the only way on. */
-function choicesWhenBlocked(migration: Migration): Parked['choices'] {
-  return migration.state.abort !== undefined || migration.state.pointOfNoReturn ? ['resume'] : ['resume', 'abort'];
 }
 
 /** One activity as one step. */

@@ -2,6 +2,7 @@ import { condition, workflowInfo } from '@temporalio/workflow';
 import type { GateName, Plan } from '../plan/plan.ts';
 import { withBar } from './bar.ts';
 import { checkpoint } from './checkpoint.ts';
+import { choicesOf } from './gates.ts';
 import type { PhaseName } from './messages.ts';
 import type { Migration, Phase } from './migration.ts';
 import { notify, now, publish } from './migration.ts';
@@ -120,7 +121,7 @@ async function askAt(migration: Migration, stage: GateStage): Promise<void> {
       kind: 'sent-back',
       phase: stage.phase,
       gate: stage.gate,
-      choices: migration.state.pointOfNoReturn ? ['resume'] : ['resume', 'abort'],
+      choices: choicesOf(migration.state),
       by,
       reason,
     });

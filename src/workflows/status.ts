@@ -2,7 +2,7 @@ import { counted } from '../plan/counted.ts';
 import type { GateName, Plan } from '../plan/plan.ts';
 import { gateNames } from '../plan/plan.ts';
 import { isDown, projectDowntime, spentSeconds } from './downtime.ts';
-import { currentPhase } from './gates.ts';
+import { choicesOf, currentPhase } from './gates.ts';
 import type { ApproveInput, BlockedStatus, GateStatus, MigrationStatus, PhaseStatus } from './messages.ts';
 import { clip } from './policies.ts';
 import type { MigrationState, Parked } from './state.ts';
@@ -31,7 +31,7 @@ export function viewStatus(plan: Plan, state: MigrationState, now: number): Migr
     gates: gateNames.map((name) => viewGate(plan, state.gates[name])),
     decisions: state.decisions,
     transfers: state.transfers,
-    ...(blocked === undefined ? {} : { blocked: viewBlocked(blocked) }),
+    ...(blocked === undefined ? {} : { blocked: { ...viewBlocked(blocked), choices: choicesOf(state) } }),
     ...(paused === undefined
       ? {}
       : { paused: { by: paused.by ?? '', reason: paused.reason ?? '', since: paused.since } }),
@@ -197,7 +197,7 @@ function describeParking(plan: Plan, status: MigrationStatus, workflowId: string
       `Next: ${status.blocked.next}`,
       fenced(decisionCommand(workflowId, 'resume', { by: 'YOUR-NAME' })),
     );
-    if (!status.pointOfNoReturn) {
+    if (status.blocked.choices?.includes('abort') === true) {
       lines.push(fenced(decisionCommand(workflowId, 'abort', { by: 'YOUR-NAME', reason: 'WHY' })));
     }
   }

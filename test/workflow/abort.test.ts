@@ -246,6 +246,61 @@ describe.concurrent('abort when going back has a price', () => {
     expect(world.violations).toEqual([]);
   });
 
+  async function toTheEnd(cluster: string): Promise<{ world: World; handle: Handle }> {
+    const { nodes } = planOf('template');
+    const world = createWorld(planOf(cluster, { nodes: { ...nodes, remove: [] } }));
+    const handle = await harness.start(world.plan);
+    await approveAll(handle, ['open-downtime', 'close-downtime']);
+    return { world, handle };
+  }
+
+  it('is refused while the migration finishes', async () => {
+    const { world, handle } = await toTheEnd('finishing');
+    const hold = world.hold('dropPrepared');
+
+    await hold.reached;
+    const refused = handle.executeUpdate(abortUpdate, {
+      args: [{ by: 'li', reason: 'slow', acceptLosingWrites: true }],
+    });
+    await expect(refused).rejects.toMatchObject({
+      cause: { message: expect.stringContaining('about to end') as string },
+    });
+    await handle.cancel();
+    const { decisions, state } = await until(handle, 'a recorded abort', (status) =>
+      status.decisions.some((decision) => decision.decision === 'abort'),
+    );
+    hold.release();
+    const { outcome } = await handle.result();
+
+    expect(state).toBe('running');
+    expect(decisions.at(-1)).toMatchObject({ decision: 'abort', counted: false });
+    expect(outcome).toBe('migrated');
+    expect(world.holder).toBeUndefined();
+    expect(world.violations).toEqual([]);
+  });
+
+  it('is not offered where the end is blocked', async () => {
+    const { world, handle } = await toTheEnd('finish-blocked');
+    world.fail('letClusterGo', 'NeedsHuman', {
+      cause: 'no right to delete the lease',
+      untouched: 'everything else',
+      next: 'give the worker the right',
+    });
+
+    const { blocked } = await untilBlocked(handle);
+    const refused = handle.executeUpdate(abortUpdate, {
+      args: [{ by: 'li', reason: 'slow', acceptLosingWrites: true }],
+    });
+    await expect(refused).rejects.toMatchObject({
+      cause: { message: expect.stringContaining('about to end') as string },
+    });
+    await handle.signal(resumeSignal, { by: 'li' });
+    const { outcome } = await handle.result();
+
+    expect(blocked).toMatchObject({ cause: 'no right to delete the lease', choices: ['resume'] });
+    expect(outcome).toBe('migrated');
+  });
+
   it('rejecting the result parks it; resume checks anew and asks again', async () => {
     const world = createWorld(planOf('result-rejected'));
 

@@ -234,6 +234,8 @@ describe('abort', () => {
       'send acceptLosingWrites: true',
     ],
     ['after the release, loss accepted', { applicationsReleased: true }, { acceptLosingWrites: true }, undefined],
+    ['while it finishes', { finishing: true }, { acceptLosingWrites: true }, 'about to end'],
+    ['while it finishes past the removal', { finishing: true, pointOfNoReturn: true }, {}, 'about to end'],
     ['twice', { abort: { by: 'sun', reason: 'x', at: at(0) } }, {}, 'sun has aborted already'],
     ['past the point of no return: parks', { pointOfNoReturn: true, applicationsReleased: true }, {}, undefined],
     ['after the end', { outcome: 'rolled-back' }, {}, 'the migration has ended: rolled-back'],
@@ -289,6 +291,17 @@ describe('pause and resume', () => {
     expect(paused.state.parked).toMatchObject([{ kind: 'paused', phase: 'add-nodes', by: 'li', id: 1 }]);
     expect(again).toBe('the migration is paused already');
     expect(resumed.state.parked).toEqual([]);
+  });
+
+  it.each<[string, Partial<MigrationState>, string[]]>([
+    ['on the way', {}, ['resume', 'abort']],
+    ['on the way back', { abort: { by: 'li', reason: 'x', at: at(0) } }, ['resume']],
+    ['past the point of no return', { pointOfNoReturn: true }, ['resume']],
+    ['at the end', { finishing: true }, ['resume']],
+  ])('offers %s what would count', (_, change, choices) => {
+    const paused = send({ ...fresh(), ...change }, 'pause', abort);
+
+    expect(paused.state.parked.at(-1)?.choices).toEqual(choices);
   });
 
   it('has nothing to resume at a gate or while work goes on', () => {

@@ -94,6 +94,7 @@ describe('the status', () => {
       untouched: 'nothing was written',
       next: 'make room',
       heals: 'human',
+      choices: ['resume', 'abort'],
     });
   });
 
@@ -188,6 +189,8 @@ describe('the current details', () => {
     expect(markdown(blocked)).toContain('--name resume');
     expect(markdown(blocked)).toContain('--name abort');
     expect(markdown({ ...blocked, pointOfNoReturn: true })).not.toContain('--name abort');
+    expect(markdown({ ...blocked, finishing: true })).not.toContain('--name abort');
+    expect(markdown({ ...blocked, abort: { by: 'li', reason: 'x', at: start } })).not.toContain('--name abort');
   });
 
   it('say nothing of a downtime that has not begun, and everything of one that has', () => {
