@@ -225,7 +225,9 @@ function recordOf(kind: WorkloadKind, object: Workload): WorkloadRecord {
     case 'Deployment':
     case 'StatefulSet': {
       const previous = annotation(object, breadcrumbs.replicas);
-      return { ...base, replicas: previous === undefined ? (object.spec.replicas ?? 1) : Number(previous) };
+      return previous === undefined
+        ? { ...base, replicas: object.spec.replicas ?? 1, ready: readyOf(kind, object) }
+        : { ...base, replicas: Number(previous), ready: readyBefore(object) ?? 'all' };
     }
     case 'HorizontalPodAutoscaler':
       return { ...base, replicas: Number(annotation(object, breadcrumbs.minReplicas) ?? object.spec.minReplicas ?? 0) };
@@ -235,13 +237,30 @@ function recordOf(kind: WorkloadKind, object: Workload): WorkloadRecord {
     }
     case 'DaemonSet': {
       const previous = annotation(object, breadcrumbs.nodeSelector);
-      const live = object.spec.template?.spec.nodeSelector ?? {};
-      return {
-        ...base,
-        nodeSelector: previous === undefined ? live : (JSON.parse(previous) as Record<string, string>),
-      };
+      return previous === undefined
+        ? { ...base, nodeSelector: object.spec.template?.spec.nodeSelector ?? {}, ready: readyOf(kind, object) }
+        : {
+            ...base,
+            nodeSelector: JSON.parse(previous) as Record<string, string>,
+            ready: readyBefore(object) ?? 'all',
+          };
     }
   }
+}
+
+/** How many pods are ready; a DaemonSet that comes to other nodes has another number of them, so all of them are no number. */
+function readyOf(kind: 'Deployment' | 'StatefulSet' | 'DaemonSet', { spec, status = {} }: Workload): number | 'all' {
+  const [ready = 0, wanted = 0] =
+    kind === 'DaemonSet'
+      ? [status.numberReady, status.desiredNumberScheduled]
+      : [status.readyReplicas, spec.replicas ?? 1];
+  return ready < wanted ? ready : 'all';
+}
+
+/** The same by the breadcrumb, which only those carry that were not wholly ready. */
+function readyBefore(object: Workload): number | undefined {
+  const before = annotation(object, breadcrumbs.ready);
+  return before === undefined ? undefined : Number(before);
 }
 
 function isStopped({ kind, object }: LiveWorkload): boolean {
@@ -304,17 +323,16 @@ function stopPatch({ kind, object }: LiveWorkload, record: WorkloadRecord, migra
   const mark = (key: string, value: string, more: object = {}): object => ({
     annotations: { [breadcrumbs.migration]: migration, [key]: value, ...more },
   });
-  const notReady = (ready = 0, wanted = 0): object => (ready < wanted ? { [breadcrumbs.ready]: String(ready) } : {});
+  const notReady = (of: 'Deployment' | 'StatefulSet' | 'DaemonSet'): object => {
+    const ready = record.ready ?? readyOf(of, object);
+    return ready === 'all' ? {} : { [breadcrumbs.ready]: String(ready) };
+  };
   switch (kind) {
     case 'Deployment':
     case 'StatefulSet': {
       if ((object.spec.replicas ?? 1) === 0) return undefined;
       return {
-        metadata: mark(
-          breadcrumbs.replicas,
-          String(record.replicas),
-          notReady(object.status?.readyReplicas, record.replicas),
-        ),
+        metadata: mark(breadcrumbs.replicas, String(record.replicas), notReady(kind)),
         spec: { replicas: 0 },
       };
     }
@@ -324,11 +342,7 @@ function stopPatch({ kind, object }: LiveWorkload, record: WorkloadRecord, migra
     case 'DaemonSet':
       if (object.spec.template?.spec.nodeSelector?.[parkedSelector] !== undefined) return undefined;
       return {
-        metadata: mark(
-          breadcrumbs.nodeSelector,
-          JSON.stringify(record.nodeSelector ?? {}),
-          notReady(object.status?.numberReady, object.status?.desiredNumberScheduled),
-        ),
+        metadata: mark(breadcrumbs.nodeSelector, JSON.stringify(record.nodeSelector ?? {}), notReady(kind)),
         // A merge patch: their keys stay.
         spec: { template: { spec: { nodeSelector: { [parkedSelector]: 'true' } } } },
       };
@@ -571,9 +585,9 @@ function readiness(
   // A DaemonSet's numbers are those of the time before, 0 of 0, until its controller has seen the change.
   const seen = (status.observedGeneration ?? 0) >= (object.metadata.generation ?? 0);
   const compare = (now = 0, wanted = 0): { ready: boolean; short: boolean; text: string } => {
-    const before = annotation(object, breadcrumbs.ready);
-    // A workload that was broken before need not be healed by the move.
-    const expected = before === undefined ? wanted : Math.min(wanted, Number(before));
+    // A workload that was broken before need not be healed by the move. Its breadcrumb is gone when a start is tried again.
+    const before = record.ready ?? readyBefore(object) ?? 'all';
+    const expected = before === 'all' ? wanted : Math.min(wanted, before);
     return { ready: seen && now >= expected, short: now < wanted, text: `${now} of ${wanted} ready` };
   };
   switch (kind) {

@@ -79,6 +79,8 @@ export interface WorkloadRecord {
   suspended?: boolean;
   /** DaemonSet: its own nodeSelector, kept in place; stop adds one more key. */
   nodeSelector?: Record<string, string>;
+  /** Deployment, StatefulSet, DaemonSet: how many pods were ready, where not all were. Absent in the records of older workers. */
+  ready?: number | 'all';
 }
 /** Taken once, before anything is stopped; lives in workflow state. */
 export interface ApplicationRecord {
@@ -157,7 +159,7 @@ export interface SecretActivities {
   }): Promise<Evidence & { files: { name: string; digest: string }[] }>;
   /**
    * hosts (and data_path) of every component replaced in place by ordinal in both Secrets, under resourceVersion; nothing else
-   * touched. `direction: 'back'` is the undo. Asserts that `.nodes` names old and new nodes first.
+   * touched. `direction: 'back'` is the undo. Asserts that `.nodes` names old and new nodes first; on the way back the old ones.
    */
   editSecrets(input: {
     migration: string;
@@ -168,11 +170,14 @@ export interface SecretActivities {
 }
 
 /** The part of a plan that configuration edits need; small enough to travel. */
-export type PlanReference = Pick<Plan, 'cluster' | 'platform' | 'mapping' | 'nodes' | 'containerRegistry'>;
+export type PlanReference = Pick<Plan, 'cluster' | 'platform' | 'mapping' | 'nodes' | 'containerRegistry'> & {
+  /** New nodes that are taken off the list by `reinstall-back`, their Nodes being gone. */
+  lost?: string[];
+};
 
 /**
  * add-nodes: old + new nodes, nothing else changed. reinstall: components on `components[].replicas[].to`, old nodes still listed.
- * reinstall-back: components on `from`, all nodes listed (undo). remove-nodes: only what stays. remove-new-nodes: undo of add-nodes.
+ * reinstall-back: components on `from`, all nodes listed but those that are lost (undo). remove-nodes: only what stays. remove-new-nodes: undo of add-nodes.
  */
 export type ConfigStage = ConfigEditStage;
 
@@ -326,6 +331,11 @@ export interface MasterActivities {
    * /tmp/kubeadm-config.yaml with its own name and address, kubeconfig; the package directory must be there already. Proved by `proton-cli version`.
    */
   moveControl(input: { migration: string; from: Host; to: Host; platform: Plan['platform'] }): Promise<Evidence>;
+  /**
+   * /tmp/kubeadm-config.yaml on the first of `cs.master`, where the platform's tool makes the keys of every node that joins: one that is there
+   * stays, else that of the control host with the name and address of this one, else one from what kubeadm keeps in the cluster.
+   */
+  giveJoinFile(input: { control: Host; to: Host }): Promise<Evidence>;
   /** Lines of /etc/hosts that still name a removed node, per host; read only, for the report. */
   listLeftovers(input: { hosts: Host[]; removed: Master[] }): Promise<{ host: string; lines: string[] }[]>;
 }

@@ -44,13 +44,31 @@ export async function moveControl(deps: ControlDeps, input: MoveInput): Promise<
       written.push(file);
     };
     await carryNamespaceFile(connection, old, input, put);
-    await carryKubeadmConfig(deps, connection, old, input, put);
+    await put(kubeadmConfig, await kubeadmConfigFor(deps, connection, old, to));
     await giveKubeconfig(connection, platform, put);
     const version = await proveTool(connection, platform);
     return {
       changed: written.length > 0,
       proof: `proton-cli ${version} works on ${to.name}${written.length === 0 ? '' : `, with ${written.join(', ')}`}${old === undefined ? `; ${from.name} did not answer, so they were made from the cluster and the plan` : ''}`,
     };
+  });
+}
+
+/** proton-cli works anywhere, but has the first master make the keys: another one than the control host when masters leave in front of it. */
+export async function giveJoinFile(deps: ControlDeps, { control, to }: { control: Host; to: Host }): Promise<Evidence> {
+  const untouched = `everything but ${kubeadmConfig} on ${to.name}`;
+  const old =
+    control.name === to.name
+      ? undefined
+      : await onHost(control.name, untouched, () => connectUnlessAway(deps.hosts, control, deps.deadlines.away));
+  return onHost(to.name, untouched, async () => {
+    const connection = await deps.hosts.connect(to);
+    const isThere = (await connection.readFile(kubeadmConfig)) !== undefined;
+    if (!isThere) {
+      const content = await kubeadmConfigFor(deps, connection, old, to);
+      await connection.writeFile(kubeadmConfig, Buffer.from(content), 0o600);
+    }
+    return { changed: !isThere, proof: `nodes can join with ${kubeadmConfig} on ${to.name}` };
   });
 }
 
@@ -104,22 +122,18 @@ export function namespaceFileOf({ configNamespace, resourceNamespace }: Plan['pl
   return Buffer.from(`resource_namespace: ${resourceNamespace}\nproton_cli_config_namespace: ${configNamespace}\n`);
 }
 
-async function carryKubeadmConfig(
+/** The file for this host: the old control host's, else one from what the cluster keeps. */
+async function kubeadmConfigFor(
   deps: ControlDeps,
   connection: HostConnection,
   old: HostConnection | undefined,
-  { to }: MoveInput,
-  put: Put,
-): Promise<void> {
+  to: Host,
+): Promise<string> {
   const kept = (await old?.readFile(kubeadmConfig))?.toString('utf8');
-  if (kept !== undefined) {
-    const moved = adaptKubeadmConfig(kept, to);
-    if (moved !== undefined) {
-      await put(kubeadmConfig, moved);
-      return;
-    }
-  }
-  await put(kubeadmConfig, newKubeadmConfig(await clusterConfiguration(deps.api), to, await criSocket(connection)));
+  return (
+    (kept === undefined ? undefined : adaptKubeadmConfig(kept, to)) ??
+    newKubeadmConfig(await clusterConfiguration(deps.api, to), to, await criSocket(connection))
+  );
 }
 
 /** The same file for another host: name and address of its InitConfiguration are that host's. Undefined when it has none. */
@@ -167,7 +181,7 @@ export function newKubeadmConfig(
   return `${init.toString()}---\n${cluster.trimEnd()}\n`;
 }
 
-async function clusterConfiguration(api: KubernetesApi): Promise<string> {
+async function clusterConfiguration(api: KubernetesApi, { name }: Host): Promise<string> {
   const untouched = 'everything';
   return onApi(api, "Reading kubeadm's configuration", untouched, async () => {
     const map = await api.find<KubernetesObject & { data?: Record<string, string> }>(
@@ -177,9 +191,9 @@ async function clusterConfiguration(api: KubernetesApi): Promise<string> {
     if (text !== undefined) return text;
     throw needsHuman({
       what: `${kubeadmConfig} cannot be made`,
-      cause: 'no old control host has it, and the cluster has no ConfigMap kube-system/kubeadm-config',
+      cause: 'no control host has it, and the cluster has no ConfigMap kube-system/kubeadm-config',
       untouched,
-      next: `put ${kubeadmConfig} on the new control host, then: ferry resume`,
+      next: `put ${kubeadmConfig} on ${name}, then: ferry resume`,
     });
   });
 }

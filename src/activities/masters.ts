@@ -2,7 +2,7 @@ import type { Hosts } from '../hosts/contract.ts';
 import type { Host } from '../plan/plan.ts';
 import { setBalancers } from './balancers.ts';
 import type { Master, MasterActivities } from './contract.ts';
-import { moveControl } from './control-host.ts';
+import { giveJoinFile, moveControl } from './control-host.ts';
 import type { Deadlines } from './deadlines.ts';
 import { onHost } from './failures.ts';
 import { isAway } from './kubelet.ts';
@@ -32,6 +32,8 @@ export function createMasterActivities(
       whileBeating({ waiting: `Node ${input.node} is deleted` }, () => deleteNode(api, deadlines, input)),
     moveControl: (input) =>
       whileBeating({ waiting: `proton-cli moves to ${input.to.name}` }, () => moveControl(deps, input)),
+    giveJoinFile: (input) =>
+      whileBeating({ waiting: `${input.to.name} gets what nodes join with` }, () => giveJoinFile(deps, input)),
     listLeftovers: (input) => listLeftovers(hosts, input),
   };
 }

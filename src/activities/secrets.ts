@@ -253,13 +253,15 @@ function editConfigSecret(data: Record<string, string>, input: EditInput): Recor
   const text = data[configKey];
   if (text === undefined) throw new YamlEditError('has no such key', [configKey]);
   const nodes = new Set(configNodes(text));
-  const missing = [...input.plan.nodes.remove, ...input.plan.nodes.add.map(({ name }) => name)].filter(
-    (name) => !nodes.has(name),
-  );
+  const { add, remove } = input.plan.nodes;
+  // The way back needs the old nodes only: a new one that was lost may have been taken off the list.
+  const needed = input.direction === 'forth' ? [...remove, ...add.map(({ name }) => name)] : remove;
+  const missing = needed.filter((name) => !nodes.has(name));
   if (missing.length > 0) {
-    throw new YamlEditError(`does not list ${missing.join(', ')}: old and new nodes must both be recorded now`, [
-      'nodes',
-    ]);
+    throw new YamlEditError(
+      `does not list ${missing.join(', ')}: ${input.direction === 'forth' ? 'old and new nodes must both' : 'old nodes must'} be recorded now`,
+      ['nodes'],
+    );
   }
   const stage = input.direction === 'forth' ? 'reinstall' : 'reinstall-back';
   return { ...data, [configKey]: editConfig(text, stage, input.plan, input.components).text };

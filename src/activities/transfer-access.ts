@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { HostConnection } from '../hosts/contract.ts';
 import { quote } from '../hosts/quote.ts';
 import type { ReplicateInput } from '../plan/replicate.ts';
@@ -95,7 +96,9 @@ export async function readyDestination(
   names: TransferNames,
   streamToken: string,
 ): Promise<Ready> {
-  const args = [names.claim, names.key, names.directory, path, streamToken];
+  // Another version of the worker may have left a gate that knows less.
+  const gate = createHash('sha256').update(gateScript(path, names)).digest('hex');
+  const args = [names.claim, names.key, names.directory, path, streamToken, gate];
   const text = await runScript(destination, `looking into ${path}`, readyScript, args, { timeout: 6 * 3_600_000 });
   const fields = parseFields(text);
   return {
@@ -329,7 +332,7 @@ done
 return 1
 `;
 
-/** Arguments: claim, key, directory, path, token of the streams. The directory is touched under the lock of the sweepers, so that none takes away what was found. */
+/** Arguments: claim, key, directory, path, token of the streams, digest of the gate. The directory is touched under the lock of the sweepers, so that none takes away what was found. */
 const readyScript = String.raw`
 evict() {
 ${evictScript}
@@ -338,7 +341,7 @@ gate() {
   umask 077
   mkdir -p -- "$2" && exec 8>>/var/lib/ferry/keys.lock && flock -w 30 8 && touch -- "$2" || return 1
   home=$(getent passwd "$(id -un)" | cut -d: -f6)
-  [ -x "$2/gate" ] && grep -q " ferry:$1\$" "$home/.ssh/authorized_keys" && echo gate=there
+  [ -x "$2/gate" ] && [ "$(sha256sum <"$2/gate" | cut -d' ' -f1)" = "$3" ] && grep -q " ferry:$1\$" "$home/.ssh/authorized_keys" && echo gate=there
   exec 8>&-
 }
 ended=$(evict "$1") || return 1
@@ -347,7 +350,7 @@ if [ -d "$1" ]; then
   exec 7>>"$1/lock" && flock -n 7 && printf '%s' "$5" >"$1/streams" || return 1
   exec 7>&-
 fi
-gate "$2" "$3" || return 1
+gate "$2" "$3" "$6" || return 1
 [ -z "$(find "$4" -mindepth 1 -maxdepth 1 -printf x -quit)" ] || echo empty=no
 find "$4" -type f -printf '%n %s\n' | awk '$1 > 1 { links++ } { bytes += $2 } END { printf "links=%d\nbytes=%.0f\n", links, bytes }'
 :

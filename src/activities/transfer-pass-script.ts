@@ -36,20 +36,33 @@ copy() { # name, rsync's arguments
     tries=$((tries + 1))
     sleep "$((1 + tries / 4)).$(($$ % 10))"
   done
-  echo "$name $code" >>"$state/ended"
-  case "$name $code" in
-    room\ * ) ;;
-    fill.*\ 24) echo "$name $code" >>"$state/codes" ;;
-    fill.*) ;;
-    *) echo "$name $code" >>"$state/codes" ;;
-  esac
+  echo "$name" >>"$state/ended"
+  # Of several streams the one who waits for them tells.
+  case $name in room | *.*) ;; *) echo "$name $code" >>"$state/codes" ;; esac
   return "$code"
 }
-# Files of the source that a test of find is true of, with their sizes.
-list() { # name, tests
-  name=$1
-  shift
-  (cd "$source" && find . -type f "$@" '(' -fprintf "$state/sizes.$name" '%s\n' , -fprintf "$state/list.$name" '%P\0' ')') 2>"$state/err.list"
+# All files of the source, with their sizes. Every name begins with ./: rsync takes a line that begins with # or ; for a comment.
+list_all() {
+  (cd "$source" && find . -type f '(' -fprintf "$state/sizes.fill" '%s\n' , -fprintf "$state/list.fill" '%p\0' ')') 2>/dev/null
+}
+# Files that changed since, and those below a directory that was renamed: their own times did not move. Such a directory is known by its
+# own times; where rsync compares whole seconds, also one that merely changed may hide a file of the same second.
+list_doubtful() {
+  case " $* " in *' --modify-window=-1 '*) old="! -newermt @$since" ;; *) old= ;; esac
+  (cd "$source" && find . '(' -type f -newerct "@$since" '(' -fprintf "$state/sizes.doubtful" '%s\n' , -fprintf "$state/list.doubtful" '%p\0' ')' ')' , \
+    -type d ! -path . -newerct "@$since" $old -fprintf "$state/list.moved" '%p\0') 2>"$state/err.list"
+  code=$?
+  [ -s "$state/list.moved" ] || return "$code"
+  (cd "$source" && xargs -0 -n 100 sh -c '
+    state=$1 since=$2
+    shift 2
+    find "$@" -type f ! -newerct "@$since" "(" -fprintf "$state/sizes.part" "%s\n" , -fprintf "$state/list.part" "%p\0" ")"
+    code=$?
+    cat "$state/sizes.part" >>"$state/sizes.doubtful" && cat "$state/list.part" >>"$state/list.doubtful" || exit 255
+    exit "$code"' sh "$state" "$since" <"$state/list.moved") 2>>"$state/err.list"
+  other=$?
+  [ "$other" -gt "$code" ] && code=$other
+  return "$code"
 }
 # What is gone at the source may hold the place that the rest needs.
 full() { grep -qsE 'No space left on device|Disk quota exceeded' "$state/err.$1" "$state/err.$1".*; }
@@ -62,8 +75,14 @@ case "$since" in
   all) checksum=--checksum ;;
   *)
     step comparing
-    list doubtful -newerct "@$since"
-    echo "list $?" >>"$state/codes"
+    list_doubtful "$@"
+    code=$?
+    # What went away under the look is no failure of it; anything else would hide changes for good.
+    case $code in
+      1 | 123) if [ -s "$state/err.list" ] && ! grep -qv 'No such file or directory$' "$state/err.list"; then code=24; else code=23; fi ;;
+    esac
+    echo "list $code" >>"$state/codes"
+    case $code in 0 | 24) ;; *) step ended; exit 1 ;; esac
     if [ -s "$state/list.doubtful" ]; then
       step copying
       if deal doubtful; then fan doubtful "$@" --ignore-times $gone; else doubtful "$@"; fi
@@ -80,7 +99,7 @@ case "$since" in
 esac
 if [ "$fill" = fill ] && [ "$streams" -gt 1 ]; then
   step comparing
-  list fill
+  list_all
   if deal fill; then
     step copying
     fan fill "$@" $gone
@@ -122,9 +141,9 @@ echo "epoch=$(date +%s.%N)"; echo "uptime=$up"; echo "boot=$(cat /proc/sys/kerne
 [ -f "$job/token" ] && echo "token=$(cat "$job/token")"
 echo "step=$(tail -n 1 "$state/steps" 2>/dev/null)"
 for out in "$state"/out.*; do
-  [ -f "$out" ] && echo "${'$'}{out##*/}=$(tail -c 2000 "$out" | tr '\r\n' '  ')"
+  [ -f "$out" ] && printf '%s=%s\n' "${'$'}{out##*/}" "$(tail -c 2000 "$out" | tr '\r\n' '  ')"
 done
-echo "ended=$(cut -d' ' -f1 "$state/ended" 2>/dev/null | tr '\n' ' ')"
+echo "ended=$(tr '\n' ' ' <"$state/ended" 2>/dev/null)"
 if [ -f "$state/sizes.doubtful" ] && [ ! -f "$state/sizes.sum" ] && grep -q copying "$state/steps"; then
   awk '{ s += $1 } END { printf "%.0f %d\n", s, NR }' "$state/sizes.doubtful" >"$state/sizes.sum"
 fi
@@ -142,7 +161,8 @@ if [ -n "$group" ]; then
     [ -n "$file" ] && current=$file
   done
   echo "work=$work"
-  [ -n "$current" ] && echo "file=$current"
+  # A file's name is whatever somebody chose: echo would make a line of its own of a \n in it.
+  [ -n "$current" ] && printf 'file=%s\n' "$current"
 fi
 `;
 
@@ -157,9 +177,11 @@ echo "codes=$(tr '\n' ';' <codes 2>/dev/null)"
 echo "steps=$(tr '\n' ';' <steps 2>/dev/null)"
 echo "streams=$(tr '\n' ';' <streams 2>/dev/null)"
 [ -f sizes.doubtful ] && echo "doubtful=$(wc -l <sizes.doubtful)"
+usual='file has vanished|failed verification -- update|link_stat .* failed: No such file or directory'
 for name in $(ls | sed -n 's/^\(out\|err\)\.//p' | sort -u); do
   echo "=== out $name"; tail -c 3000 "out.$name" 2>/dev/null
-  echo; echo "=== err $name"; { grep -av 'file has vanished' "err.$name"; grep -a 'file has vanished' "err.$name" | head -n 5; } 2>/dev/null | head -n 40 | cut -c1-4000; echo
+  # What a source in use says by the thousand comes last and is cut short, so that it hides nothing.
+  echo; echo "=== err $name"; { grep -avE "$usual" "err.$name" | head -n 35; grep -aE "$usual" "err.$name" | head -n 5; } 2>/dev/null | cut -c1-4000; echo
 done
 :
 `;

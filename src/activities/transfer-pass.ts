@@ -10,7 +10,7 @@ import { parseFields, runScript, tryScript } from './host-script.ts';
 import type { Reported, TransferScope } from './transfer-scope.ts';
 import { rsyncOptions } from './rsync-options.ts';
 import type { RsyncEnd, RsyncProgress, RsyncStats } from './rsync-output.ts';
-import { judgeExit, parseProgress, parseStats } from './rsync-output.ts';
+import { judgeExit, parseProgress, parseStats, sayings } from './rsync-output.ts';
 import { evictWriter, grantAccess, readyDestination, remoteTarget } from './transfer-access.ts';
 import type { CopyProgress, PassInput, PassReport } from './transfer-contract.ts';
 import type { Marker } from './transfer-marker.ts';
@@ -29,6 +29,8 @@ const watchInterval = 2000;
 const promptFor = 20_000;
 /** The machine may be away for this long before the attempt is given up; the copy itself goes on. */
 const patienceWithSource = 60_000;
+/** Between two stages nobody holds the lock of the destination; a sweeper takes a transfer that was silent for an hour for dead. */
+const keepEvery = 10 * 60_000;
 /** Source silent for this long: ask the destination before calling it a stall. */
 const askWriterAfter = 15_000;
 /** With less to come, or less than a tenth of the tree, a look at all files before the copy does not pay; what changed is found anyway. */
@@ -110,11 +112,8 @@ async function startPass(
   const { source, destination } = ends;
   const isTar = input.choice.tool === 'tar';
   const streamToken = randomBytes(12).toString('hex');
-  // Each of these is a way to a machine and back: a pass that finds little to do lasts no longer than they take.
-  const [there] = await Promise.all([
-    readyDestination(destination, ends.destinationPath, names, streamToken),
-    placeScript(source, names, isTar ? tarPassScript : passScript),
-  ]);
+  await placeScript(source, names, isTar ? tarPassScript : passScript);
+  const there = await readyDestination(destination, ends.destinationPath, names, streamToken);
   if (!ends.sameHost && !(seen.key && there.gate)) {
     const access = { destinationPath: ends.destinationPath, cipher: input.choice.cipher };
     await grantAccess(source, destination, input.request, names, access);
@@ -171,18 +170,28 @@ async function partLinks(destination: HostConnection, path: string, names: Trans
 
 /**
  * What an earlier pass left must not be read as the result of one that did not even start. The script need not outlive the machine: a
- * job does not either.
+ * job does not either. Under the lock of whoever starts jobs: a try that was given up and comes late must not disturb its successor.
  */
 async function placeScript(source: HostConnection, names: TransferNames, program: string): Promise<void> {
   const place = String.raw`
 umask 077
+mkdir -p -- "${'$'}{2%/*}" && exec 9>>"$2.lock" && flock -w 30 9 || return 1
+case "$(systemctl show -p ActiveState "$3")" in *=inactive | *=failed) ;; *) echo busy; return 0 ;; esac
 mkdir -p -- "$1" && cd -- "$1" && rm -f codes ended streams steps moment options list.* sizes.* out.* err.* || return 1
 cat >pass.new <<'ferry-end-of-pass'
 ${program}
 # end
 ferry-end-of-pass
 tail -n 2 pass.new | grep -q '^# end$' && mv -f pass.new pass`;
-  await runScript(source, 'making room for the pass', place, [names.directory]);
+  const args = [names.directory, jobDirectory(names.job), unitOf(names.job)];
+  const answer = await runScript(source, 'making room for the pass', place, args);
+  if (!answer.includes('busy')) return;
+  throw transient({
+    what: 'the pass was not started',
+    cause: `${unitOf(names.job)} runs already on ${source.host.name}: another try has taken over`,
+    untouched: 'the other try goes on',
+    next: 'it is tried again by itself, and takes the other one over',
+  });
 }
 
 interface Seen {
@@ -287,6 +296,7 @@ async function observe(
   let progress = startOf(input.pass, input.expectedBytes, { bytes: scope.earlier.bytes, before });
   let writerWork = 0;
   let interval = firstInterval;
+  let touchedAt = begin;
   for (;;) {
     scope.signal?.throwIfAborted();
     const isPrompt = Date.now() - begin < promptFor;
@@ -297,6 +307,10 @@ async function observe(
       progress = progressOf(input, names, seen, progress);
       scope.heartbeat(progress);
       if (!seen.active) return seen.result;
+      if (Date.now() - touchedAt > keepEvery) {
+        touchedAt = Date.now();
+        await runScript(ends.destination, 'keeping the gate', 'touch -c -- "$1"', [names.directory]).catch(() => '');
+      }
       // It has ended, and systemd is about to notice.
       if (seen.exit !== undefined) rest = 50;
       if (last === undefined || seen.bytes !== last.bytes || seen.work - last.work >= workThatCounts) {
@@ -413,11 +427,21 @@ async function conclude(
 function rsyncEnd(codes: ReadonlyMap<string, number>, text: string, input: PassInput): RsyncEnd {
   const isLive = input.mode === 'live';
   const worst = [...codes]
-    .filter(([name, code]) => code !== 0 && (name !== 'list' || !isLive))
-    .map(([name, code]) => judgeExit(code, section(text, 'err', name), isLive))
+    .filter(([, code]) => code !== 0)
+    .map(([name, code]) => {
+      const stderr = section(text, 'err', name);
+      return name === 'list' ? judgeLook(code, stderr, isLive) : judgeExit(code, stderr, isLive);
+    })
     .toSorted((left, right) => severity(right) - severity(left))[0];
   if (worst !== undefined) return worst;
   return codes.has('rest') ? { kind: 'done', why: '' } : { kind: 'again', why: 'the copy was interrupted' };
+}
+
+/** The look for what changed; 24 when all that it missed is what went away under it. */
+function judgeLook(code: number, stderr: string, isLive: boolean): RsyncEnd {
+  const why = `what changed since the last pass could not be told, find ended with ${code}: ${sayings(stderr)}`;
+  if (code > 128) return { kind: 'again', why };
+  return code === 24 && isLive ? { kind: 'vanished', why } : { kind: 'partial', why, at: 'source' };
 }
 
 function tarEnd(codes: ReadonlyMap<string, number>, text: string, input: PassInput): RsyncEnd {

@@ -23,7 +23,7 @@ export interface EndProbe extends EndFacts {
 }
 
 const probeScript = String.raw`
-echo "path=$(realpath -m -- "$1")"
+printf 'path=%s\n' "$(realpath -m -- "$1")"
 [ -d "$1" ] && echo exists=yes
 echo "epoch=$(date +%s.%N)"; read -r up rest </proc/uptime; echo "uptime=$up"; echo "boot=$(cat /proc/sys/kernel/random/boot_id)"
 echo "ciphers=$(ssh -Q cipher 2>/dev/null | tr '\n' ' ')"
@@ -90,10 +90,10 @@ export interface SourceTree extends TreeFacts {
 const treeScript = String.raw`
 [ -d "$1" ] || return 0
 cd -- "$1" || return 1
-find . -printf '%y %n %s %b\n' | awk '
+find . -printf '%y %n %s %b %D:%i\n' | awk '
   { entries++; blocks += $4 }
   $1 == "s" || ($1 ~ /^[pbc]$/ && $2 > 1) { odd++ }
-  $1 == "f" { bytes += $3; if ($3 > $4 * 512) holes += $3 - $4 * 512; if ($3 > largest) largest = $3; if ($2 > 1) links++ }
+  $1 == "f" { bytes += $3; if ($3 > $4 * 512) holes += $3 - $4 * 512; if ($3 > largest) largest = $3; if ($2 > 1 && ++names[$5] == 2) links++ }
   END { printf "entries=%d\nblocks=%.0f\nbytes=%.0f\nlargest=%.0f\nlinks=%d\nodd=%d\nholes=%.0f\n", entries, blocks, bytes, largest, links, odd, holes }'
 `;
 
@@ -136,7 +136,7 @@ set -- "$(realpath -m -- "$1")"
 d=$1; while [ ! -d "$d" ]; do d=$(dirname -- "$d"); done
 stat -f -c 'space=%a %S %d %c' -- "$d"
 if [ -d "$1" ]; then
-  first=$(find "$1" -mindepth 1 -maxdepth 1 -printf '%f\n' -quit | head -n 1); echo "first=$first"
+  first=$(find "$1" -mindepth 1 -maxdepth 1 -printf '%f\n' -quit | head -n 1); printf 'first=%s\n' "$first"
 fi
 :
 `;

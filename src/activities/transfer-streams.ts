@@ -37,6 +37,7 @@ while (defined(my $n = <$size>)) {
   deal($to, $file, $n);
 }
 for my $each (sort { $b->[0] <=> $a->[0] } @late) { deal(least(), $each->[1], $each->[0]) }
+{ local $/ = "\0"; defined <$name> and die "more names than sizes\n" }
 for (@list) { close $_ or die "$!\n" }
 exit(($bytes >= 67108864 || $files >= 4000) && $largest < $bytes * 0.9 ? 0 : 3);
 `;
@@ -58,13 +59,21 @@ end-of-program
   echo "$1 $share" >>"$state/streams"
 }
 fan() {
-  stage=$1
+  stage=$1 pids= worst=0
   shift
   for list in "$state/list.$stage".*; do
     copy "$stage.${'$'}{list##*.}" "$@" "--rsync-path=ferry-stream $token rsync" --from0 "--files-from=$list" "$source/" "$target" &
+    pids="$pids ${'$'}{list##*.}:$!"
   done
-  wait
-  worst=$(sed -n "s/^$stage\.[0-9]* //p" "$state/ended" | awk '$1 != 0 && $1 != 23 && $1 != 24 { bad = $1 } $1 > most { most = $1 } END { print bad != "" ? bad : most + 0 }')
+  for each in $pids; do
+    wait "${'$'}{each#*:}"
+    code=$?
+    case "$stage $code" in
+      # Only a head start: the one after it meets whatever stopped it.
+      fill\ 0 | fill\ 24 | doubtful\ *) echo "$stage.${'$'}{each%%:*} $code" >>"$state/codes" || worst=1 ;;
+    esac
+    case $code in 0) ;; 23 | 24) [ "$worst" -ne 0 ] || worst=$code ;; *) worst=$code ;; esac
+  done
   # The other end of a stream that broke needs a moment to notice.
   case $worst in 0 | 23 | 24) ;; *) sleep 2 ;; esac
   return "$worst"

@@ -1,6 +1,7 @@
 import type { HostConnection } from '../hosts/contract.ts';
 import { isWithin } from '../plan/directories.ts';
 import { runScript } from './host-script.ts';
+import type { Mount } from './mounts.ts';
 import { parseMountInfo, placeOf } from './mounts.ts';
 
 /** Somebody who holds a tree. */
@@ -111,17 +112,24 @@ async function containerUsers(connection: HostConnection, path: string, want: 'w
     runScript(connection, 'reading the mounts', 'cat /proc/self/mountinfo'),
     runScript(connection, 'reading the mounts of containers', containersScript, [], { maxOutput: 64 * 1024 ** 2 }),
   ]);
-  const place = placeOf(parseMountInfo(own), path);
+  const mounts = parseMountInfo(own);
+  const place = placeOf(mounts, path);
   if (place === undefined) return [];
+  const root = placeOf(mounts, '/');
   return text.split('=== ').flatMap((block): TreeUser[] => {
     const [head = '', ...lines] = block.split('\n');
     const [pid, name, unit] = head.split(' ');
-    const mount = parseMountInfo(lines.join('\n')).find(
+    const seen = parseMountInfo(lines.join('\n'));
+    // Agents of the platform see the whole machine, and all that is mounted on it, below one of their directories. What they open is seen.
+    const wholes = seen.filter((each) => each.device === root?.device && each.root === root.path);
+    const isOfWhole = (candidate: Mount): boolean =>
+      wholes.some((whole) => isWithin(candidate.mountPoint, whole.mountPoint));
+    const mount = seen.find(
       (candidate) =>
         candidate.device === place.device &&
-        candidate.root !== '/' &&
         isWithin(candidate.root, place.path) &&
-        (want === 'any' || candidate.writable),
+        (want === 'any' || candidate.writable) &&
+        !isOfWhole(candidate),
     );
     if (mount === undefined) return [];
     const text = `the container ${unit ?? ''} of ${name ?? ''} (pid ${pid ?? ''}) mounts it at ${mount.mountPoint}`;

@@ -176,7 +176,7 @@ async function resolved(connection: HostConnection, path: string): Promise<strin
 
 const endScript = String.raw`
 path=$(realpath -m -- "$1")
-echo "path=$path"
+printf 'path=%s\n' "$path"
 echo "machine=$({ cat /etc/machine-id; readlink /proc/1/ns/net /proc/1/ns/mnt; cat /proc/sys/kernel/random/boot_id; } | tr '\n' ' ')"
 echo "nested=$(cut -d" " -f5 /proc/self/mountinfo | grep -cF -- "$path/")"
 `;

@@ -4,7 +4,7 @@
  * a second look: `buckets` or `bucket=N`.
  *
  * A record: path NUL type mode owner group links-group mtime size-or-target xattrs content, separated by tabs; sorted by bytes. Files
- * with several names carry the first of their names in the tree. The root digest is the sha256 of all records.
+ * with several names in the tree carry the first of them. The root digest is the sha256 of all records.
  */
 export const treeScanProgram = String.raw`
 use strict; use warnings; no warnings 'recursion';
@@ -24,7 +24,7 @@ sub sha256_file { my $o = slurp_command('sha256sum', '-b', '--', $_[0]); $o =~ /
 if ($again) { second_look(); exit 0 }
 
 chdir $tree or fail("$tree: $!");
-my (@records, @files, %group, %linked);
+my (@records, @files, %group, %linked, %names);
 my ($entries, $bytes, $blocks) = (0, 0, 0);
 {
   # find prints times with all digits; perl's own lstat knows whole seconds only.
@@ -43,7 +43,7 @@ my ($entries, $bytes, $blocks) = (0, 0, 0);
     if ($type eq 'f') { $what = $size; $bytes += $size }
     elsif ($type eq 'l') { $what = escape($target) }
     elsif ($type eq 'b' or $type eq 'c') { my $device = (lstat $name)[6]; defined $device or fail("$name: $!"); $what = "device $device" }
-    if ($type ne 'd' and $links > 1) { $group{$inode} = $path if !defined $group{$inode} or $path lt $group{$inode}; $linked{$#records + 1} = $inode }
+    if ($type ne 'd' and $links > 1) { $names{$inode}++; $group{$inode} = $path if !defined $group{$inode} or $path lt $group{$inode}; $linked{$#records + 1} = $inode }
     push @records, [$path, $type, $mode, $uid, $gid, '-', $mtime, $what, attributes($name), '-'];
     push @files, [$#records, $size] if $type eq 'f' and $kind ne 'metadata' and $size > 0;
   }
@@ -53,7 +53,8 @@ my ($entries, $bytes, $blocks) = (0, 0, 0);
 my $first = {};
 for my $index (sort { $a <=> $b } keys %linked) {
   my $inode = $linked{$index};
-  $records[$index][5] = escape($group{$inode});
+  # Its other names lie outside of the tree: no copy of the tree can have them.
+  $records[$index][5] = escape($group{$inode}) if $names{$inode} > 1;
 }
 digest_contents() if @files;
 my $out = "$work/records";

@@ -97,10 +97,17 @@ rm -r ../small/7; mkdir ../small/new; echo new >../small/new/file`,
   it('takes one stream where a limit is to be kept, and where there is little to do', async () => {
     const request = await large('alone');
     const [limited] = await first(request, { limitKiBps: 100_000 });
-    const [again] = await first(request);
+    const small = await mover.request(freshName('little'));
+    requests.push(small);
+    const tree = small.transfer.source.path;
+    await script(
+      mover.source,
+      `mkdir -p '${tree}'; for i in $(seq 50); do head -c 100000 /dev/urandom >'${tree}'/$i; done`,
+    );
+    const [little] = await first(small);
 
     expect(limited.explanation).not.toContain('streams');
-    expect(again.explanation).not.toContain('streams');
+    expect(little.explanation).not.toContain('streams');
   });
 
   it('shares its streams with the other transfers that the machine sends', async () => {

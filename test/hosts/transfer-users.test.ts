@@ -115,6 +115,17 @@ for i in $(seq 100); do [ -s ${root}.pid ] && [ "$(cat /proc/$(cat ${root}.pid)/
     expect(after).toBe('quiet');
   });
 
+  it('that mounts the whole disk on which the directory lies', async () => {
+    const request = await filled('container-disk');
+    const { path } = request.transfer.source;
+    const root = `/run/${request.transfer.id}`;
+    await script(mover.source, `mount -t tmpfs tmpfs '${path}'; echo a >'${path}/a'; ${start(path, root, 'rw')}`);
+    const said = await proof(request);
+    await script(mover.source, `${end(root)}; umount '${path}'`);
+
+    expect(said).toMatch(/is still in use: the container .* of sleep \(pid \d+\) mounts it at \/data/);
+  });
+
   it('that so much as reads the destination stands against the copy', async () => {
     const request = await filled('container-there');
     const { path } = request.transfer.destination;

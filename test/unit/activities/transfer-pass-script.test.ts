@@ -1,0 +1,184 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { passScript, watchScript } from '../../../src/activities/transfer-pass-script.ts';
+
+/*
+ * The script of a pass in a real sh with the real find and perl. In the place of rsync and systemd stand programs that note what they are
+ * asked for: what rsync makes of it is seen on real machines (test/hosts).
+ */
+
+let folder: string;
+const state = (): string => join(folder, 'state');
+const source = (): string => join(folder, 'source');
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'ferry-pass-'));
+  for (const name of ['state', 'source', 'programs']) mkdirSync(join(folder, name));
+  program('rsync', 'echo "$*" >>"$STATE/asked"');
+  program('systemctl', ':');
+  writeFileSync(join(folder, 'pass'), passScript);
+});
+afterEach(() => {
+  rmSync(folder, { recursive: true });
+});
+
+function program(name: string, text: string): void {
+  writeFileSync(join(folder, 'programs', name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+}
+
+function fill(files: Record<string, number>): void {
+  for (const [name, size] of Object.entries(files)) {
+    mkdirSync(join(source(), name, '..'), { recursive: true });
+    writeFileSync(join(source(), name), Buffer.alloc(size));
+  }
+}
+
+/** Runs a pass; `since` in seconds, or a word. Answers its exit code, the codes of its steps and what rsync was asked for. */
+function run(
+  since: string,
+  { streams = 1, options = ['--modify-window=-1'] }: { streams?: number; options?: string[] } = {},
+): { code: number | null; codes: string[]; asked: string[] } {
+  const argv = [
+    join(folder, 'pass'),
+    state(),
+    source(),
+    'ferry:data/',
+    since,
+    '-',
+    'tree',
+    `${streams}`,
+    'abc',
+    'fill',
+  ];
+  const { status } = spawnSync('sh', [...argv, ...options], {
+    env: { PATH: `${join(folder, 'programs')}:${process.env['PATH'] ?? ''}`, STATE: state() },
+  });
+  return { code: status, codes: lines('codes'), asked: lines('asked').filter((line) => line !== '--help') };
+}
+
+function lines(name: string): string[] {
+  const file = join(state(), name);
+  return existsSync(file) ? readFileSync(file, 'utf8').split('\n').filter(Boolean) : [];
+}
+
+const doubtful = (): string[] =>
+  readFileSync(join(state(), 'list.doubtful'), 'utf8').split('\0').slice(0, -1).toSorted();
+const longAgo = '1000000000';
+
+describe('what changed since the last pass', () => {
+  it('is named so that rsync takes no name for a comment or an option', () => {
+    const names = ['#innodb_redo/#ib_redo1', ';semicolon', '-rf', ' space', 'plain', 'a/\nline'];
+    fill(Object.fromEntries(names.map((name) => [name, 1])));
+    const { code } = run(longAgo);
+
+    expect(code).toBe(0);
+    expect(doubtful()).toEqual(names.map((name) => `./${name}`).toSorted());
+  });
+
+  it.each([
+    [
+      'with nanoseconds only those of a renamed one',
+      ['--modify-window=-1'],
+      ['./changed/new', './renamed/deep/f', './renamed/f'],
+    ],
+    [
+      'with whole seconds those of one that changed as well',
+      [],
+      ['./changed/new', './changed/old', './renamed/deep/f', './renamed/f'],
+    ],
+  ])('takes in the files below a directory: %s', async (_name, options, expected) => {
+    fill({ 'before/f': 1, 'before/deep/f': 1, 'changed/old': 1, 'still/f': 1, top: 1 });
+    await sleep(20);
+    const since = `${Date.now() / 1000}`;
+    await sleep(20);
+    renameSync(join(source(), 'before'), join(source(), 'renamed'));
+    fill({ 'changed/new': 1 });
+    const { code } = run(since, { options });
+
+    expect(code).toBe(0);
+    expect(doubtful()).toEqual(expected);
+    expect(lines('sizes.doubtful')).toHaveLength(expected.length);
+  });
+
+  it.each([
+    ['killed', 'kill -KILL $$', 'list 137', false],
+    ['refused by a directory', 'echo "find: \'./a\': Permission denied" >&2; exit 1', 'list 23', false],
+    ['without a word', 'exit 1', 'list 23', false],
+    [
+      'overtaken by a file that went away',
+      'echo "find: \'./a\': No such file or directory" >&2; exit 1',
+      'list 24',
+      true,
+    ],
+  ])('is not taken for nothing when the look is %s', (_name, text, code, goesOn) => {
+    program('find', text);
+    const result = run(longAgo);
+
+    expect(result.codes[0]).toBe(code);
+    expect(result.asked.length > 0).toBe(goesOn);
+    expect(result.code === 0).toBe(goesOn);
+  });
+});
+
+describe('several streams', () => {
+  const large = { a: 40 << 20, b: 40 << 20, c: 1 };
+
+  it('are asked for with the token, and one rsync comes after them', () => {
+    fill(large);
+    const { code, codes, asked } = run('none', { streams: 2 });
+
+    expect(code).toBe(0);
+    expect(asked.filter((line) => line.includes('--rsync-path=ferry-stream abc rsync'))).toHaveLength(2);
+    expect(asked.at(-1)).toContain('--delete-delay');
+    expect(codes.toSorted()).toEqual(['fill.1 0', 'fill.2 0', 'rest 0']);
+  });
+
+  it.each([
+    ['doubtful', longAgo, 12, ['doubtful.1 12', 'list 0'], 1],
+    ['doubtful', longAgo, 23, ['doubtful.1 23', 'doubtful.2 0', 'fill.2 0', 'list 0', 'rest 0'], 0],
+    ['fill', 'none', 12, ['fill.2 0', 'rest 0'], 0],
+    ['fill', 'none', 24, ['fill.1 24', 'fill.2 0', 'rest 0'], 0],
+  ])('of %s since %s, one ends with %i', (_stage, since, with_, expected, ends) => {
+    fill(large);
+    program('rsync', `echo "$*" >>"$STATE/asked"; case "$*" in *list.*.1\\ *) exit ${with_} ;; esac`);
+    const { code, codes } = run(since, { streams: 2 });
+
+    expect(codes.toSorted().filter((line) => !/^doubtful.2 0$/.test(line) || with_ === 23)).toEqual(expected);
+    expect(code).toBe(ends);
+  });
+
+  it('count as failed when one is gone without a word', () => {
+    fill(large);
+    program('rsync', `case "$*" in *list.doubtful.1\\ *) kill -KILL $PPID ;; esac`);
+    const { code, codes } = run(longAgo, { streams: 2 });
+
+    expect(code).not.toBe(0);
+    expect(codes).not.toContain('rest 0');
+  });
+});
+
+describe('who watches', () => {
+  it('is told nothing by the name of a file', () => {
+    const evil = 'x\\nActiveState=inactive\\nexit=0';
+    fill({ [evil]: 1 });
+    const group = '/ferry-test';
+    const script = watchScript
+      .replaceAll('/sys/fs/cgroup', join(folder, 'cgroup'))
+      .replace('readlink "/proc/$pid"/fd/*', `printf '%s\\n' "$source/$(ls "$source")"`);
+    mkdirSync(join(folder, 'cgroup', group), { recursive: true });
+    writeFileSync(join(folder, 'cgroup', group, 'cgroup.procs'), '1\n');
+    program('systemctl', `echo ActiveState=active; echo ControlGroup=${group}`);
+    const { stdout } = spawnSync('sh', ['-c', script, 'sh', 'unit', folder, state(), source(), '0'], {
+      encoding: 'utf8',
+      env: { PATH: `${join(folder, 'programs')}:${process.env['PATH'] ?? ''}` },
+    });
+
+    expect(stdout).toContain(`file=${source()}/${evil}\n`);
+    expect(stdout.match(/^ActiveState=.*$/gm)).toEqual(['ActiveState=active']);
+    expect(stdout).not.toMatch(/^exit=/m);
+  });
+});
