@@ -306,6 +306,14 @@ export const policies: Record<ActivityName, Policy> = {
     longestPause: '30s',
     reason: 'Files of a few kilobytes from one master to another; the same ones may be written again.',
   },
+  giveJoinFile: {
+    startToClose: '5m',
+    heartbeat: '1m',
+    attempts: 5,
+    firstPause: '5s',
+    longestPause: '30s',
+    reason: 'One file of a few kilobytes; one that is there already stays.',
+  },
   listLeftovers: {
     startToClose: '2m',
     attempts: 4,

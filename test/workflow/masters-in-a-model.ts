@@ -13,6 +13,8 @@ export class Masters {
   readonly drained = new Set<string>();
   readonly reset = new Set<string>();
   readonly tainted = new Set<string>();
+  /** Hosts that have the file with which nodes join. */
+  readonly joinFiles: Set<string>;
   /** Hosts on which proton-cli can work. */
   readonly control: Set<string>;
   private readonly world: World;
@@ -23,6 +25,7 @@ export class Masters {
     this.leader = masters[0] ?? '';
     this.balancers = [...masters];
     this.control = new Set([controlHost]);
+    this.joinFiles = new Set(masters.slice(0, 1));
   }
 
   get healthy(): string[] {
@@ -83,7 +86,7 @@ export class Masters {
 
   leave(name: string): void {
     if (this.balancers.includes(name)) this.world.violate(`${name} leaves etcd behind the load balancers`);
-    if (!this.drained.has(name)) this.world.violate(`${name} leaves etcd with pods on it`);
+    if (!this.drained.has(name) && !this.dead.has(name)) this.world.violate(`${name} leaves etcd with pods on it`);
     if (!this.hasQuorum()) throw failure(`etcd has no quorum to remove ${name}`);
     this.members = this.members.filter((member) => member !== name);
     if (this.leader === name) this.leader = this.healthy[0] ?? '';
@@ -204,7 +207,14 @@ export function masterActivities(here: () => World): MasterActivities {
       here().act('moveControl', input, () => {
         if (!here().copied.has(`host-${input.from.name}-package`)) throw failure('the package is not there');
         masters().control.add(input.to.name);
+        masters().joinFiles.add(input.to.name);
         return evidence(true, `proton-cli works on ${input.to.name}`);
+      }),
+    giveJoinFile: (input) =>
+      here().act('giveJoinFile', input, () => {
+        const changed = !masters().joinFiles.has(input.to.name);
+        masters().joinFiles.add(input.to.name);
+        return evidence(changed, `nodes can join through ${input.to.name}`);
       }),
     listLeftovers: (input) =>
       here().act('listLeftovers', input, () => input.hosts.map(({ name }) => ({ host: name, lines: [] }))),

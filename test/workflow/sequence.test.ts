@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { PlanInput } from '../../src/plan/plan.ts';
 import { abortSignal, phaseNames } from '../../src/workflows/messages.ts';
 import type { Harness } from './harness.ts';
 import { approve, approveAll, startHarness, untilGate } from './harness.ts';
-import { planOf } from './plans.ts';
+import { planOf, stackedPlanOf } from './plans.ts';
 import type { World } from './world.ts';
 import { createWorld } from './world.ts';
 
@@ -90,5 +91,41 @@ describe("machines whose Nodes the platform's tool deletes", () => {
       'resetNode new1',
       'deleteNode new1',
     ]);
+  });
+});
+
+describe('the first of the masters that are left', () => {
+  const add = ['new2', 'new3', 'new1'].map((name) => ({ name, ip4: `10.0.0.2${name.slice(-1)}`, controlPlane: true }));
+  const inOrder = add.toSorted((one, other) => (one.name < other.name ? -1 : 1));
+  const { platform, transfers } = planOf('any');
+  const [all, only] = [['old1', 'old2', 'old3'], ['old1']];
+
+  it.each<[string, PlanInput['nodes'], Partial<PlanInput>, string, string]>([
+    ['another one than the new control host', { add: inOrder, remove: only }, {}, 'new1', 'old2'],
+    ['one that joined before the new control host', { add, remove: all }, {}, 'new1', 'new2'],
+    [
+      'the control host that stays, in the place of another one',
+      { add: inOrder, remove: only },
+      { platform: { ...platform, controlHost: 'old2' }, transfers },
+      'old2',
+      'old2',
+    ],
+  ])('has what nodes join with: %s', async (what, nodes, change, control, first) => {
+    const world = createWorld(
+      stackedPlanOf(`join-${what.replaceAll(/\W/g, '')}`.slice(0, 40).toLowerCase(), { nodes, ...change }),
+    );
+
+    const handle = await harness.start(world.plan);
+    await approveAll(handle);
+    const { outcome } = await handle.result();
+
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    const given = world.inputs.flatMap(({ name, input }) =>
+      name === 'giveJoinFile' ? [input as { control: { name: string }; to: { name: string } }] : [],
+    );
+    expect(given.map((input) => [input.control.name, input.to.name])).toEqual([[control, first]]);
+    expect(world.masters?.joinFiles.has(first)).toBe(true);
+    expect(world.calls.lastIndexOf('giveJoinFile')).toBeGreaterThan(world.calls.lastIndexOf('deleteNode'));
   });
 });

@@ -1,7 +1,7 @@
 import { CancellationScope, CancelledFailure } from '@temporalio/workflow';
 import { apply } from '../apply-config.ts';
 import { depart } from '../departure.ts';
-import { isStacked, mastersNow, prepareControl, proveMembers } from '../masters.ts';
+import { controlOf, isStacked, mastersNow, prepareControl, proveMembers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { hostNamed, publish } from '../migration.ts';
 import { act, pausePoint } from '../parking.ts';
@@ -54,6 +54,7 @@ async function removeMasters(migration: Migration): Promise<string> {
   const left = await depart(migration, 'remove-nodes', plan.nodes.remove);
   const applied = await apply(migration, 'remove-nodes', 'remove-nodes');
   const members = await proveMembers(migration, 'remove-nodes', 'at the end');
+  await letNodesJoin(migration);
   const leftovers = await act(migration, 'remove-nodes', 'listLeftovers', 'what still names a removed node', {
     hosts: plan.hosts.filter((host) => migration.state.nodes.includes(host.name)),
     removed: plan.nodes.remove.map((name) => ({ name, address: hostNamed(plan, name).address })),
@@ -66,6 +67,17 @@ async function removeMasters(migration: Migration): Promise<string> {
     `masters: ${mastersNow(migration).join(', ')}`,
     ...(named.length === 0 ? [] : [`lines of /etc/hosts still name removed nodes on ${named.join(', ')}`]),
   ].join('; ');
+}
+
+/** Keys are made on the first of those that are masters now, which need not be the control host: without its file the next node cannot join. */
+async function letNodesJoin(migration: Migration): Promise<void> {
+  const [first] = mastersNow(migration);
+  if (first !== undefined) {
+    await act(migration, 'remove-nodes', 'giveJoinFile', `nodes can join through ${first}`, {
+      control: controlOf(migration),
+      to: hostNamed(migration.plan, first),
+    });
+  }
 }
 
 /**

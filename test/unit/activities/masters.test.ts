@@ -2,9 +2,19 @@ import { describe, expect, it } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
 import { haproxyDocument, renderHaproxy } from '../../../lab/stand-ins/slb/haproxy.ts';
 import { parseConfiguration, serversOf, withServers } from '../../../src/activities/balancers.ts';
-import { adaptKubeadmConfig, namespaceFileOf, newKubeadmConfig } from '../../../src/activities/control-host.ts';
+import {
+  adaptKubeadmConfig,
+  type ControlDeps,
+  giveJoinFile,
+  namespaceFileOf,
+  newKubeadmConfig,
+} from '../../../src/activities/control-host.ts';
+import { defaultDeadlines } from '../../../src/activities/deadlines.ts';
+import type { KubernetesApi } from '../../../src/activities/kubernetes-api.ts';
 import { linesNaming } from '../../../src/activities/masters.ts';
 import { selects } from '../../../src/activities/node-objects.ts';
+import type { HostConnection } from '../../../src/hosts/contract.ts';
+import type { Host } from '../../../src/plan/plan.ts';
 
 describe('the document of a load balancer', () => {
   const masters = ['11', '12', '13'].map((number) => ({ name: `old${number}`, address: `10.0.0.${number}` }));
@@ -153,6 +163,79 @@ it('lines that name removed machines are found by name and by address, and no ot
   ];
 
   expect(linesNaming(text, removed)).toEqual(['10.0.0.11 old1', '10.0.0.12  gone.example', '10.0.0.9 a old1   alias']);
+});
+
+/** Machines by the files that they have, and a cluster that keeps kubeadm's configuration. */
+function controlDeps(files: Map<string, string>): ControlDeps {
+  const connect = (host: Host): Promise<HostConnection> =>
+    Promise.resolve({
+      host,
+      run: () => Promise.resolve({ code: 0, signal: null, stdout: '', stderr: '' }),
+      readFile: (name: string) => {
+        const content = files.get(`${host.name} ${name}`);
+        return Promise.resolve(content === undefined ? undefined : Buffer.from(content));
+      },
+      writeFile: (name: string, content: Buffer) => {
+        files.set(`${host.name} ${name}`, content.toString('utf8'));
+        return Promise.resolve();
+      },
+    } as unknown as HostConnection);
+  const data = { ClusterConfiguration: kubeadm.split('---\n')[1] ?? '' };
+  return {
+    hosts: { connect, close: () => Promise.resolve() },
+    api: { find: () => Promise.resolve({ metadata: { name: 'kubeadm-config' }, data }) } as unknown as KubernetesApi,
+    deadlines: defaultDeadlines,
+  };
+}
+
+describe('the first master', () => {
+  const file = '/tmp/kubeadm-config.yaml';
+  const machine = (name: string, address: string): Host => ({
+    ...{ name, address, port: 22, user: 'root', hostKeys: [], role: 'old' as const },
+  });
+  const [control, first] = [machine('new1', '10.0.0.21'), machine('old2', '10.0.0.12')];
+
+  it('gets the file of the control host under its own name', async () => {
+    const files = new Map([[`new1 ${file}`, kubeadm]]);
+
+    const given = await giveJoinFile(controlDeps(files), { control, to: first });
+    const again = await giveJoinFile(controlDeps(files), { control, to: first });
+
+    expect([given.changed, again.changed]).toEqual([true, false]);
+    expect(files.get(`old2 ${file}`)).toBe(adaptKubeadmConfig(kubeadm, first));
+    expect(files.get(`new1 ${file}`)).toBe(kubeadm);
+  });
+
+  it('keeps one that it has', async () => {
+    const files = new Map([
+      [`new1 ${file}`, kubeadm],
+      [`old2 ${file}`, 'its own'],
+    ]);
+
+    const { changed } = await giveJoinFile(controlDeps(files), { control, to: first });
+
+    expect(changed).toBe(false);
+    expect(files.get(`old2 ${file}`)).toBe('its own');
+  });
+
+  it.each([
+    ['another machine', control],
+    ['itself', first],
+  ])('gets one from the cluster when the control host, %s, has none', async (_which, host) => {
+    const files = new Map<string, string>();
+
+    await giveJoinFile(controlDeps(files), { control: host, to: first });
+
+    const [init, cluster] = parseAllDocuments(files.get(`old2 ${file}`) ?? '').map(
+      (document) => document.toJS() as object,
+    );
+    expect(init).toMatchObject({
+      kind: 'InitConfiguration',
+      localAPIEndpoint: { advertiseAddress: '10.0.0.12' },
+      nodeRegistration: { name: 'old2' },
+    });
+    expect(cluster).toMatchObject({ kind: 'ClusterConfiguration', controlPlaneEndpoint: 'proton-cs.lb.aishu.cn:8443' });
+  });
 });
 
 describe('a selector', () => {
