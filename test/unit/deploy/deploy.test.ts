@@ -152,6 +152,7 @@ describe('the worker of docker-compose.temporal.yml', () => {
   interface Service {
     image: string;
     environment: Record<string, string>;
+    volumes: string[];
     secrets: string[];
     stop_grace_period: string;
     profiles: string[];
@@ -175,9 +176,17 @@ describe('the worker of docker-compose.temporal.yml', () => {
   });
 
   it('sets variables that the worker knows', () => {
-    const others = Object.keys(worker.environment).filter((name) => !/^TEMPORAL_|^KUBECONFIG$|^FERRY_USER$/.test(name));
+    const others = Object.keys(worker.environment).filter((name) => !/^TEMPORAL_|^KUBECONFIG$|^FERRY_USER$|^XDG_STATE_HOME$/.test(name));
 
     expect(others.filter((name) => !knownVariables().includes(name))).toEqual([]);
+  });
+
+  it('keeps what it learned of API servers in a volume that the image lets anybody write to', () => {
+    const [volume = ''] = worker.volumes;
+    const place = volume.split(':')[1] ?? '';
+
+    expect(worker.environment['XDG_STATE_HOME']).toBe(place);
+    expect(readFileSync('deploy/Containerfile', 'utf8')).toContain(`install -d -m 1777 ${place}`);
   });
 
   it('is valid for compose, with and without the profile', { timeout: 60_000 }, async () => {
