@@ -169,6 +169,14 @@ export function isEnded(execution: string | undefined): boolean {
 }
 
 /**
+ * Ended by something else than itself: terminated, failed, timed out. Its last status is then no state that lasts, but the moment in which
+ * it broke off.
+ */
+export function isBrokenOff(execution: string | undefined, state: MigrationStatus['state'] | undefined): boolean {
+  return isEnded(execution) && execution !== 'COMPLETED' && state !== 'completed' && state !== 'rolled-back';
+}
+
+/**
  * The status of a migration in whatever state its workflow is. A completed one left its last word with the server, which needs no worker
  * to tell it.
  */

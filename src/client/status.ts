@@ -4,7 +4,7 @@ import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
 import { exitCodes } from './errors.ts';
 import type { ServerView } from './migrations.ts';
-import { describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
+import { describeMigration, findMigration, isBrokenOff, isEnded, readProgress, readStatus } from './migrations.ts';
 import { print, terminalSize } from './output.ts';
 import { renderStatus } from './view.ts';
 
@@ -18,6 +18,8 @@ export async function showStatus(named: string | undefined, options: StatusOptio
     const handle = await findMigration(client, named, true);
     const server = await describeMigration(handle);
     const status = await readStatus(client, handle, server.execution, 8000);
+    const isBroken = isBrokenOff(server.execution, status?.state);
+    if (isBroken) process.exitCode = exitCodes.failure.code;
     if (status === undefined) {
       // Scripts must not take the little that the server knows for the status.
       if (!isEnded(server.execution)) process.exitCode = exitCodes.unreachable.code;
@@ -29,9 +31,15 @@ export async function showStatus(named: string | undefined, options: StatusOptio
     }
     const progress = await readProgress(client, status);
     const { workflowId, execution, retries } = server;
-    print({ workflowId, execution, ...(retries === undefined ? {} : { retries }), ...status }, options.output, () =>
+    const told = {
+      ...{ workflowId, execution, ...(retries === undefined ? {} : { retries }), ...status },
+      // A script that asks for the state or the gate alone must not wait for people.
+      ...(isBroken ? { state: execution.toLowerCase(), awaitingGate: undefined, brokenOff } : {}),
+    };
+    print(told, options.output, () =>
       renderStatus(status, {
         workflowId,
+        ...(isBroken ? { brokenOff: { execution, text: brokenOff } } : {}),
         now: Date.now(),
         // What is cut in a file or a pipe is lost.
         columns: process.stdout.isTTY ? terminalSize().columns : Infinity,

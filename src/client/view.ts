@@ -23,6 +23,8 @@ export interface ViewOptions {
   columns: number;
   /** Lines that there are; without it everything is shown. */
   rows?: number;
+  /** The workflow was ended from outside: nobody is awaited any more, whatever the status says. */
+  brokenOff?: { execution: string; text: string };
   /** No hints: nothing about what to type. */
   quiet?: boolean;
   progress: ReadonlyMap<string, CopyActivity>;
@@ -95,8 +97,12 @@ const stateColors: Record<MigrationStatus['state'], (text: string) => string> = 
 function headline(status: MigrationStatus, options: ViewOptions): string {
   const what = [status.phase, status.awaitingGate === undefined ? undefined : `gate ${status.awaitingGate}`];
   const where = what.filter((part) => part !== undefined).join(', ');
+  const state =
+    options.brokenOff === undefined
+      ? stateColors[status.state](status.state)
+      : pc.red(options.brokenOff.execution.toLowerCase());
   const noReturn = status.pointOfNoReturn ? pc.dim('  past the point of no return') : '';
-  const line = `${pc.bold(status.cluster)}  ${stateColors[status.state](status.state)}${where === '' ? '' : `  ${where}`}${noReturn}`;
+  const line = `${pc.bold(status.cluster)}  ${state}${where === '' ? '' : `  ${where}`}${noReturn}`;
   const id = `  ${pc.dim(options.workflowId)}`;
   // The id stands in every command below as well.
   return width(line) + width(id) > options.columns ? line : `${line}${id}`;
@@ -342,7 +348,7 @@ function fold(parts: readonly string[], columns: number): string[] {
   return lines;
 }
 
-function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet }: ViewOptions): string[] {
+function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet, brokenOff }: ViewOptions): string[] {
   const lines: string[] = [];
   const say = (text: string, paint: (line: string) => string = (line) => line): void => {
     lines.push(...wrapColumns(text, columns).map(paint));
@@ -351,6 +357,11 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet }: 
     if (quiet !== true) say(text, paint);
   };
   const important = (paint: (line: string) => string) => (line: string) => pc.bold(paint(line));
+  if (brokenOff !== undefined) {
+    lines.push('');
+    say(brokenOff.text, important(pc.red));
+    return lines;
+  }
   if (status.blocked !== undefined) {
     const { phase, cause, untouched, next, choices } = status.blocked;
     lines.push('');

@@ -262,12 +262,22 @@ describe('what a command finds', () => {
     await one.terminate('by a test');
     await two.terminate('by a test');
     const watched = await ferry('watch', 'several-1');
+    const looked = await ferry('status', 'several-1');
+    const json = await ferry('status', 'several-1', '-o', 'json');
 
     expect(asked.code).toBe(2);
     expect(completed.stdout.trim().split('\n')).toEqual(
       expect.arrayContaining(['migrate-several-1', 'migrate-several-2']),
     );
     expect(watched).toMatchObject({ code: 1, stdout: expect.stringContaining('terminated') as string });
+    expect(looked.code).toBe(1);
+    expect(looked.stdout).toMatch(
+      /^several-1 {2}terminated .*\n\nIt did not come to its own end\..*ferry break-glass\n/,
+    );
+    expect(looked.stdout).not.toMatch(/awaits|ferry approve|ferry reject|awaiting-gate/);
+    expect(json.code).toBe(1);
+    expect(JSON.parse(json.stdout)).toMatchObject({ execution: 'TERMINATED', state: 'terminated' });
+    expect(JSON.parse(json.stdout)).not.toHaveProperty('awaitingGate');
   });
 
   it('says that no worker answers, and what the server knows', async () => {

@@ -10,7 +10,7 @@ export function statusCommand(): Command {
     .addHelpText(
       'after',
       `
-Where no worker answers it prints what the server knows, and exits ${exitCodes.unreachable.code}.
+Where no worker answers it prints what the server knows, and exits ${exitCodes.unreachable.code}. It exits ${exitCodes.failure.code} when the workflow failed or was terminated.
 
 The same with the plain Temporal CLI:
   $ temporal workflow query --workflow-id migrate-CLUSTER --type status
