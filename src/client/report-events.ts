@@ -21,6 +21,8 @@ export type ReportEvent = { at: string } & (
   | { kind: 'activity-completed'; scheduled: number; result: unknown }
   | { kind: 'activity-failed'; scheduled: number; failure: EventFailure }
   | { kind: 'decision'; via: 'signal' | 'update' | 'cancel'; name: string; input: unknown; identity: string }
+  | { kind: 'timer-started'; id: number; label: string }
+  | { kind: 'timer-canceled'; started: number }
   | { kind: 'child-started'; workflowId: string; runId: string }
   | { kind: 'child-completed'; workflowId: string; result: unknown }
   | { kind: 'child-failed'; workflowId: string; failure: EventFailure }
@@ -58,6 +60,7 @@ async function decodeBody(client: Client, event: WireEvent): Promise<Body | unde
     (await decodeStart(client, event)) ??
     (await decodeActivity(client, event)) ??
     (await decodeDecision(client, event)) ??
+    (await decodeTimer(client, event)) ??
     (await decodeChild(client, event)) ??
     (await decodeTask(client, event)) ??
     (await decodeEnd(client, event))
@@ -148,6 +151,15 @@ async function decodeDecision(client: Client, event: WireEvent): Promise<Body | 
   if (cancel === undefined) return undefined;
   const input = { by: 'temporal cancel', reason: cancel.cause ?? '' };
   return { kind: 'decision', via: 'cancel', name: 'abort', input, identity: cancel.identity ?? '' };
+}
+
+/** Timers with a label are the bars of the timeline: phases, gates and waiting. */
+async function decodeTimer(client: Client, event: WireEvent): Promise<Body | undefined> {
+  const canceled = event.timerCanceledEventAttributes ?? undefined;
+  if (canceled !== undefined) return { kind: 'timer-canceled', started: Number(canceled.startedEventId ?? 0) };
+  if (!event.timerStartedEventAttributes) return undefined;
+  const [label] = await values(client, one(event.userMetadata?.summary));
+  return typeof label === 'string' ? { kind: 'timer-started', id: Number(event.eventId ?? 0), label } : undefined;
 }
 
 async function decodeChild(client: Client, event: WireEvent): Promise<Body | undefined> {

@@ -23,7 +23,7 @@ code.name { white-space: nowrap; } code { font: .82rem ui-monospace, "SF Mono", 
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
 svg .label { text-anchor: end; } svg .time { text-anchor: middle; fill: var(--soft); font-size: 9.5px; } svg .figure { fill: var(--soft); }
 svg .tick { stroke: var(--line); } svg .down { fill: #b3261e; opacity: .09; } svg .downLabel { text-anchor: middle; fill: var(--bad); font-weight: 600; }
-svg .bar { fill: var(--bar); } svg .bar.s-undone { fill: var(--warn); } svg .bar.s-blocked, svg .bar.s-ended-here { fill: var(--bad); } svg .bar.s-running { opacity: .6; }
+svg .bar { fill: var(--bar); } svg .bar.s-undone { fill: var(--warn); } svg .bar.s-blocked, svg .bar.s-broken-off { fill: var(--bad); } svg .bar.s-running { opacity: .6; }
 svg .wait { stroke: var(--warn); stroke-width: 2; stroke-dasharray: 4 3; } svg .gate { fill: var(--warn); } svg .gate.s-approved { fill: var(--good); } svg .gate.s-rejected { fill: var(--bad); }
 footer { margin-top: 2.5rem; color: var(--soft); font-size: .82rem; }
 @media print {

@@ -10,6 +10,7 @@ import type {
   GateStatus,
   MigrationStatus,
   PassSummary,
+  PhaseName,
   PhaseStatus,
   TransferStatus,
 } from '../workflows/messages.ts';
@@ -206,7 +207,7 @@ export function reportOf(history: MigrationHistory, madeAt: string): ReportModel
     ...(why === undefined ? {} : { why }),
     startedAt: started?.at ?? runs[0]?.events[0]?.at ?? madeAt,
     ...(ended === undefined ? {} : { endedAt: ended.at }),
-    phases: phasesOf(status, attributes, ended !== undefined),
+    phases: phasesOf(status, plan, runs, ended),
     gates: gatesOf(status, plan, attributes, decisions, ended !== undefined),
     downtime,
     transfers: transfersOf(status, plan, events, copyCalls),
@@ -222,7 +223,7 @@ export function reportOf(history: MigrationHistory, madeAt: string): ReportModel
       ...history.gaps,
       ...(plan === undefined ? ['the plan in this history cannot be read by this version of ferry'] : []),
       ...(ended === undefined
-        ? ['the migration is still running: phases are taken from its search attributes, and figures may still change']
+        ? ['the migration is still running: its phases are read from the timeline, and figures may still change']
         : []),
     ],
   };
@@ -291,7 +292,6 @@ function carriedStatus(runs: readonly RunHistory[]): Known | undefined {
 
 interface AttributeChange {
   at: string;
-  phase?: string;
   /** Null: no gate awaits any more. */
   gate?: string | null;
   downtimeStart?: string;
@@ -300,11 +300,10 @@ interface AttributeChange {
 function attributeChanges(events: readonly ReportEvent[]): AttributeChange[] {
   return events.flatMap((event) => {
     if (event.kind !== 'attributes') return [];
-    const { FerryPhase: phase, FerryAwaitingGate: gate, FerryDowntimeStart: downtimeStart } = event.attributes;
+    const { FerryAwaitingGate: gate, FerryDowntimeStart: downtimeStart } = event.attributes;
     return [
       {
         at: event.at,
-        ...(typeof phase === 'string' ? { phase } : {}),
         gate: typeof gate === 'string' ? gate : null,
         ...(typeof downtimeStart === 'string' ? { downtimeStart } : {}),
       },
@@ -312,28 +311,83 @@ function attributeChanges(events: readonly ReportEvent[]): AttributeChange[] {
   });
 }
 
-function phasesOf(status: Known | undefined, changes: readonly AttributeChange[], isOver: boolean): ReportPhase[] {
-  if (status !== undefined && isOver) return status.phases.map(phaseRow);
-  const carried = new Map((status?.phases ?? []).map((phase) => [phase.name as string, phaseRow(phase)]));
-  // A phase lasts from its attribute to the next one; phases at the same time show as one after the other.
-  const seen = new Map<string, ReportPhase>();
-  changes.forEach(({ at, phase }, index) => {
-    if (phase === undefined || !(phaseNames as readonly string[]).includes(phase)) return;
-    const next = changes.slice(index + 1).find((later) => later.phase !== phase);
-    const before = seen.get(phase);
-    seen.set(phase, {
-      name: phase,
-      state: next === undefined ? (isOver ? 'ended here' : 'running') : 'done',
-      startedAt: before?.startedAt ?? at,
-      ...(next === undefined ? {} : { endedAt: next.at }),
-    });
-  });
-  return phaseNames.flatMap((name) => {
+/** One bar of a phase on the timeline of its run. */
+interface PhaseSpan {
+  name: PhaseName;
+  isUndo: boolean;
+  startedAt: string;
+  endedAt?: string;
+  /** An abort took the bar away, not the end of the work. */
+  isBroken?: true;
+}
+
+const barLabel = /^(?<undo>undo )?\u00a7\d+ (?<name>\S+)$/;
+const endings: readonly string[] = ['abort', 'reject'];
+
+/** The phases that began, as the bars of the timeline have them: the search attributes name a phase before it begins. */
+function spansOf({ events }: RunHistory): PhaseSpan[] {
+  const spans = new Map<number, PhaseSpan>();
+  // Tasks since somebody asked to end the way forward: bars that the first one takes away are of work that did not come to its end.
+  let tasksSince = Infinity;
+  for (const event of events) {
+    if (event.kind === 'timer-started') {
+      const label = barLabel.exec(event.label)?.groups;
+      const name = phaseNames.find((candidate) => candidate === label?.['name']);
+      if (name === undefined) continue;
+      spans.set(event.id, { name, isUndo: label?.['undo'] !== undefined, startedAt: event.at });
+    } else if (event.kind === 'timer-canceled') {
+      const span = spans.get(event.started);
+      if (span === undefined) continue;
+      span.endedAt = event.at;
+      if (tasksSince <= 1 && !span.isUndo) span.isBroken = true;
+    } else if (event.kind === 'task-started') {
+      tasksSince += 1;
+    } else if (event.kind === 'decision' && endings.includes(event.name)) {
+      tasksSince = 0;
+    }
+  }
+  return [...spans.values()];
+}
+
+function phasesOf(
+  status: Known | undefined,
+  plan: Plan | undefined,
+  runs: readonly RunHistory[],
+  ended: Ended | undefined,
+): ReportPhase[] {
+  if (status !== undefined && ended?.how === 'completed') return status.phases.map(phaseRow);
+  const carried = new Map((status?.phases ?? []).map((phase) => [phase.name, phaseRow(phase)]));
+  const spans = runs.flatMap(spansOf);
+  const order = orderOf(plan);
+  const last = Math.max(-1, ...spans.map(({ name }) => order.indexOf(name)));
+  return order.map((name, index) => {
     const known = carried.get(name);
-    const live = seen.get(name);
-    if (live === undefined) return known === undefined ? [{ name, state: 'pending' }] : [known];
-    return [known?.state === 'done' ? known : { ...known, ...live }];
+    const own = spans.filter((span) => span.name === name);
+    const live = phaseFrom(own, ended);
+    if (live === undefined) return known ?? { name, state: index < last ? 'skipped' : 'pending' };
+    return known?.state === 'done' && live.state === 'done' ? known : { ...known, name, ...live };
   });
+}
+
+/** Phases in the order in which the plan runs them. */
+function orderOf(plan: Plan | undefined): PhaseName[] {
+  if (plan?.gates.removeNodesAfter !== 'start-apps') return [...phaseNames];
+  return [...phaseNames.filter((name) => name !== 'remove-nodes'), 'remove-nodes'];
+}
+
+function phaseFrom(spans: readonly PhaseSpan[], ended: Ended | undefined): Omit<ReportPhase, 'name'> | undefined {
+  const [first] = spans;
+  const last = spans.at(-1);
+  if (first === undefined || last === undefined) return undefined;
+  const { startedAt } = first;
+  const forth = spans.findLast(({ isUndo }) => !isUndo);
+  const done = forth?.endedAt === undefined || forth.isBroken === true ? {} : { doneAt: forth.endedAt };
+  if (last.endedAt === undefined) {
+    if (ended !== undefined) return { state: 'broken off', startedAt, endedAt: ended.at, ...done };
+    return { state: last.isUndo ? 'undoing' : 'running', startedAt, ...done };
+  }
+  const state = last.isUndo ? 'undone' : last.isBroken === true ? 'broken off' : 'done';
+  return { state, startedAt, endedAt: last.endedAt, ...done };
 }
 
 function phaseRow({ name, section, state, startedAt, endedAt, doneAt, detail }: PhaseStatus): ReportPhase {

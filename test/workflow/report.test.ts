@@ -4,9 +4,9 @@ import { readHistory } from '../../src/client/report-history.ts';
 import { reportHtml } from '../../src/client/report-html.ts';
 import type { ReportModel } from '../../src/client/report-model.ts';
 import { reportOf } from '../../src/client/report-model.ts';
-import { abortSignal, approveUpdate, resumeSignal } from '../../src/workflows/messages.ts';
+import { abortSignal, approveSignal, approveUpdate, resumeSignal } from '../../src/workflows/messages.ts';
 import type { Handle, Harness } from './harness.ts';
-import { approve, approveAll, startHarness, untilBlocked, untilGate } from './harness.ts';
+import { approve, approveAll, startHarness, statusOf, untilBlocked, untilGate } from './harness.ts';
 import { planOf } from './plans.ts';
 import { createWorld } from './world.ts';
 
@@ -36,7 +36,14 @@ describe('the report of a real history', () => {
 
     expect(early).toMatchObject({ outcome: 'running', cluster: 'reported', planDigest: plan.digest });
     expect(early.gates[0]).toMatchObject({ name: 'open-downtime', state: 'awaiting' });
-    expect(early.phases.find(({ name }) => name === 'replicate')?.startedAt).toBeDefined();
+    expect(
+      early.phases.filter(({ startedAt }) => startedAt !== undefined).map(({ name, state }) => [name, state]),
+    ).toEqual([
+      ['preflight', 'done'],
+      ['prewarm', 'done'],
+      ['backup', 'done'],
+      ['replicate', 'done'],
+    ]);
     expect(early.transfers.every(({ passes }) => passes.length > 0)).toBe(true);
 
     expect(late).toMatchObject({ outcome: 'migrated', gaps: [] });
@@ -75,6 +82,33 @@ describe('the report of a real history', () => {
     expect(model.outcome).toBe('rolled-back');
     expect(model.phases.some(({ state }) => state === 'undone')).toBe(true);
     expect(model.decisions.at(-1)).toMatchObject({ decision: 'abort', by: 'li', reason: 'changed our minds' });
+  });
+
+  it('tells of a window in which the workflow was terminated', async () => {
+    const plan = planOf('reported-broken');
+    const world = createWorld(plan);
+    const detail: FailureDetail = { cause: 'a finalizer blocks', untouched: 'the rest', next: 'look' };
+    world.fail('stopHostServices', 'NeedsHuman', detail);
+    const handle = await harness.start(plan);
+    await untilGate(handle, 'open-downtime');
+    await handle.signal(approveSignal, { gate: 'open-downtime', by: 'li', reason: 'window' });
+    await untilBlocked(handle);
+    const status = await statusOf(handle);
+    const running = await report(handle);
+    await handle.terminate('enough');
+    const model = await report(handle);
+
+    const [gate] = running.gates;
+    const begun = (one: ReportModel): [string, string][] =>
+      one.phases.filter(({ startedAt }) => startedAt !== undefined).map(({ name, state }) => [name, state]);
+    expect(begun(running)).toContainEqual(['stop-host-services', 'running']);
+    expect(begun(model)).toContainEqual(['stop-apps', 'done']);
+    expect(begun(model)).toContainEqual(['stop-host-services', 'broken off']);
+    // Nothing of the window began before it was approved, and all that is done ends when the workflow said so.
+    const stop = running.phases.find(({ name }) => name === 'stop-apps');
+    const said = status.phases.find(({ name }) => name === 'stop-apps');
+    expect(Date.parse(stop?.startedAt ?? '')).toBeGreaterThanOrEqual(Date.parse(gate?.decidedAt ?? ''));
+    expect(Math.abs(Date.parse(stop?.doneAt ?? '') - Date.parse(said?.doneAt ?? ''))).toBeLessThan(500);
   });
 
   it('tells of tries that failed and of a phase that was blocked, with their causes', async () => {

@@ -64,6 +64,16 @@ interface CallOptions {
 }
 
 let id = 0;
+
+/** A bar of the timeline, e.g. of a phase; without an end it is still there. */
+export function bar(minutes: number, label: string, end?: number): ReportEvent[] {
+  id += 1;
+  return [
+    { at: at(minutes), kind: 'timer-started', id, label },
+    ...(end === undefined ? [] : [{ at: at(end), kind: 'timer-canceled' as const, started: id }]),
+  ];
+}
+
 export function call(minutes: number, activity: string, result: unknown, options: CallOptions = {}): ReportEvent[] {
   id += 1;
   const { attempts = 1, lastFailure, failure, input = {} } = options;

@@ -10,6 +10,7 @@ import { initialState } from '../../../src/workflows/state.ts';
 import {
   at,
   attributes,
+  bar,
   call,
   copyRun,
   decision,
@@ -162,11 +163,19 @@ describe('the report of a migration that runs', () => {
   const events = [
     started(plan, 0),
     attributes(0, 'preflight'),
+    ...bar(0, '§4 preflight', 1),
+    // Named in passing, though the plan skips them.
+    attributes(1, 'prewarm'),
     attributes(1, 'replicate'),
-    attributes(60, 'replicate', 'open-downtime'),
+    ...bar(1, '§7 replicate', 60),
+    // Named as the next to come, minutes before its gate opens.
+    attributes(60, 'stop-apps'),
+    attributes(62, 'replicate', 'open-downtime'),
     decision(90, 'approve', { gate: 'open-downtime', by: 'li', reason: 'window' }, 'update'),
     attributes(90, 'stop-apps', undefined, 90),
+    ...bar(90, '§8 stop-apps', 92),
     attributes(92, 'uninstall', undefined, 90),
+    ...bar(92, '§11 uninstall'),
     ...call(93, 'uninstallComponent', undefined, { failure: { type: 'NeedsHuman', message: 'a finalizer blocks' } }),
   ];
   const copies = [
@@ -177,19 +186,35 @@ describe('the report of a migration that runs', () => {
   ];
   const report = reportOf(history(events, copies), at(100));
 
-  it('takes phases and gates from the search attributes', () => {
+  it('takes phases from the timeline, which no gate and no skipped phase makes longer', () => {
     expect(report.outcome).toBe('running');
-    expect(report.phases.filter(({ state }) => state !== 'pending')).toEqual([
-      { name: 'preflight', state: 'done', startedAt: at(0), endedAt: at(1) },
-      { name: 'replicate', state: 'done', startedAt: at(1), endedAt: at(90) },
-      { name: 'stop-apps', state: 'done', startedAt: at(90), endedAt: at(92) },
+    expect(report.phases.filter(({ startedAt }) => startedAt !== undefined)).toEqual([
+      { name: 'preflight', state: 'done', startedAt: at(0), endedAt: at(1), doneAt: at(1) },
+      { name: 'replicate', state: 'done', startedAt: at(1), endedAt: at(60), doneAt: at(60) },
+      { name: 'stop-apps', state: 'done', startedAt: at(90), endedAt: at(92), doneAt: at(92) },
       { name: 'uninstall', state: 'running', startedAt: at(92) },
     ]);
+    expect(report.phases.filter(({ state }) => state === 'skipped').map(({ name }) => name)).toEqual([
+      'prewarm',
+      'backup',
+      'add-nodes',
+      'edit-secrets',
+    ]);
+  });
+
+  it('has no phase as begun whose gate still waits', () => {
+    const early = reportOf(history(events.filter((event) => Date.parse(event.at) < Date.parse(at(90)))), at(80));
+
+    expect(early.gates[0]).toMatchObject({ state: 'awaiting', openedAt: at(62) });
+    expect(early.phases.find(({ name }) => name === 'stop-apps')).toEqual({ name: 'stop-apps', state: 'pending' });
+  });
+
+  it('takes gates from the search attributes', () => {
     expect(report.gates[0]).toEqual({
       name: 'open-downtime',
       state: 'approved',
       required: 1,
-      openedAt: at(60),
+      openedAt: at(62),
       decidedAt: at(90),
     });
   });
@@ -203,6 +228,38 @@ describe('the report of a migration that runs', () => {
     expect(report.decisions).toMatchObject([{ by: 'li', counted: true, via: 'update', reason: 'window' }]);
     expect(report.transfers[0]).toMatchObject({ state: 'copying', movedBytes: 700 });
     expect(report.failures).toMatchObject([{ type: 'NeedsHuman', cause: 'a finalizer blocks' }]);
+  });
+});
+
+describe('the report of a migration that goes back', () => {
+  const task = (minutes: number) => ({ at: at(minutes), kind: 'task-started' as const, identity: 'w' });
+  const report = reportOf(
+    history([
+      started(sample(), 0),
+      ...bar(0, '§8 stop-apps', 1),
+      task(1),
+      ...bar(1, '§10 edit-secrets').slice(0, 1),
+      ...withAbort(5),
+      task(6),
+      ...bar(6, 'undo §10 edit-secrets', 7),
+      task(7),
+      ...bar(7, 'undo §8 stop-apps'),
+    ]),
+    at(8),
+  );
+
+  function withAbort(minutes: number) {
+    const [began, ended] = bar(2, '§11 uninstall', minutes);
+    if (began === undefined || ended === undefined) throw new TypeError('a bar has two ends');
+    return [began, decision(minutes, 'abort', { by: 'li', reason: 'no' }), task(minutes), ended];
+  }
+
+  it('does not take what an abort ended for done', () => {
+    const states = report.phases.map(({ name, state, doneAt }) => [name, state, doneAt]);
+
+    expect(states).toContainEqual(['uninstall', 'broken off', undefined]);
+    expect(states).toContainEqual(['edit-secrets', 'undone', undefined]);
+    expect(states).toContainEqual(['stop-apps', 'undoing', at(1)]);
   });
 });
 
@@ -275,12 +332,13 @@ describe('a migration that did not end by itself', () => {
     const events = [
       started(sample(), 0),
       attributes(0, 'preflight'),
+      ...bar(0, '§4 preflight'),
       { at: at(5), kind: 'ended' as const, how, why: 'enough', identity: 'temporal-cli:li@laptop' },
     ];
     const report = reportOf(history(events), at(6));
 
     expect(reportMarkdown(report)).toContain(inline(text));
-    expect(report.phases[0]).toMatchObject({ name: 'preflight', state: 'ended here' });
+    expect(report.phases[0]).toEqual({ name: 'preflight', state: 'broken off', startedAt: at(0), endedAt: at(5) });
   });
 });
 
