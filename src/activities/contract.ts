@@ -124,8 +124,15 @@ export interface KubernetesActivities {
     /** Where helm runs; absent: on the worker, against whatever its helm is configured for. */
     control?: Host;
   }): Promise<Evidence>;
-  /** Nodes Ready (exactly these names must exist) and no unhealthy pod in the namespaces. */
-  awaitClusterHealthy(input: { nodes: string[]; namespaces: string[] }): Promise<Evidence>;
+  /**
+   * Nodes Ready (exactly these names must exist) and no unhealthy pod in the namespaces. `illBefore`: workloads of which not all pods were
+   * ready before the migration; they need not be better than that. `stillIll` names those of their pods that are not sound.
+   */
+  awaitClusterHealthy(input: {
+    nodes: string[];
+    namespaces: string[];
+    illBefore?: WorkloadRecord[];
+  }): Promise<Evidence & { stillIll?: string[] }>;
   /** PVC → PV → node affinity and path → pod → node compared with the plan ('from': old hosts, 'to': new hosts); polls until all pods are ready. */
   provePlacement(input: {
     components: PlannedComponent[];

@@ -1,7 +1,7 @@
 import { componentTable } from '../plan/components.ts';
 import type { PlannedComponent, Replica } from '../plan/plan.ts';
 import { createApplicationActivities } from './applications.ts';
-import type { Evidence, KubernetesActivities, PlacementRow } from './contract.ts';
+import type { Evidence, KubernetesActivities, PlacementRow, WorkloadRecord } from './contract.ts';
 import type { Deadlines } from './deadlines.ts';
 import { needsHuman } from './failures.ts';
 import { type KubernetesApi, type KubernetesObject, onApi, path } from './kubernetes-api.ts';
@@ -91,15 +91,21 @@ function isTrue(conditions: readonly Condition[] | undefined, type: string): boo
   return conditions?.some((condition) => condition.type === type && condition.status === 'True') === true;
 }
 
+interface HealthInput {
+  nodes: string[];
+  namespaces: string[];
+  illBefore?: WorkloadRecord[];
+}
+
 async function awaitClusterHealthy(
   api: KubernetesApi,
   deadlines: Deadlines,
-  input: { nodes: string[]; namespaces: string[] },
-): Promise<Evidence> {
-  await poll(
+  input: HealthInput,
+): Promise<Evidence & { stillIll?: string[] }> {
+  const stillIll = await poll(
     async () => {
-      const problems = await clusterProblems(api, input);
-      return problems.length === 0 ? { done: true, value: undefined } : { done: false, waiting: problems.join('; ') };
+      const { problems, tolerated } = await examine(api, input);
+      return problems.length === 0 ? { done: true, value: tolerated } : { done: false, waiting: problems.join('; ') };
     },
     { deadline: deadlines.healthy },
     (waiting) =>
@@ -112,7 +118,11 @@ async function awaitClusterHealthy(
   );
   return {
     changed: false,
-    proof: `Nodes ${[...input.nodes].sort().join(', ')} and no others, all Ready; no unhealthy pod in ${input.namespaces.join(', ')}`,
+    proof: [
+      `Nodes ${[...input.nodes].sort().join(', ')} and no others, all Ready`,
+      `no unhealthy pod in ${input.namespaces.join(', ')}${stillIll.length === 0 ? '' : `, but of workloads that were not ready before the migration either: ${stillIll.join(', ')}`}`,
+    ].join('; '),
+    ...(stillIll.length === 0 ? {} : { stillIll }),
   };
 }
 
@@ -121,29 +131,66 @@ export async function clusterProblems(
   api: KubernetesApi,
   input: { nodes: string[]; namespaces: string[] },
 ): Promise<string[]> {
-  const nodes = await listNodes(api);
-  const names = nodes.map(({ name }) => name);
-  const problems = [
-    ...input.nodes.filter((name) => !names.includes(name)).map((name) => `node ${name} does not exist`),
-    ...names.filter((name) => !input.nodes.includes(name)).map((name) => `node ${name} should not exist`),
-    ...nodes
-      .filter(({ name, ready }) => input.nodes.includes(name) && !ready)
-      .map(({ name }) => `node ${name} is NotReady`),
-  ];
-  for (const namespace of input.namespaces) {
-    const pods = await onApi(api, 'Looking at the pods', 'everything', () =>
-      api.list<Pod>(path('v1', namespace, 'pods')),
-    );
-    problems.push(...pods.filter((pod) => !isHealthy(pod)).map(describePod));
-  }
+  const { problems } = await examine(api, input);
   return problems;
 }
 
+/** `tolerated`: pods that are ill, of workloads that are no worse than before. */
+async function examine(
+  api: KubernetesApi,
+  { nodes: wanted, namespaces, illBefore = [] }: HealthInput,
+): Promise<{ problems: string[]; tolerated: string[] }> {
+  const nodes = await listNodes(api);
+  const names = nodes.map(({ name }) => name);
+  const problems = [
+    ...wanted.filter((name) => !names.includes(name)).map((name) => `node ${name} does not exist`),
+    ...names.filter((name) => !wanted.includes(name)).map((name) => `node ${name} should not exist`),
+    ...nodes.filter(({ name, ready }) => wanted.includes(name) && !ready).map(({ name }) => `node ${name} is NotReady`),
+  ];
+  const tolerated: string[] = [];
+  for (const namespace of namespaces) {
+    const pods = await onApi(api, 'Looking at the pods', 'everything', () =>
+      api.list<Pod>(path('v1', namespace, 'pods')),
+    );
+    for (const pod of pods.filter((candidate) => !isHealthy(candidate))) {
+      const known = illBefore.find((workload) => isOf(pod, workload));
+      const isNoWorse = known !== undefined && isAsBefore(pods, known);
+      (isNoWorse ? tolerated : problems).push(describePod(pod));
+    }
+  }
+  return { problems, tolerated };
+}
+
+/** Of a Deployment by its ReplicaSet, whose name is the Deployment's and a hash that the pod carries as well. */
+function isOf({ metadata }: Pod, { kind, namespace, name }: WorkloadRecord): boolean {
+  if (metadata.namespace !== namespace) return false;
+  const hash = metadata.labels?.['pod-template-hash'];
+  return (
+    metadata.ownerReferences?.some((owner) =>
+      kind === 'Deployment'
+        ? owner.kind === 'ReplicaSet' && hash !== undefined && owner.name === `${name}-${hash}`
+        : owner.kind === kind && owner.name === name,
+    ) === true
+  );
+}
+
+function isAsBefore(pods: readonly Pod[], workload: WorkloadRecord): boolean {
+  const ready = pods.filter((pod) => isOf(pod, workload) && !isHistory(pod) && isHealthy(pod));
+  return typeof workload.ready === 'number' && ready.length >= workload.ready;
+}
+
 /** Finished and evicted pods are history, not illness. */
+function isHistory(pod: Pod): boolean {
+  return pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed';
+}
+
 function isHealthy(pod: Pod): boolean {
-  const phase = pod.status?.phase;
-  if (phase === 'Succeeded' || phase === 'Failed') return true;
-  return phase === 'Running' && isTrue(pod.status?.conditions, 'Ready') && pod.metadata.deletionTimestamp === undefined;
+  if (isHistory(pod)) return true;
+  return (
+    pod.status?.phase === 'Running' &&
+    isTrue(pod.status.conditions, 'Ready') &&
+    pod.metadata.deletionTimestamp === undefined
+  );
 }
 
 function describePod(pod: Pod): string {

@@ -38,6 +38,20 @@ describe('a migration without trouble', () => {
   });
 });
 
+it('an application that was ill before may end as ill as it was', async () => {
+  const world = createWorld(planOf('ill-before'));
+  world.readyBefore = 1;
+
+  const handle = await harness.start(world.plan);
+  await approveAll(handle);
+  const { outcome, status } = await handle.result();
+
+  expect(outcome).toBe('migrated');
+  expect(status.phases.find(({ name }) => name === 'verify')?.detail).toContain(
+    'not ready, but nor were they before the migration: pod anyshare/web-1 (Running, CrashLoopBackOff)',
+  );
+});
+
 /** Calls about single nodes, in order, with applies of the tool among them. */
 function callsOf(world: World): string[] {
   return world.inputs.flatMap(({ name, input }) => {

@@ -87,6 +87,8 @@ export class World {
   /** Machines that are switched off, and nodes without a part of the control plane. */
   readonly silent = new Set<string>();
   readonly workers = new Set<string>();
+  /** Pods of the application that are sound, before and after. */
+  readyBefore: number | 'all' = 'all';
 
   constructor(plan: Plan) {
     this.plan = plan;
@@ -339,7 +341,9 @@ const activities: MigrationActivities & ModelCopyActivities = {
       }
       return {
         takenAt: '2026-01-01T00:00:00Z',
-        workloads: [{ kind: 'Deployment' as const, namespace: 'anyshare', name: 'web', replicas: 3 }],
+        workloads: [
+          { kind: 'Deployment' as const, namespace: 'anyshare', name: 'web', replicas: 3, ready: here().readyBefore },
+        ],
       };
     }),
   stopApplications: (input) =>
@@ -395,7 +399,15 @@ const activities: MigrationActivities & ModelCopyActivities = {
       if (!isExact || !isUp) {
         throw permanent(`nodes are ${state.nodes.join()}, expected ${input.nodes.join()}; all up: ${isUp}`);
       }
-      return evidence(false, `${state.nodes.length} nodes ready`);
+      const asks = state.applications === 'running' && input.namespaces.includes('anyshare');
+      const isIll = asks && here().readyBefore !== 'all';
+      if (isIll && input.illBefore?.some(({ name }) => name === 'web') !== true) {
+        throw permanent('pod anyshare/web-1 (Running, CrashLoopBackOff)');
+      }
+      return {
+        ...evidence(false, `${state.nodes.length} nodes ready`),
+        ...(isIll ? { stillIll: ['pod anyshare/web-1 (Running, CrashLoopBackOff)'] } : {}),
+      };
     }),
   provePlacement: (input) =>
     here().act('provePlacement', input, () => {

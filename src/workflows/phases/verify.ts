@@ -12,9 +12,12 @@ export const verify: Phase = { name: 'verify', section: 17, run: checkRunning };
 
 async function checkRunning(migration: Migration): Promise<string> {
   const { plan } = migration;
+  // What was broken before comes back as broken as it was, and nobody should have to heal it before a migration can end.
+  const illBefore = (migration.state.applications?.workloads ?? []).filter(({ ready = 'all' }) => ready !== 'all');
   const healthy = await act(migration, 'verify', 'awaitClusterHealthy', 'nodes, components and applications', {
     nodes: migration.state.nodes,
     namespaces: ['kube-system', plan.platform.resourceNamespace, ...plan.applications.namespaces],
+    ...(illBefore.length === 0 ? {} : { illBefore }),
   });
   if (plan.components.length === 0) {
     return healthy.proof;
@@ -22,7 +25,12 @@ async function checkRunning(migration: Migration): Promise<string> {
   const placed = await provePlaces(migration, 'verify', 'to');
   // Applications write again: values may have moved on, but every probe must answer.
   const probed = await compareProbes(migration, 'verify', () => true);
-  return `${placed}; ${probed}`;
+  const { stillIll = [] } = healthy;
+  return [
+    placed,
+    probed,
+    ...(stillIll.length === 0 ? [] : [`not ready, but nor were they before the migration: ${stillIll.join(', ')}`]),
+  ].join('; ');
 }
 
 /** Before people accept the result, with applications still down: all as planned and every probe exactly as before the move. */
