@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
 import type { MetricGauge, MetricMeter, MetricTags } from '@temporalio/common';
+import { WorkflowNotFoundError } from '@temporalio/common';
 import type { CopyActivity } from './client/migrations.ts';
-import { queryStatus, readProgress } from './client/migrations.ts';
+import { clockAt, isBrokenOff, queryStatus, readProgress } from './client/migrations.ts';
 import type { MigrationStatus, PassSummary, TransferStatus } from './workflows/messages.ts';
 import type { migrateNodes } from './workflows/migrate-nodes.ts';
 
@@ -14,6 +15,8 @@ import type { migrateNodes } from './workflows/migrate-nodes.ts';
 /** Every metric, and what it says. */
 export const metrics = {
   ferry_migration_running: 'Whether the migration is at work (1) or has ended (0)',
+  ferry_migration_broken_off:
+    'Whether the workflow was terminated, failed or timed out: the platform stands where it was then',
   ferry_migration_state: '1 for the state that the migration is in, by state',
   ferry_migration_phase: '1 for the phase that the migration is in, by phase',
   ferry_migration_blocked: 'Whether the migration needs a person to go on',
@@ -66,21 +69,30 @@ const transferStates: Record<TransferStatus['state'], true> = {
   failed: true,
 };
 
-/** What is told of a migration at a moment (`now`: milliseconds since the epoch). An ended one waits for nobody and moves nothing. */
+/** Whether a migration is at work, came to its own end, or was ended from outside. */
+export type Course = 'running' | 'ended' | 'broken-off';
+
+/**
+ * What is told of a migration at a moment (`now`: milliseconds since the epoch). One that is over waits for nobody and moves nothing; where
+ * it broke off, the applications that it stopped are stopped all the same.
+ */
 export function samplesOf(
   status: MigrationStatus,
   progress: ReadonlyMap<string, CopyActivity>,
   now: number,
-  ended: boolean,
+  course: Course,
 ): Sample[] {
   const samples: Sample[] = [];
   const tell = (name: MetricName, value: number | boolean, tags: MetricTags = {}): void => {
     samples.push({ name, tags: { cluster: status.cluster, ...tags }, value: Number(value) });
   };
-  const live = !ended;
+  const live = course === 'running';
+  const isBrokenOff = course === 'broken-off';
   const { blocked, downtime } = status;
   tell('ferry_migration_running', live);
-  for (const state of Object.keys(states)) tell('ferry_migration_state', state === status.state, { state });
+  tell('ferry_migration_broken_off', isBrokenOff);
+  for (const state of Object.keys(states))
+    tell('ferry_migration_state', !isBrokenOff && state === status.state, { state });
   tell('ferry_migration_blocked', live && blocked !== undefined);
   tell('ferry_migration_blocked_seconds', live && blocked !== undefined ? secondsBetween(blocked.since, now) : 0);
   tell('ferry_migration_paused', live && status.paused !== undefined);
@@ -95,7 +107,8 @@ export function samplesOf(
     tell('ferry_gate_awaiting', live && status.awaitingGate === name, tags);
     tell('ferry_gate_wait_seconds', openedAt === undefined ? 0 : secondsBetween(openedAt, now, decidedAt), tags);
   }
-  tell('ferry_downtime_running', live && downtime.startedAt !== undefined && downtime.endedAt === undefined);
+  const isDown = downtime.startedAt !== undefined && downtime.endedAt === undefined;
+  tell('ferry_downtime_running', course !== 'ended' && isDown);
   tell('ferry_downtime_seconds', downtime.spentSeconds);
   tell('ferry_downtime_budget_seconds', downtime.budgetSeconds);
   tell('ferry_downtime_projected_seconds', downtime.projectedSeconds);
@@ -188,16 +201,28 @@ function createLook({ client, meter, taskQueue }: MetricsOptions): () => Promise
       meter.createGauge(name, 'float', undefined, description),
     ]),
   );
-  /** Last status of the migrations that ran at the last look. */
+  /** Last status of the migrations that ran at the last look, and of those that broke off since this worker began. */
   const known = new Map<string, MigrationStatus>();
   const query = `WorkflowType = 'migrateNodes' AND TaskQueue = '${taskQueue}' AND ExecutionStatus = 'Running'`;
 
-  function record(status: MigrationStatus, progress: ReadonlyMap<string, CopyActivity>, ended: boolean): void {
-    for (const { name, tags, value } of samplesOf(status, progress, Date.now(), ended))
+  function record(status: MigrationStatus, progress: ReadonlyMap<string, CopyActivity>, course: Course): void {
+    for (const { name, tags, value } of samplesOf(status, progress, Date.now(), course))
       gauges.get(name)?.set(value, tags);
   }
   const statusOf = (workflowId: string): Promise<MigrationStatus | undefined> =>
     queryStatus(client, client.workflow.getHandle<typeof migrateNodes>(workflowId));
+  /** Undefined: people have deleted it. */
+  const executionOf = (workflowId: string): Promise<string | undefined> =>
+    client.workflow
+      .getHandle(workflowId)
+      .describe()
+      .then(
+        ({ status }) => status.name,
+        (error: unknown) => {
+          if (error instanceof WorkflowNotFoundError) return undefined;
+          throw error;
+        },
+      );
 
   return async () => {
     const running = new Set<string>();
@@ -206,13 +231,18 @@ function createLook({ client, meter, taskQueue }: MetricsOptions): () => Promise
       const status = await statusOf(workflowId);
       if (status === undefined) continue;
       known.set(workflowId, status);
-      record(status, await readProgress(client, status), false);
+      record(status, await readProgress(client, status), 'running');
     }
     for (const [workflowId, last] of known) {
       if (running.has(workflowId)) continue;
-      // One last time: a gauge keeps its value, and an ended migration must not be seen waiting for ever.
-      record((await statusOf(workflowId).catch(() => undefined)) ?? last, new Map(), true);
-      known.delete(workflowId);
+      const execution = await executionOf(workflowId);
+      // Visibility is a little behind.
+      if (execution === 'RUNNING') continue;
+      const status = (await statusOf(workflowId).catch(() => undefined)) ?? clockAt(last, Date.now());
+      const course = isBrokenOff(execution, status.state) ? 'broken-off' : 'ended';
+      record(status, new Map(), course);
+      // A gauge keeps its value: one that came to its end is told of this one last time, so that it is not seen waiting for ever.
+      if (course === 'ended') known.delete(workflowId);
     }
   };
 }

@@ -15,7 +15,7 @@ import type { migrateNodes } from '../../src/workflows/migrate-nodes.ts';
 import { startDevelopmentServer } from '../temporal-server.ts';
 import { namedMetrics, rules, rulesFile } from '../unit/metrics/named.ts';
 import type { Handle } from './harness.ts';
-import { untilBlocked, untilGate } from './harness.ts';
+import { approve, untilBlocked, untilGate } from './harness.ts';
 import { planOf } from './plans.ts';
 import { activities, createWorld } from './world.ts';
 
@@ -160,6 +160,31 @@ describe('the metrics of a worker', () => {
     await untilScraped('ferry_migration_running', { cluster }, 0);
   });
 
+  it('tell on of the downtime of one that was terminated in it, until people have deleted it', async () => {
+    const cluster = 'measured-broken';
+    createWorld(planOf(cluster));
+    const handle = await start(cluster);
+    await untilGate(handle, 'open-downtime');
+    await untilScraped('ferry_migration_broken_off', { cluster }, 0);
+    await approve(handle, 'open-downtime');
+    await untilGate(handle, 'remove-nodes');
+    await untilScraped('ferry_downtime_running', { cluster }, 1);
+    await handle.terminate('seen enough');
+    await untilScraped('ferry_migration_broken_off', { cluster }, 1);
+    const seconds = (await scrape()).get('ferry_downtime_seconds')?.find(({ labels }) => labels['cluster'] === cluster);
+    await untilScraped('ferry_downtime_seconds', { cluster }, Math.floor(seconds?.value ?? 0) + 2);
+    await untilScraped('ferry_downtime_running', { cluster }, 1);
+    await untilScraped('ferry_migration_running', { cluster }, 0);
+    await untilScraped('ferry_gate_awaiting', { cluster, gate: 'remove-nodes' }, 0);
+    const { namespace } = environment.client.options;
+    await environment.client.workflowService.deleteWorkflowExecution({
+      namespace,
+      workflowExecution: { workflowId: handle.workflowId },
+    });
+    await untilScraped('ferry_migration_broken_off', { cluster }, 0);
+    await untilScraped('ferry_downtime_running', { cluster }, 0);
+  });
+
   it('have every name that the dashboard and the alerts use', async () => {
     // A task that fails is needed for the counter of failed tasks.
     const stray = await environment.client.workflow.start('noSuchWorkflow', { workflowId: 'stray', taskQueue });
@@ -214,6 +239,7 @@ async function promtool(): Promise<string> {
 /** For each alert, series that it must speak about, and the labels of what it says. */
 const firing: Record<string, { series: Record<string, string>; labels: Record<string, string> }> = {
   FerryMigrationBlocked: { series: { 'ferry_migration_blocked{cluster="a"}': '1' }, labels: { cluster: 'a' } },
+  FerryMigrationBrokenOff: { series: { 'ferry_migration_broken_off{cluster="a"}': '1' }, labels: { cluster: 'a' } },
   FerryGateWaitsInDowntime: {
     series: { 'ferry_gate_awaiting{cluster="a",gate="g"}': '1', 'ferry_downtime_running{cluster="a"}': '1' },
     labels: { cluster: 'a', gate: 'g' },

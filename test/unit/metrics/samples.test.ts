@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { CopyActivity } from '../../../src/client/migrations.ts';
-import type { MetricName, Sample } from '../../../src/metrics.ts';
+import type { Course, MetricName, Sample } from '../../../src/metrics.ts';
 import { metrics, samplesOf } from '../../../src/metrics.ts';
 import type { MigrationStatus, PassSummary, TransferStatus } from '../../../src/workflows/messages.ts';
 import { viewStatus } from '../../../src/workflows/status.ts';
@@ -9,9 +9,9 @@ import { dashboard, metricsIn, namedMetrics, rules } from './named.ts';
 
 function told(
   status: MigrationStatus,
-  { seconds = 90, progress = new Map<string, CopyActivity>(), ended = false } = {},
+  { seconds = 90, progress = new Map<string, CopyActivity>(), course = 'running' } = {},
 ): Sample[] {
-  return samplesOf(status, progress, startTime + seconds * 1000, ended);
+  return samplesOf(status, progress, startTime + seconds * 1000, course);
 }
 
 function statusAt(seconds: number, state = fresh()): MigrationStatus {
@@ -74,19 +74,22 @@ describe('what is told of a status', () => {
     expect(value(told(statusAt(90, pausedBy('li'))), 'ferry_migration_paused')).toBe(1);
   });
 
-  it('keeps nobody waiting once the migration has ended, whatever it was doing', () => {
-    for (const state of [blockedIn('backup'), pausedBy('li'), atGate('open-downtime')]) {
-      const samples = told(statusAt(90, state), { ended: true });
-      const waiting = samples.filter(
-        ({ name }) =>
-          /_(running|blocked|blocked_seconds|paused|awaiting|phase|attempt|bytes_per_second)$/.test(name) &&
-          !name.includes('dirty'),
-      );
+  it.each<Course>(['ended', 'broken-off'])(
+    'keeps nobody waiting once the migration has %s, whatever it was doing',
+    (course) => {
+      for (const state of [blockedIn('backup'), pausedBy('li'), atGate('open-downtime')]) {
+        const samples = told(statusAt(90, state), { course });
+        const waiting = samples.filter(
+          ({ name }) =>
+            /_(running|blocked|blocked_seconds|paused|awaiting|phase|attempt|bytes_per_second)$/.test(name) &&
+            !name.includes('dirty'),
+        );
 
-      expect(waiting.length).toBeGreaterThan(10);
-      expect(waiting.filter((sample) => sample.value !== 0)).toEqual([]);
-    }
-  });
+        expect(waiting.length).toBeGreaterThan(10);
+        expect(waiting.filter((sample) => sample.value !== 0)).toEqual([]);
+      }
+    },
+  );
 
   it('tells the downtime while it runs', () => {
     const status = { ...statusAt(90), downtime: { ...statusAt(90).downtime, startedAt: at(30), spentSeconds: 60 } };
@@ -95,6 +98,21 @@ describe('what is told of a status', () => {
     expect(value(samples, 'ferry_downtime_running')).toBe(1);
     expect(value(samples, 'ferry_downtime_seconds')).toBe(60);
     expect(value(samples, 'ferry_downtime_budget_seconds')).toBe(plan.downtime.budgetSeconds);
+  });
+
+  it('tells on that applications are stopped where the migration broke off, and in no state of its own', () => {
+    const window = atGate('remove-nodes');
+    const downtime = { ...statusAt(90).downtime, startedAt: at(30), spentSeconds: 60 };
+    const of = (course: Course): Sample[] => told({ ...statusAt(90, window), downtime }, { course });
+    const states = of('broken-off').filter(({ name }) => name === 'ferry_migration_state');
+
+    expect(value(of('broken-off'), 'ferry_migration_broken_off')).toBe(1);
+    expect(value(of('broken-off'), 'ferry_downtime_running')).toBe(1);
+    expect(value(of('broken-off'), 'ferry_migration_running')).toBe(0);
+    expect(states.map((sample) => sample.value)).toEqual(states.map(() => 0));
+    expect(value(of('ended'), 'ferry_migration_broken_off')).toBe(0);
+    expect(value(of('ended'), 'ferry_downtime_running')).toBe(0);
+    expect(value(of('running'), 'ferry_migration_broken_off')).toBe(0);
   });
 
   it('tells of a copy what its heartbeat says', () => {
