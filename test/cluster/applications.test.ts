@@ -100,10 +100,10 @@ const expectedRecord = (): object[] => [
   { kind: 'CronJob', namespace: name, name: 'asleep', suspended: true },
   { kind: 'CronJob', namespace: name, name: 'nightly', suspended: false },
   { kind: 'HorizontalPodAutoscaler', namespace: name, name: 'web', replicas: 2 },
-  { kind: 'Deployment', namespace: name, name: 'idle', replicas: 0 },
-  { kind: 'Deployment', namespace: name, name: 'web', replicas: 2 },
-  { kind: 'StatefulSet', namespace: name, name: 'queue', replicas: 3 },
-  { kind: 'DaemonSet', namespace: name, name: 'agent', nodeSelector: { disk: 'ssd' } },
+  { kind: 'Deployment', namespace: name, name: 'idle', replicas: 0, ready: 'all' },
+  { kind: 'Deployment', namespace: name, name: 'web', replicas: 2, ready: 'all' },
+  { kind: 'StatefulSet', namespace: name, name: 'queue', replicas: 3, ready: 'all' },
+  { kind: 'DaemonSet', namespace: name, name: 'agent', nodeSelector: { disk: 'ssd' }, ready: 'all' },
 ];
 
 describe('stopping and starting applications', () => {

@@ -120,3 +120,117 @@ describe('an object that is deleted between list and write', () => {
     await expect(activitiesOf(api).stopApplications({ migration, namespaces, record })).rejects.toMatchObject({ type });
   });
 });
+
+interface Workload {
+  metadata: { name: string; namespace: string; generation: number; annotations: Record<string, string | undefined> };
+  spec: { replicas: number };
+  status: { observedGeneration: number; replicas: number; readyReplicas: number };
+}
+interface Patch {
+  metadata?: { annotations: Record<string, string | null> };
+  spec?: { replicas: number };
+}
+
+/** Deployments that do what they are told, one of which never becomes ready; the API fails at one time it is to take breadcrumbs away. */
+function running(failingDrop?: number): { api: KubernetesApi; marks: (name: string) => string[] } {
+  const live = new Map(
+    ['broken', 'sound'].map((name): [string, Workload] => [
+      name,
+      {
+        metadata: { name, namespace: 'shop', generation: 1, annotations: {} },
+        spec: { replicas: 1 },
+        status: { observedGeneration: 1, replicas: 1, readyReplicas: name === 'broken' ? 0 : 1 },
+      },
+    ]),
+  );
+  let drops = 0;
+  const patch = (path: string, { metadata: { annotations } = { annotations: {} }, spec }: Patch): void => {
+    const object = live.get(path.split('/').at(-1) ?? '');
+    if (object === undefined) throw new ApiError(404, undefined, path);
+    if (spec === undefined) drops += 1;
+    if (spec === undefined && drops === failingDrop) throw new ApiError(503, undefined, 'etcd has no leader');
+    for (const [key, value] of Object.entries(annotations)) object.metadata.annotations[key] = value ?? undefined;
+    if (spec === undefined) return;
+    const { replicas } = spec;
+    object.spec = { replicas };
+    object.status = { ...object.status, replicas, readyReplicas: object.metadata.name === 'broken' ? 0 : replicas };
+  };
+  const api = {
+    server: 'https://10.0.0.11:6443',
+    request: async (method: string, path: string, options?: { body: Patch }) => {
+      if (method === 'PATCH' && options !== undefined) patch(path, options.body);
+      return Promise.resolve({});
+    },
+    list: (path: string) => Promise.resolve(path === root ? structuredClone([...live.values()]) : []),
+  } as unknown as KubernetesApi;
+  const marks = (name: string): string[] =>
+    Object.entries(live.get(name)?.metadata.annotations ?? {}).flatMap(([key, value]) =>
+      value === undefined ? [] : [key],
+    );
+  return { api, marks };
+}
+
+describe('a workload that was not ready before', () => {
+  const hasty = (api: KubernetesApi): ReturnType<typeof createApplicationActivities> =>
+    createApplicationActivities({ api, deadlines: { ...defaultDeadlines, ready: 50 } });
+  const proof = 'not ready before the migration either: Deployment shop/broken 0 of 1 ready';
+
+  it('is not waited for when a start is tried again that had begun to take the breadcrumbs away', async () => {
+    const { api, marks } = running(2);
+    const { recordApplications, stopApplications, startApplications } = hasty(api);
+    const recorded = await recordApplications({ migration, namespaces });
+    await stopApplications({ migration, namespaces, record: recorded });
+    expect(marks('broken')).toContain(breadcrumbs.ready);
+
+    const first = startApplications({ migration, record: recorded });
+    await expect(first).rejects.toMatchObject({ type: 'Transient' });
+    expect(marks('broken')).toEqual([]);
+    const again = await startApplications({ migration, record: recorded });
+
+    expect(again.proof).toContain(proof);
+    expect(marks('sound')).toEqual([]);
+  });
+
+  it('is known by its breadcrumb where the record is of an older worker', async () => {
+    const { api } = running();
+    const { stopApplications, startApplications } = hasty(api);
+    const older: ApplicationRecord = {
+      ...record,
+      workloads: ['broken', 'sound'].map((name) => ({ kind: 'Deployment', namespace: 'shop', name, replicas: 1 })),
+    };
+    await stopApplications({ migration, namespaces, record: older });
+
+    expect((await startApplications({ migration, record: older })).proof).toContain(proof);
+  });
+
+  it.each([
+    ['as it runs', {}, [3, 'all', 'all']],
+    [
+      'as it ran, once it is stopped',
+      { [breadcrumbs.replicas]: '5', [breadcrumbs.nodeSelector]: '{}', [breadcrumbs.ready]: '2' },
+      [2, 2, 2],
+    ],
+    [
+      'wholly, without a mark',
+      { [breadcrumbs.replicas]: '5', [breadcrumbs.nodeSelector]: '{}' },
+      ['all', 'all', 'all'],
+    ],
+  ])('is recorded %s', async (_, annotations, ready) => {
+    const own = (name: string): object => ({
+      metadata: { name, namespace: 'shop', annotations: { [breadcrumbs.migration]: migration, ...annotations } },
+    });
+    const { api } = cluster({
+      [`${root}/web`]: { ...own('web'), spec: { replicas: 5 }, status: { readyReplicas: 3 } },
+      [`${root}/asleep`]: { ...own('asleep'), spec: { replicas: 0 } },
+      '/apis/apps/v1/namespaces/shop/daemonsets/agent': {
+        ...own('agent'),
+        spec: {},
+        status: { desiredNumberScheduled: 4, numberReady: 4 },
+      },
+    });
+
+    const { workloads } = await hasty(api).recordApplications({ migration, namespaces });
+
+    expect(workloads.map((workload) => workload.ready)).toEqual(ready);
+  });
+});
