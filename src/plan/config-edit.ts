@@ -15,7 +15,10 @@ export const configStages = ['add-nodes', 'reinstall', 'reinstall-back', 'remove
 export type ConfigEditStage = (typeof configStages)[number];
 
 /** The part of a plan that edits need. */
-export type ConfigEditPlan = Pick<Plan, 'mapping' | 'nodes' | 'containerRegistry'>;
+export type ConfigEditPlan = Pick<Plan, 'mapping' | 'nodes' | 'containerRegistry'> & {
+  /** New nodes that go off the list on the way back, before the others. */
+  lost?: readonly string[];
+};
 
 export interface ConfigEdit {
   text: string;
@@ -35,7 +38,7 @@ export function editConfig(
   plan: ConfigEditPlan,
   components: readonly PlannedComponent[],
 ): ConfigEdit {
-  const source = new YamlSource(text);
+  let source = new YamlSource(text);
   switch (stage) {
     case 'add-nodes':
       addNodes(source, plan);
@@ -47,6 +50,10 @@ export function editConfig(
     case 'reinstall-back':
       requireNodes(source, plan.nodes.remove);
       for (const component of components) moveComponent(source, component, 'back');
+      if (plan.lost !== undefined) {
+        source = new YamlSource(source.toString());
+        removeNodes(source, plan.lost, predecessors(plan), plan);
+      }
       break;
     case 'remove-nodes':
       removeNodes(source, plan.nodes.remove, new Map(plan.mapping.map(({ from, to }) => [from, to])), plan);
@@ -55,7 +62,7 @@ export function editConfig(
       removeNodes(
         source,
         plan.nodes.add.map((node) => node.name),
-        new Map(plan.mapping.map(({ from, to }) => [to, from])),
+        predecessors(plan),
         plan,
       );
       break;
@@ -63,6 +70,11 @@ export function editConfig(
   const edited = source.toString();
   const after = edited === source.text ? source : new YamlSource(edited);
   return { text: edited, nodes: nodeEntries(after).map((entry) => entry.name), changed: edited !== text };
+}
+
+/** Who takes over on the way back, by the new node. */
+function predecessors({ mapping }: ConfigEditPlan): Map<string, string> {
+  return new Map(mapping.map(({ from, to }) => [to, from]));
 }
 
 /** Names in `.nodes` of a configuration document. Throws YamlEditError when there are none: applying that is a fresh install. */

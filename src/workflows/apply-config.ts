@@ -34,7 +34,7 @@ async function prepare(migration: Migration, stage: ConfigStage, reference: Plan
 /**
  * Edits the configuration for a stage, applies it, and waits until exactly its nodes are healthy; answers what was proved. Edit and apply are
  * one step: what is done again after a `resume` starts from the configuration as it is then. `onceSure` is called when everything that can be
- * known before an apply is known, and nothing was touched yet. `reference`: what of the plan this apply is about, where it is not all of it.
+ * known before an apply is known, and nothing was touched yet. `about`: what of the plan this apply is about, where it is not all of it.
  * `beforeAnother`: what has to be done before every try but the first, once the apply of the last one runs no more.
  */
 export async function apply(
@@ -44,8 +44,8 @@ export async function apply(
   {
     onceSure,
     beforeAnother,
-    reference = planReference(migration.plan),
-  }: { onceSure?: () => Promise<void>; beforeAnother?: () => Promise<void>; reference?: PlanReference } = {},
+    about = () => planReference(migration.plan),
+  }: { onceSure?: () => Promise<void>; beforeAnother?: () => Promise<void>; about?: () => PlanReference } = {},
 ): Promise<string> {
   const { plan } = migration;
   let tries = 0;
@@ -59,6 +59,7 @@ export async function apply(
       });
       await beforeAnother();
     }
+    const reference = about();
     const { digest, nodesBefore, ...prepared } = await prepare(migration, stage, reference);
     const control = controlOf(migration);
     const input = { migration: plan.cluster, stage, control, plan: reference, digest, nodesBefore };

@@ -62,7 +62,10 @@ async function leave(departure: Departure, name: string): Promise<void> {
       return;
     }
   }
-  await act(migration, phase, 'drainNode', `drain ${name}`, { node: name });
+  // Evictions from a machine that is lost would wait for its kubelet, or be refused for what it does not run any more.
+  if (!state.lost?.includes(name)) {
+    await act(migration, phase, 'drainNode', `drain ${name}`, { node: name });
+  }
   if (isMaster) {
     await leaveEtcd(departure, name);
   }

@@ -99,7 +99,7 @@ export async function setBalancers(migration: Migration, { without = [], on = ()
   const summary =
     without.length === 0 ? 'load balancers lead to all masters' : `load balancers without ${without.join(', ')}`;
   await callActivity(migration, 'setBalancers', summary, {
-    on: plan.hosts.filter((host) => state.nodes.includes(host.name) && on(host)),
+    on: plan.hosts.filter((host) => state.nodes.includes(host.name) && !state.lost?.includes(host.name) && on(host)),
     masters,
   });
 }

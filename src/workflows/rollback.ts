@@ -1,5 +1,7 @@
 import { withBar } from './bar.ts';
-import { controlOf } from './masters.ts';
+import { confirmLost, findLost, letLostGo } from './lost.ts';
+import { controlOf, isStacked } from './masters.ts';
+import type { PhaseName } from './messages.ts';
 import type { Migration, Phase } from './migration.ts';
 import { now, publish } from './migration.ts';
 import { currentPhase } from './gates.ts';
@@ -18,9 +20,24 @@ async function settleApply(migration: Migration): Promise<void> {
   });
 }
 
+/** Before an undo: what is lost leaves, but where the undo itself has to say when. */
+async function withoutLost(migration: Migration, undo: PhaseName): Promise<void> {
+  if (undo === 'stop-host-services') {
+    // With host services down somewhere etcd may lack the majority to let a member go: they come first.
+    return;
+  }
+  if (undo === 'add-nodes' && isStacked(migration.plan)) {
+    // A join that failed may have left a member that has to leave before the others can.
+    await confirmLost(migration);
+    return;
+  }
+  await letLostGo(migration);
+}
+
 /** Runs the registered undos in reverse. Nothing cancels it; an undo that fails parks and is tried again. */
 export async function rollBack(migration: Migration, phases: readonly Phase[]): Promise<void> {
   await settleApply(migration);
+  await findLost(migration);
   for (let name = migration.state.undo.at(-1); name !== undefined; name = migration.state.undo.at(-1)) {
     const registered = name;
     const phase = phases.find((candidate) => candidate.name === registered);
@@ -30,7 +47,10 @@ export async function rollBack(migration: Migration, phases: readonly Phase[]): 
     publish(migration);
     const undo = phase?.undo;
     if (undo !== undefined) {
-      status.detail = await withBar(`undo §${status.section} ${status.name}`, () => undo(migration));
+      status.detail = await withBar(`undo §${status.section} ${status.name}`, async () => {
+        await withoutLost(migration, registered);
+        return undo(migration);
+      });
     }
     status.state = 'undone';
     status.endedAt = now();

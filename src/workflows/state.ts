@@ -67,6 +67,8 @@ export interface MigrationState {
   departed?: string[];
   /** Nodes that are leaving and that etcd did not know as members when it was last asked; absent: not asked yet. */
   noMembers?: string[];
+  /** New machines that did not answer on the way back, and are left out of it; absent: none. */
+  lost?: string[];
   /** Where proton-cli works once the first control host has handed over. */
   controlHost?: string;
   uninstallBegun: ComponentKind[];

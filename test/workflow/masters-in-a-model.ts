@@ -39,6 +39,8 @@ export class Masters {
   /** Machines whose next join fails half-way, e.g. with a full disk, and those on which one has. */
   readonly unfit = new Set<string>();
   readonly half = new Set<string>();
+  /** Whose member was added and has never started. */
+  unstarted: string | undefined;
   /** Whose join may go on on the machines, as far as the migration knows: its apply was given up, nobody saw it end. */
   joining: string | undefined;
   /** Who dies in the middle of another one's join or leaving, by that other one. */
@@ -55,7 +57,10 @@ export class Masters {
 
   /** A master joins by an apply. */
   join(name: string): void {
-    if (this.strike(name)) throw failure('apply module firewall fail: no answer');
+    if (this.strike(name)) {
+      if (this.unfit.has(name)) this.unstarted = name;
+      throw failure('apply module firewall fail: no answer');
+    }
     if (this.half.has(name)) throw failure(`${name}: preflight finds leftovers`);
     if (this.unfit.has(name)) {
       this.half.add(name);
@@ -74,7 +79,7 @@ export class Masters {
   }
 
   describe(): EtcdMember[] {
-    return this.members.map((name) => ({
+    const started = this.members.map((name) => ({
       id: name,
       name,
       learner: false,
@@ -82,6 +87,8 @@ export class Masters {
       healthy: !this.dead.has(name),
       ...(this.dead.has(name) ? {} : { applied: 1000 }),
     }));
+    const unstarted = { id: 'unstarted', name: '', learner: false, leader: false, healthy: false };
+    return this.unstarted === undefined ? started : [...started, unstarted];
   }
 
   leave(name: string): void {
@@ -173,7 +180,12 @@ export function masterActivities(here: () => World): MasterActivities {
           here().violate(`${master.name} leaves etcd; told of ${remaining.length} others, there are ${others.join()}`);
         }
         const silent = others.filter((name) => masters().dead.has(name));
-        if (silent.length > 0 && !masters().dead.has(master.name)) throw failure(`${silent.join()} does not answer`);
+        const { unstarted } = masters();
+        if (unstarted !== undefined && unstarted !== master.name)
+          throw failure('one that has never started is in the way');
+        const hasNoVote = masters().dead.has(master.name) || unstarted === master.name;
+        if (silent.length > 0 && !hasNoVote) throw failure(`${silent.join()} does not answer`);
+        masters().unstarted = undefined;
         const isMember = masters().members.includes(master.name);
         const movedLeadership = masters().leader === master.name;
         if (isMember) masters().leave(master.name);
@@ -193,7 +205,7 @@ export function masterActivities(here: () => World): MasterActivities {
         here().masters?.half.delete(name);
         here().leftNodes.add(name);
         here().masters?.control.delete(name);
-        const isSilent = here().silent.has(name) || here().masters?.dead.has(name) === true;
+        const isSilent = here().silent.has(name) || here().isOff(name);
         return { ...evidence(!isSilent, `${name} is reset`), reached: !isSilent };
       }),
     deleteNode: (input) =>

@@ -86,6 +86,9 @@ export class World {
   readonly leftNodes = new Set<string>();
   /** Machines that are switched off, and nodes without a part of the control plane. */
   readonly silent = new Set<string>();
+  /** Machines that do nothing any more, masters that are dead apart; and those that run and that ssh does not reach. */
+  readonly lost = new Set<string>();
+  readonly mute = new Set<string>();
   readonly workers = new Set<string>();
   /** Pods of the application that are sound, before and after. */
   readyBefore: number | 'all' = 'all';
@@ -169,6 +172,10 @@ export class World {
     this.violations.push(what);
   }
 
+  isOff(name: string): boolean {
+    return this.lost.has(name) || this.masters?.dead.has(name) === true;
+  }
+
   isWriting(kind: ComponentKind): boolean {
     return this.state.installed[kind] === 'from' || this.state.installed[kind] === 'half';
   }
@@ -221,14 +228,15 @@ function permanent(cause: string): ApplicationFailure {
   });
 }
 
-function nodesAfter(world: World, stage: ConfigStage, nodes: Plan['nodes']): string[] {
+function nodesAfter(world: World, stage: ConfigStage, { nodes, lost = [] }: ApplyInput['plan']): string[] {
   const added = nodes.add.map((node) => node.name);
   switch (stage) {
     case 'add-nodes':
       return [...new Set([...world.state.configNodes, ...added])];
     case 'reinstall':
-    case 'reinstall-back':
       return [...world.state.configNodes];
+    case 'reinstall-back':
+      return world.state.configNodes.filter((name) => !lost.includes(name));
     case 'remove-nodes':
       return world.state.configNodes.filter((name) => !nodes.remove.includes(name));
     case 'remove-new-nodes':
@@ -259,11 +267,15 @@ function install(world: World, side: Side): void {
 
 function applyStage(world: World, { stage, control, plan: reference }: ApplyInput): Evidence {
   const { state, plan, masters } = world;
-  const listed = nodesAfter(world, stage, reference.nodes);
-  const down = plan.hosts.filter((host) => state.services[host.name] === 'down').map((host) => host.name);
+  const listed = nodesAfter(world, stage, reference);
+  const down = plan.hosts
+    .map(({ name }) => name)
+    .filter((name) => state.services[name] === 'down' && !world.isOff(name));
   if (down.length > 0) {
     world.violate(`apply ${stage} while services are down on ${down.join(', ')}`);
   }
+  const off = listed.filter((name) => world.isOff(name));
+  if (off.length > 0) throw needsHuman(`apply module firewall fail: ${off.join()} does not answer`, 'look');
   const removed = state.configNodes.filter((name) => !listed.includes(name));
   const deleted = state.nodes.filter((name) => !listed.includes(name));
   if (
@@ -386,6 +398,11 @@ const activities: MigrationActivities & ModelCopyActivities = {
       }
     }
     return world.act('uninstallComponent', input, () => {
+      const side = world.state.installed[kind];
+      const stuck = input.component.replicas
+        .map((replica) => (side === 'from' || side === 'to' ? replica[side] : ''))
+        .filter((name) => world.isOff(name) && world.state.nodes.includes(name));
+      if (stuck.length > 0) throw needsHuman(`pods of ${kind} on ${stuck.join()} do not end`, 'look');
       const changed = world.state.installed[kind] !== 'gone';
       world.state.installed[kind] = 'gone';
       return evidence(changed, `${kind} is gone`);
@@ -395,7 +412,7 @@ const activities: MigrationActivities & ModelCopyActivities = {
     here().act('awaitClusterHealthy', input, () => {
       const { state } = here();
       const isExact = input.nodes.toSorted().join() === state.nodes.toSorted().join();
-      const isUp = state.nodes.every((name) => state.services[name] === 'up');
+      const isUp = state.nodes.every((name) => state.services[name] === 'up' && !here().isOff(name));
       if (!isExact || !isUp) {
         throw permanent(`nodes are ${state.nodes.join()}, expected ${input.nodes.join()}; all up: ${isUp}`);
       }
@@ -421,7 +438,7 @@ const activities: MigrationActivities & ModelCopyActivities = {
   repairMariadbMaster: (input) => here().act('repairMariadbMaster', input, () => evidence(false, 'has an endpoint')),
   listNodes: () =>
     here().act('listNodes', undefined, () =>
-      here().state.nodes.map((name) => ({ name, ready: true, controlPlane: !here().workers.has(name) })),
+      here().state.nodes.map((name) => ({ name, ready: !here().isOff(name), controlPlane: !here().workers.has(name) })),
     ),
   clearBreadcrumbs: (input) =>
     here().act('clearBreadcrumbs', input, () => {
@@ -447,7 +464,7 @@ const activities: MigrationActivities & ModelCopyActivities = {
       stage: input.stage,
       digest: `sha256:${input.stage}`,
       diff: '',
-      nodes: nodesAfter(here(), input.stage, input.plan.nodes),
+      nodes: nodesAfter(here(), input.stage, input.plan),
     })),
   applyConfig: (input) =>
     here().act('applyConfig', input, () => {
@@ -476,10 +493,19 @@ const activities: MigrationActivities & ModelCopyActivities = {
     }),
   startHostServices: (input) =>
     here().act('startHostServices', input, () => {
+      if (here().isOff(input.host.name)) throw needsHuman(`${input.host.name} does not answer`, 'switch it on');
       here().state.services[input.host.name] = 'up';
       return evidence(true, 'started');
     }),
-  readBootId: (input) => here().act('readBootId', input, () => `boot-of-${input.host.name}`),
+  readBootId: (input) =>
+    here().act('readBootId', input, () => {
+      const { name } = input.host;
+      // One try of it stands for all.
+      if (here().isOff(name) || here().mute.has(name)) {
+        throw ApplicationFailure.nonRetryable(`${name} does not answer`, 'Transient');
+      }
+      return `boot-of-${name}`;
+    }),
   rebootHost: (input) =>
     here().act('rebootHost', input, () => {
       if (here().masters?.balancers.includes(input.host.name) === true) {

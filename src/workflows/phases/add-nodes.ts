@@ -36,7 +36,7 @@ async function joinMaster(migration: Migration, name: string): Promise<void> {
   const reference = planReference(plan);
   const add = plan.nodes.add.filter((node) => node.controlPlane && state.joined?.includes(node.name));
   await apply(migration, 'add-nodes', 'add-nodes', {
-    reference: { ...reference, nodes: { ...reference.nodes, add } },
+    about: () => ({ ...reference, nodes: { ...reference.nodes, add } }),
     beforeAnother: () => clearFailedJoin(migration, name),
   });
   await act(migration, 'add-nodes', 'matchTaints', `${name} takes the pods that an old master takes`, {
@@ -82,6 +82,7 @@ async function leave(migration: Migration): Promise<string> {
     await depart(migration, 'add-nodes', leaving);
   }
   const applied = await apply(migration, 'add-nodes', 'remove-new-nodes');
-  const warnings = byTool ? await retire(migration, 'add-nodes', leaving) : [];
+  // A lost machine may have come back meanwhile: then it is made clean like the others.
+  const warnings = await retire(migration, 'add-nodes', [...(byTool ? leaving : []), ...(state.lost ?? [])]);
   return [applied, ...warnings].join('; ');
 }

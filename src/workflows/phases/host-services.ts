@@ -1,6 +1,7 @@
 import { condition } from '@temporalio/workflow';
 import type { Plan } from '../../plan/plan.ts';
 import type { PhaseName } from '../messages.ts';
+import { letLostGo } from '../lost.ts';
 import { balance, handOverLead, proveMembers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { hostNamed, publish } from '../migration.ts';
@@ -88,14 +89,24 @@ async function startAgain(migration: Migration): Promise<string> {
   if (stopped.length === 0) {
     return 'no host service had been stopped';
   }
-  for (const name of stopped) {
-    await act(migration, 'stop-host-services', 'startHostServices', `host services back on ${name}`, {
-      migration: plan.cluster,
-      host: hostNamed(plan, name),
-      units: plan.hostServices.units,
-    });
-  }
-  return proveHealthy(migration, 'stop-host-services');
+  const startThose = async (names: readonly string[]): Promise<void> => {
+    for (const name of names) {
+      await act(migration, 'stop-host-services', 'startHostServices', `host services back on ${name}`, {
+        migration: plan.cluster,
+        host: hostNamed(plan, name),
+        units: plan.hostServices.units,
+      });
+    }
+  };
+  const isLost = (name: string): boolean => migration.state.lost?.includes(name) === true;
+  const skipped = stopped.filter(isLost);
+  await startThose(stopped.filter((name) => !isLost(name)));
+  await letLostGo(migration);
+  // What answered again in the meantime is not lost after all.
+  await startThose(skipped.filter((name) => !isLost(name)));
+  const proof = await proveHealthy(migration, 'stop-host-services');
+  const lost = skipped.filter(isLost);
+  return lost.length === 0 ? proof : `${proof}; not started on ${lost.join(', ')}, lost`;
 }
 
 async function proveHealthy(migration: Migration, phase: PhaseName): Promise<string> {

@@ -1,8 +1,9 @@
-import type { VolumeRecord } from '../../activities/contract.ts';
+import type { PlanReference, VolumeRecord } from '../../activities/contract.ts';
 import { counted } from '../../plan/counted.ts';
 import type { ComponentKind, PlannedComponent } from '../../plan/plan.ts';
 import { condition } from '@temporalio/workflow';
-import { apply } from '../apply-config.ts';
+import { apply, planReference } from '../apply-config.ts';
+import { findLost, letLostGo } from '../lost.ts';
 import type { PhaseName } from '../messages.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { controlOf } from '../masters.ts';
@@ -12,6 +13,7 @@ import { uninstallsAtOnce } from '../policies.ts';
 import { allOrFirstFailure, createSlots } from '../slots.ts';
 import { rewriteHosts } from './edit-secrets.ts';
 import { provePlaces } from '../placement.ts';
+import { retire } from '../retirement.ts';
 
 /** Components that must be gone before the one they use is, or they cannot shut down in order. */
 const usedBy: Partial<Record<ComponentKind, readonly ComponentKind[]>> = {
@@ -100,6 +102,20 @@ async function bringBack(migration: Migration): Promise<string> {
     }
   }
   await rewriteHosts(migration, phase, 'back');
-  await apply(migration, phase, 'reinstall-back');
+  await apply(migration, phase, 'reinstall-back', {
+    about: () => withoutLost(migration),
+    // The tool fails at a new machine that was lost only now as well, and at one that is back and a node again.
+    beforeAnother: async () => {
+      await findLost(migration);
+      await letLostGo(migration);
+      await retire(migration, phase, migration.state.lost ?? []);
+    },
+  });
   return provePlaces(migration, phase, 'from');
+}
+
+/** Lost machines are taken off the list of nodes by the same apply: their Nodes are gone, and the tool asks every node it lists. */
+function withoutLost({ plan, state }: Migration): PlanReference {
+  const { lost = [] } = state;
+  return { ...planReference(plan), ...(lost.length > 0 && { lost }) };
 }

@@ -240,6 +240,17 @@ describe('fields that name nodes', () => {
     expect(editConfig(text, 'reinstall-back', plan, moved).text).toBe(recordedConfig('middle'));
   });
 
+  it('takes lost new nodes off the list on the way back, and those only', () => {
+    const lost = ['node-5'];
+
+    const back = editConfig(recordedConfig('middle-hosts-replaced'), 'reinstall-back', { ...plan, lost }, components);
+
+    expect(back.nodes).toEqual(configNodes(recordedConfig('middle')).filter((name) => name !== 'node-5'));
+    expect(back.text).not.toContain('node-5');
+    expect(editConfig(back.text, 'reinstall-back', { ...plan, lost }, components).changed).toBe(false);
+    expect(edit(back.text, 'remove-new-nodes')).toBe(recordedConfig('base'));
+  });
+
   it('quotes a node whose name YAML 1.1 takes for a boolean', () => {
     const odd = samplePlan((input) => {
       input.nodes.add = [{ name: 'y', ip4: '10.0.0.14', controlPlane: true }];
