@@ -9,7 +9,11 @@ import { dashboard, metricsIn, namedMetrics, rules } from './named.ts';
 
 function told(
   status: MigrationStatus,
-  { seconds = 90, progress = new Map<string, CopyActivity>(), course = 'running' } = {},
+  {
+    seconds = 90,
+    progress = new Map(),
+    course = 'running',
+  }: { seconds?: number; progress?: ReadonlyMap<string, CopyActivity>; course?: Course } = {},
 ): Sample[] {
   return samplesOf(status, progress, startTime + seconds * 1000, course);
 }
