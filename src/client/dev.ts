@@ -4,6 +4,8 @@ import { createConnection } from 'node:net';
 import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Connection } from '@temporalio/client';
+import { msToTs } from '@temporalio/common/lib/time.js';
 import { pcError } from './colors.ts';
 import { temporalSettings } from './connection.ts';
 import { CliError } from './errors.ts';
@@ -45,6 +47,7 @@ export async function runDev(options: DevOptions): Promise<void> {
       (await isOver) ??
       (await Promise.race([answers(options.ip, options.port, stop.signal).then(() => undefined), ended]));
     if (early !== undefined) throw new CliError('failure', `the Temporal server did not start: ${early}`);
+    await Promise.race([keepHistories(address), lost(ended)]);
     process.stderr.write(
       `${pcError.green('Temporal')} ${address}   ${pcError.green('Web UI')} http://${options.ip}:${options.uiPort}   history in ${database}\n` +
         `In other terminals: export TEMPORAL_ADDRESS=${address}\n`,
@@ -59,6 +62,24 @@ export async function runDev(options: DevOptions): Promise<void> {
     // Without a hold on the process: a timer that is left over would keep it for its ten seconds.
     await Promise.race([ended, sleep(10_000, undefined, { ref: false })]);
     child.kill('SIGKILL');
+  }
+}
+
+const retentionDays = 90;
+
+/** A development server forgets after a day what has ended, and has no flag for it; a report is asked for weeks later. */
+async function keepHistories(address: string): Promise<void> {
+  // Without the settings of the commands: they may be those of another server.
+  const connection = await Connection.connect({ address });
+  try {
+    await connection.withDeadline(Date.now() + 30_000, () =>
+      connection.workflowService.updateNamespace({
+        namespace: 'default',
+        config: { workflowExecutionRetentionTtl: msToTs(`${retentionDays} days`) },
+      }),
+    );
+  } finally {
+    await connection.close();
   }
 }
 

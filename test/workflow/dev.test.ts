@@ -98,6 +98,7 @@ describe('ferry dev', () => {
     writeFileSync(file, stringify(planOf('kept')));
     const address = `127.0.0.1:${ports[0]}`;
     const started = await promisify(execFile)(process.execPath, [bin, 'start', file, '--address', address], { env });
+    const { config } = await asked((client) => client.workflowService.describeNamespace({ namespace: 'default' }));
     first.child.kill('SIGINT');
     const code = await first.ended;
 
@@ -110,6 +111,7 @@ describe('ferry dev', () => {
     expect(first.said()).toContain(`Web UI http://127.0.0.1:${ports[1]}   history in ${database}`);
     expect(first.said()).toContain(`export TEMPORAL_ADDRESS=${address}`);
     expect(started.stdout).toContain('migrate-kept');
+    expect(Number(config?.workflowExecutionRetentionTtl?.seconds)).toBe(90 * 86_400);
     expect(kept.status.name).toBe('RUNNING');
     expect([code, codeAgain]).toEqual([0, 0]);
   });
