@@ -1,4 +1,4 @@
-import { Argument, Command } from 'commander';
+import { Argument, Command, Option } from 'commander';
 import type { GateName } from '../../plan/names.ts';
 import { gateNames } from '../../plan/names.ts';
 import type { DecisionName } from '../decide.ts';
@@ -38,6 +38,7 @@ export function rejectCommand(): Command {
 
 export function pauseCommand(): Command {
   return decision('pause', 'stand still before the next step; copies that run stop as well')
+    .addOption(nothingToAsk())
     .addHelpText(
       'after',
       examples('pause', '{"by":"li","reason":"network trouble"}', ['ferry pause --reason "network trouble"']),
@@ -50,6 +51,7 @@ export function pauseCommand(): Command {
 
 export function resumeCommand(): Command {
   return decision('resume', 'go on after a pause, or try a blocked phase again', false, false)
+    .addOption(nothingToAsk())
     .addHelpText('after', examples('resume', '{"by":"li"}', ['ferry resume']))
     .action(async (named: string | undefined, _options, command: Command) => {
       const { resume } = await import('../decide.ts');
@@ -77,6 +79,7 @@ export function abortCommand(): Command {
 export function tuneCommand(): Command {
   return decision('tune', 'change the bandwidth of online copies while they run', false, false)
     .requiredOption('--limit <KiB/s>', 'KiB/s per source host; 0 is unlimited', wholeNumber)
+    .addOption(nothingToAsk())
     .addHelpText(
       'after',
       examples('tune', '{"by":"li","preCopyKiBps":20000}', ['ferry tune --limit 20000', 'ferry tune --limit 0']),
@@ -85,6 +88,11 @@ export function tuneCommand(): Command {
       const { tune } = await import('../decide.ts');
       await tune(named, command.optsWithGlobals());
     });
+}
+
+/** A script that gives it to every decision must not fail where nothing is asked. */
+function nothingToAsk(): Option {
+  return new Option('-y, --yes', 'as for the other decisions; this one asks nothing');
 }
 
 function decision(name: DecisionName, description: string, withGate = false, withReason = true): Command {

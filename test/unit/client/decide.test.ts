@@ -48,6 +48,16 @@ describe.skipIf(process.stdin.isTTY)('ferry approve without a terminal', () => {
     expect(executeUpdate).not.toHaveBeenCalled();
   });
 
+  it.each([
+    ['pause', ['--reason', 'network']],
+    ['resume', []],
+    ['tune', ['--limit', '0']],
+  ])('%s takes --yes, as every decision does, although it asks nothing', async (name, more) => {
+    for (const yes of ['--yes', '-y']) expect(await main([name, ...more, yes])).toBe(0);
+    expect(executeUpdate).toHaveBeenCalledTimes(2);
+    expect(JSON.stringify(executeUpdate.mock.calls)).not.toContain('yes');
+  });
+
   it('says that the worker which is there cannot go on', async () => {
     const details = 'Unable to perform workflow execution update due to Workflow Task in failed state.';
     const refused = Object.assign(new Error(details), { code: 9, details, metadata: {} });
