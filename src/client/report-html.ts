@@ -4,7 +4,7 @@ import { html } from './html.ts';
 import { seconds } from './output.ts';
 import type { ReportModel } from './report-model.ts';
 import { describeTry, gateWait, phaseSeconds, retriesNote } from './report-model.ts';
-import { describeOutcome, describePasses, moment, verdictOnDowntime } from './report-text.ts';
+import { describeOutcome, describePasses, downtimeText, moment, verdictOnDowntime } from './report-text.ts';
 import { timeline } from './report-timeline.ts';
 
 const style = `
@@ -82,7 +82,7 @@ function figures(model: ReportModel): Html {
     html`<div>${name}<b class="${tone}">${value}</b><span class="soft">${more}</span></div>`;
   const projected = downtime.projectedSeconds;
   return html`<div class="figures">
-    ${figure('Downtime', downtime.spentSeconds === undefined ? 'none' : seconds(downtime.spentSeconds), verdict.text, verdict.tone)}
+    ${figure('Downtime', downtimeText(model), verdict.text, verdict.tone)}
     ${figure('Projected', projected === undefined ? '?' : seconds(projected), downtime.projectedFrom === 'approval' ? 'when the window was opened' : 'by the plan')}
     ${figure('Budget', downtime.budgetSeconds === undefined ? '?' : seconds(downtime.budgetSeconds), 'by the plan')}
     ${figure('Data', formatBytes(size), `${formatBytes(moved)} moved, ${verified} of ${transfers.length} directories proved`)}

@@ -15,9 +15,13 @@ import type {
   TransferStatus,
 } from '../workflows/messages.ts';
 import { phaseNames } from '../workflows/messages.ts';
+import type { DowntimeSpan } from '../workflows/downtime.ts';
+import { begin, end, expectedSeconds, isDown, spentSeconds } from '../workflows/downtime.ts';
 import type { TransferOutcome } from '../workflows/replicate-messages.ts';
 import type { MigrationState } from '../workflows/state.ts';
+import { initialState } from '../workflows/state.ts';
 import { projectedDowntime } from './plan-view.ts';
+import { provedBy, sections, stepsOf } from './report-evidence.ts';
 import type { EventFailure, ReportEvent, RunHistory } from './report-events.ts';
 import type { MigrationHistory } from './report-history.ts';
 
@@ -167,6 +171,8 @@ export interface ReportModel {
 }
 
 interface Call {
+  /** Number of the event that scheduled it. */
+  id: number;
   workflowId: string;
   activity: string;
   input: unknown;
@@ -192,7 +198,13 @@ export function reportOf(history: MigrationHistory, madeAt: string): ReportModel
   const outcome = outcomeOf(ended);
   const attributes = attributeChanges(events);
   const decisions = decisionsOf(status?.decisions ?? [], events, ended !== undefined);
-  const downtime = downtimeOf(status, plan, attributes, decisions, madeAt);
+  const outcomes = outcomesOf(events);
+  const gates = gatesOf(status, plan, attributes, decisions, ended !== undefined);
+  const downtime = {
+    ...(plan === undefined ? {} : { budgetSeconds: plan.downtime.budgetSeconds }),
+    ...projectionOf(plan, status, gates, decisions, outcomes),
+    ...downtimeOf(status, attributes, runs, ended?.at ?? madeAt),
+  };
   const why = whyOf(ended);
   return {
     madeAt,
@@ -208,9 +220,9 @@ export function reportOf(history: MigrationHistory, madeAt: string): ReportModel
     startedAt: started?.at ?? runs[0]?.events[0]?.at ?? madeAt,
     ...(ended === undefined ? {} : { endedAt: ended.at }),
     phases: phasesOf(status, plan, runs, ended),
-    gates: gatesOf(status, plan, attributes, decisions, ended !== undefined),
+    gates,
     downtime,
-    transfers: transfersOf(status, plan, events, copyCalls),
+    transfers: transfersOf(status, plan, outcomes, copyCalls),
     placement: placementOf(plan, calls),
     probes: probesOf(calls),
     decisions,
@@ -223,7 +235,9 @@ export function reportOf(history: MigrationHistory, madeAt: string): ReportModel
       ...history.gaps,
       ...(plan === undefined ? ['the plan in this history cannot be read by this version of ferry'] : []),
       ...(ended === undefined
-        ? ['the migration is still running: its phases are read from the timeline, and figures may still change']
+        ? [
+            'the migration is still running: its phases are read from the timeline, what they proved from the answers of their steps, and figures may still change',
+          ]
         : []),
     ],
   };
@@ -268,6 +282,8 @@ function statusOf(ended: Ended | undefined): MigrationStatus | undefined {
 
 type Known = Pick<MigrationStatus, 'phases' | 'gates' | 'decisions' | 'transfers'> & {
   downtime?: MigrationStatus['downtime'];
+  /** Stretches without applications until the last run began, where it was handed them. */
+  spans?: DowntimeSpan[];
 };
 
 const stateSchema = z.looseObject({
@@ -287,6 +303,7 @@ function carriedStatus(runs: readonly RunHistory[]): Known | undefined {
     gates: gateNames.map((name) => state.gates[name]),
     decisions: state.decisions,
     transfers: state.transfers,
+    spans: state.downtime,
   };
 }
 
@@ -319,27 +336,39 @@ interface PhaseSpan {
   endedAt?: string;
   /** An abort took the bar away, not the end of the work. */
   isBroken?: true;
+  /** What its steps did. */
+  calls: Call[];
+  /** Transfers whose copies came to their end in it. */
+  copied: string[];
 }
 
 const barLabel = /^(?<undo>undo )?\u00a7\d+ (?<name>\S+)$/;
 const endings: readonly string[] = ['abort', 'reject'];
 
 /** The phases that began, as the bars of the timeline have them: the search attributes name a phase before it begins. */
-function spansOf({ events }: RunHistory): PhaseSpan[] {
+function spansOf(run: RunHistory): PhaseSpan[] {
   const spans = new Map<number, PhaseSpan>();
+  const calls = new Map(callsOf(run).map((call) => [call.id, call]));
+  const open = (): PhaseSpan[] => [...spans.values()].filter(({ endedAt }) => endedAt === undefined);
   // Tasks since somebody asked to end the way forward: bars that the first one takes away are of work that did not come to its end.
   let tasksSince = Infinity;
-  for (const event of events) {
+  for (const event of run.events) {
     if (event.kind === 'timer-started') {
       const label = barLabel.exec(event.label)?.groups;
       const name = phaseNames.find((candidate) => candidate === label?.['name']);
       if (name === undefined) continue;
-      spans.set(event.id, { name, isUndo: label?.['undo'] !== undefined, startedAt: event.at });
+      spans.set(event.id, { name, isUndo: label?.['undo'] !== undefined, startedAt: event.at, calls: [], copied: [] });
     } else if (event.kind === 'timer-canceled') {
       const span = spans.get(event.started);
       if (span === undefined) continue;
       span.endedAt = event.at;
       if (tasksSince <= 1 && !span.isUndo) span.isBroken = true;
+    } else if (event.kind === 'activity-scheduled') {
+      const call = calls.get(event.id);
+      if (call !== undefined) ownerOf(event.activity, open())?.calls.push(call);
+    } else if (event.kind === 'child-completed') {
+      const copying = open().find(({ name }) => name === 'replicate' || name === 'final-copy');
+      copying?.copied.push(event.workflowId);
     } else if (event.kind === 'task-started') {
       tasksSince += 1;
     } else if (event.kind === 'decision' && endings.includes(event.name)) {
@@ -347,6 +376,10 @@ function spansOf({ events }: RunHistory): PhaseSpan[] {
     }
   }
   return [...spans.values()];
+}
+
+function ownerOf(activity: string, open: readonly PhaseSpan[]): PhaseSpan | undefined {
+  return open.length === 1 ? open[0] : open.find(({ name }) => stepsOf[name]?.includes(activity) === true);
 }
 
 function phasesOf(
@@ -364,8 +397,14 @@ function phasesOf(
     const known = carried.get(name);
     const own = spans.filter((span) => span.name === name);
     const live = phaseFrom(own, ended);
-    if (live === undefined) return known ?? { name, state: index < last ? 'skipped' : 'pending' };
-    return known?.state === 'done' && live.state === 'done' ? known : { ...known, name, ...live };
+    const base = { name, section: sections[name] };
+    if (live === undefined) return known ?? { ...base, state: index < last ? 'skipped' : 'pending' };
+    if (known?.state === 'done' && live.state === 'done') return known;
+    const told = own.filter(({ isUndo }) => isUndo === own.at(-1)?.isUndo);
+    const answers = told.flatMap(({ calls }) => calls).filter(({ result }) => result !== undefined);
+    const copied = told.flatMap((span) => span.copied);
+    const detail = provedBy(name, answers, copied, plan?.transfers.length ?? 0);
+    return { ...known, ...base, ...live, ...(detail === undefined ? {} : { detail }) };
   });
 }
 
@@ -414,16 +453,18 @@ function gatesOf(
     if (known !== undefined && (isOver || known.state === 'approved' || known.state === 'rejected')) {
       return gateRow(known);
     }
-    const index = changes.findIndex(({ gate }) => gate === name);
+    // A fresh history opens a gate anew that waits, and so does who resumes one that was sent back.
+    const index = changes.findLastIndex(({ gate }) => gate === name);
     const opened = changes[index];
     const required = plan?.gates[name].required;
     const base = { name, ...(required === undefined ? {} : { required }) };
     if (opened === undefined) return { ...base, state: 'pending' };
+    const openedAt = (known?.state === 'awaiting' ? known.openedAt : undefined) ?? opened.at;
     const closed = changes.slice(index + 1).find(({ gate }) => gate !== name);
-    if (closed === undefined) return { ...base, state: 'awaiting', openedAt: opened.at };
+    if (closed === undefined) return { ...base, state: 'awaiting', openedAt };
     const last = decisions.findLast((decision) => decision.gate === name && decision.at <= closed.at);
     const state = last?.decision === 'reject' ? 'rejected' : last === undefined ? 'closed' : 'approved';
-    return { ...base, state, openedAt: opened.at, decidedAt: closed.at };
+    return { ...base, state, openedAt, decidedAt: closed.at };
   });
 }
 
@@ -438,42 +479,63 @@ function gateRow({ name, state, required, openedAt, decidedAt, unproved }: GateS
   };
 }
 
+/** What people saw when they opened the window: told by the workflow, or reckoned as it does from the copies that were measured by then. */
+function projectionOf(
+  plan: Plan | undefined,
+  status: Known | undefined,
+  gates: readonly ReportGate[],
+  decisions: readonly ReportDecision[],
+  outcomes: readonly CopyOutcome[],
+): Pick<ReportModel['downtime'], 'projectedSeconds' | 'projectedFrom'> {
+  const gate = gates.find(({ name }) => name === 'open-downtime');
+  const opened = decisions.findLast(
+    ({ at, decision, gate: about, counted }) =>
+      about === 'open-downtime' && decision === 'approve' && counted !== false && at <= (gate?.decidedAt ?? at),
+  );
+  const told = opened?.projectedDowntimeSeconds;
+  if (told !== undefined) return { projectedSeconds: told, projectedFrom: 'approval' };
+  if (plan === undefined) return {};
+  if (opened === undefined || gate?.state !== 'approved') {
+    return { projectedSeconds: projectedDowntime(plan).seconds, projectedFrom: 'plan' };
+  }
+  const measured = initialState(plan, [], opened.at).transfers.map((transfer) => {
+    const last = outcomes.findLast(({ at, workflowId }) => workflowId === transfer.workflowId && at <= opened.at);
+    const carried = status?.transfers.find(({ id }) => id === transfer.id);
+    const projectedFinalSeconds = last?.projectedFinalSeconds ?? carried?.projectedFinalSeconds;
+    return { ...transfer, ...(projectedFinalSeconds === undefined ? {} : { projectedFinalSeconds }) };
+  });
+  const sum = [...expectedSeconds(plan, measured).values()].reduce((total, phase) => total + phase.seconds, 0);
+  return { projectedSeconds: Math.round(sum), projectedFrom: 'approval' };
+}
+
+/** `until`: the end of the workflow, or now. */
 function downtimeOf(
   status: Known | undefined,
-  plan: Plan | undefined,
   changes: readonly AttributeChange[],
-  decisions: readonly ReportDecision[],
-  madeAt: string,
-): ReportModel['downtime'] {
-  const opened = decisions.findLast(
-    (decision) => decision.gate === 'open-downtime' && decision.decision === 'approve' && decision.counted !== false,
-  );
-  const seen = opened?.projectedDowntimeSeconds;
-  const planned = plan === undefined ? undefined : projectedDowntime(plan).seconds;
-  const projectedSeconds = seen ?? planned;
-  const projection =
-    projectedSeconds === undefined
-      ? {}
-      : { projectedSeconds, projectedFrom: seen === undefined ? ('plan' as const) : ('approval' as const) };
-  const known = status?.downtime;
-  const budgetSeconds = known?.budgetSeconds ?? plan?.downtime.budgetSeconds;
-  const budget = budgetSeconds === undefined ? {} : { budgetSeconds };
-  if (known !== undefined) {
-    const { startedAt, endedAt, spentSeconds } = known;
+  runs: readonly RunHistory[],
+  until: string,
+): Pick<ReportModel['downtime'], 'budgetSeconds' | 'startedAt' | 'endedAt' | 'spentSeconds'> {
+  if (status?.downtime !== undefined) {
+    const { budgetSeconds, startedAt, endedAt, spentSeconds: spent } = status.downtime;
     return {
-      ...budget,
-      ...projection,
-      ...(startedAt === undefined ? {} : { startedAt, spentSeconds }),
+      budgetSeconds,
+      ...(startedAt === undefined ? {} : { startedAt, spentSeconds: spent }),
       ...(endedAt === undefined ? {} : { endedAt }),
     };
   }
-  const startedAt = changes.findLast(({ downtimeStart }) => downtimeStart !== undefined)?.downtimeStart;
-  if (startedAt === undefined) return { ...budget, ...projection };
+  const begun = changes.find(({ downtimeStart }) => downtimeStart !== undefined)?.downtimeStart;
+  if (begun === undefined) return {};
+  // As the workflow counts it: from the first stop until the recorded applications run, and again where the way back stops them.
+  let spans: DowntimeSpan[] = status?.spans?.length ? status.spans : [{ startedAt: begun }];
+  for (const { activity, scheduledAt, endedAt, result } of runs.slice(-1).flatMap(callsOf)) {
+    if (activity === 'stopApplications') spans = begin(spans, scheduledAt);
+    if (activity === 'startApplications' && result !== undefined) spans = end(spans, endedAt ?? scheduledAt);
+  }
+  const endedAt = isDown(spans) ? undefined : spans.at(-1)?.endedAt;
   return {
-    ...budget,
-    ...projection,
-    startedAt,
-    spentSeconds: Math.round((Date.parse(madeAt) - Date.parse(startedAt)) / 1000),
+    startedAt: begun,
+    ...(endedAt === undefined ? {} : { endedAt }),
+    spentSeconds: Math.round(spentSeconds(spans, Date.parse(until))),
   };
 }
 
@@ -544,6 +606,7 @@ function callsOf({ workflowId, events }: RunHistory): Call[] {
   for (const event of events) {
     if (event.kind === 'activity-scheduled') {
       calls.set(event.id, {
+        id: event.id,
         workflowId,
         activity: event.activity,
         input: event.input[0],
@@ -645,18 +708,24 @@ const outcomeSchema = z.looseObject({ passes: z.array(z.looseObject({ pass: z.nu
 const reportSchema = z.looseObject({ startedAt: z.string(), seconds: z.number(), literalBytes: z.number() });
 const passInputSchema = z.looseObject({ pass: z.number(), mode: z.enum(['live', 'final']) });
 
+type CopyOutcome = { at: string; workflowId: string } & TransferOutcome;
+
+/** Results of copies, in order. */
+function outcomesOf(events: readonly ReportEvent[]): CopyOutcome[] {
+  return events.flatMap((event) => {
+    const parsed = event.kind === 'child-completed' ? outcomeSchema.safeParse(event.result) : undefined;
+    return event.kind === 'child-completed' && parsed?.success === true
+      ? [{ at: event.at, workflowId: event.workflowId, ...(parsed.data as unknown as TransferOutcome) }]
+      : [];
+  });
+}
+
 function transfersOf(
   status: Known | undefined,
   plan: Plan | undefined,
-  events: readonly ReportEvent[],
+  outcomes: readonly CopyOutcome[],
   copyCalls: readonly Call[],
 ): ReportTransfer[] {
-  const outcomes = events.flatMap((event) => {
-    const parsed = event.kind === 'child-completed' ? outcomeSchema.safeParse(event.result) : undefined;
-    return event.kind === 'child-completed' && parsed?.success === true
-      ? [{ workflowId: event.workflowId, ...(parsed.data as unknown as TransferOutcome) }]
-      : [];
-  });
   const planned = plan?.transfers ?? [];
   const ids = new Set([...planned.map(({ id }) => id), ...(status?.transfers ?? []).map(({ id }) => id)]);
   return [...ids].map((id) => {

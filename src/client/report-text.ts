@@ -29,17 +29,35 @@ export function describeOutcome({ outcome, why }: ReportModel): Said {
   }
 }
 
-/** How the measured downtime stands to what was projected and allowed. */
-export function verdictOnDowntime({ downtime }: ReportModel): Said {
-  const { spentSeconds, budgetSeconds, projectedSeconds, startedAt, endedAt } = downtime;
+/** `16m00s`; while applications are away, or were when the workflow ended, that too. */
+export function downtimeText({ downtime, endedAt }: ReportModel): string {
+  if (downtime.spentSeconds === undefined) return 'none';
+  const spent = seconds(downtime.spentSeconds);
+  if (downtime.endedAt !== undefined) return spent;
+  return `${spent} ${endedAt === undefined ? 'so far' : 'until the workflow ended'}`;
+}
+
+/** How the measured downtime stands to what was projected and allowed; one that has not ended is compared with nothing projected. */
+export function verdictOnDowntime(model: ReportModel): Said {
+  const { spentSeconds, budgetSeconds, projectedSeconds, startedAt, endedAt } = model.downtime;
   if (spentSeconds === undefined || startedAt === undefined)
     return { text: 'applications were never stopped', tone: '' };
-  const running = endedAt === undefined ? 'still down; ' : '';
+  const over = budgetSeconds === undefined ? 0 : spentSeconds - budgetSeconds;
+  const budget = over > 0 ? `${seconds(over)} over the budget` : 'within the budget';
+  if (endedAt === undefined) {
+    const since = moment(startedAt);
+    if (model.endedAt !== undefined) {
+      const how = model.outcome.replace('-', ' ');
+      const text = `applications were down, since ${since}, when the workflow ended (${how}) at ${moment(model.endedAt)}`;
+      return { text, tone: 'bad' };
+    }
+    const tone = over > 0 ? 'bad' : '';
+    const against = budgetSeconds === undefined ? '' : `, ${budget}${over > 0 ? '' : ' so far'}`;
+    return { text: `open since ${since}${against}`, tone };
+  }
   const against = projectedSeconds === undefined ? '' : `, ${differenceText(spentSeconds, projectedSeconds)}`;
-  if (budgetSeconds === undefined) return { text: `${running}measured${against}`, tone: '' };
-  return spentSeconds > budgetSeconds
-    ? { text: `${running}${seconds(spentSeconds - budgetSeconds)} over the budget${against}`, tone: 'bad' }
-    : { text: `${running}within the budget${against}`, tone: 'good' };
+  if (budgetSeconds === undefined) return { text: `measured${against}`, tone: '' };
+  return { text: `${budget}${against}`, tone: over > 0 ? 'bad' : 'good' };
 }
 
 function differenceText(spent: number, projected: number): string {
@@ -67,7 +85,7 @@ export function reportMarkdown(model: ReportModel): string {
     ['mapping', model.mapping.map(({ from, to }) => `${from} → ${to}`).join(', ')],
     ['began', moment(model.startedAt)],
     ['ended', model.endedAt === undefined ? 'still running' : moment(model.endedAt)],
-    ['downtime', downtime.spentSeconds === undefined ? 'none' : seconds(downtime.spentSeconds)],
+    ['downtime', downtimeText(model)],
     [
       'projected',
       downtime.projectedSeconds === undefined

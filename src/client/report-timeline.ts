@@ -74,9 +74,9 @@ export function timeline(model: ReportModel): Html {
   </svg>`;
 }
 
-function downtimeSpan({ downtime, madeAt }: ReportModel): [number, number] | undefined {
+function downtimeSpan({ downtime, endedAt, madeAt }: ReportModel): [number, number] | undefined {
   if (downtime.startedAt === undefined) return undefined;
-  return [Date.parse(downtime.startedAt), Date.parse(downtime.endedAt ?? madeAt)];
+  return [Date.parse(downtime.startedAt), Date.parse(downtime.endedAt ?? endedAt ?? madeAt)];
 }
 
 function downtimeArea(at: (moment: number) => number, [start, end]: [number, number], bottom: number): Html {

@@ -4,6 +4,7 @@ import { readHistory } from '../../src/client/report-history.ts';
 import { reportHtml } from '../../src/client/report-html.ts';
 import type { ReportModel } from '../../src/client/report-model.ts';
 import { reportOf } from '../../src/client/report-model.ts';
+import { verdictOnDowntime } from '../../src/client/report-text.ts';
 import { abortSignal, approveSignal, approveUpdate, resumeSignal } from '../../src/workflows/messages.ts';
 import type { Handle, Harness } from './harness.ts';
 import { approve, approveAll, startHarness, statusOf, untilBlocked, untilGate } from './harness.ts';
@@ -99,14 +100,25 @@ describe('the report of a real history', () => {
     const model = await report(handle);
 
     const [gate] = running.gates;
+    const stop = running.phases.find(({ name }) => name === 'stop-apps');
+    const said = status.phases.find(({ name }) => name === 'stop-apps');
     const begun = (one: ReportModel): [string, string][] =>
       one.phases.filter(({ startedAt }) => startedAt !== undefined).map(({ name, state }) => [name, state]);
     expect(begun(running)).toContainEqual(['stop-host-services', 'running']);
     expect(begun(model)).toContainEqual(['stop-apps', 'done']);
     expect(begun(model)).toContainEqual(['stop-host-services', 'broken off']);
+    // What people saw when they approved is what the workflow kept of it, to the second.
+    const kept = status.decisions.find(({ decision }) => decision === 'approve');
+    expect(running.downtime).toMatchObject({
+      projectedFrom: 'approval',
+      projectedSeconds: kept?.projectedDowntimeSeconds,
+    });
+    expect(verdictOnDowntime(running).text).toMatch(/^open since /);
+    expect(model.downtime.endedAt).toBeUndefined();
+    expect(verdictOnDowntime(model).text).toContain('when the workflow ended (terminated)');
+    expect(running.phases.map(({ section }) => section)).toEqual(status.phases.map(({ section }) => section));
+    expect(stop?.detail).toBe(said?.detail);
     // Nothing of the window began before it was approved, and all that is done ends when the workflow said so.
-    const stop = running.phases.find(({ name }) => name === 'stop-apps');
-    const said = status.phases.find(({ name }) => name === 'stop-apps');
     expect(Date.parse(stop?.startedAt ?? '')).toBeGreaterThanOrEqual(Date.parse(gate?.decidedAt ?? ''));
     expect(Math.abs(Date.parse(stop?.doneAt ?? '') - Date.parse(said?.doneAt ?? ''))).toBeLessThan(500);
   });

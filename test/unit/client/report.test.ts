@@ -6,6 +6,26 @@ import type { ReportModel } from '../../../src/client/report-model.ts';
 import { gateWait, phaseSeconds, reportOf, retriesNote } from '../../../src/client/report-model.ts';
 import { inline, reportMarkdown, verdictOnDowntime } from '../../../src/client/report-text.ts';
 import { timeScale, timelineRows } from '../../../src/client/report-timeline.ts';
+import { projectedDowntime } from '../../../src/client/plan-view.ts';
+import { sections } from '../../../src/client/report-evidence.ts';
+import type { ReportEvent } from '../../../src/client/report-events.ts';
+import type { Plan } from '../../../src/plan/plan.ts';
+import { expectedSeconds, projectDowntime } from '../../../src/workflows/downtime.ts';
+import type { PhaseName } from '../../../src/workflows/messages.ts';
+import { addNodes } from '../../../src/workflows/phases/add-nodes.ts';
+import { backup } from '../../../src/workflows/phases/backup.ts';
+import { editSecrets } from '../../../src/workflows/phases/edit-secrets.ts';
+import { finalCopy } from '../../../src/workflows/phases/final-copy.ts';
+import { startHostServices, stopHostServices } from '../../../src/workflows/phases/host-services.ts';
+import { preflight } from '../../../src/workflows/phases/preflight.ts';
+import { prewarm } from '../../../src/workflows/phases/prewarm.ts';
+import { reinstall } from '../../../src/workflows/phases/reinstall.ts';
+import { removeNodes } from '../../../src/workflows/phases/remove-nodes.ts';
+import { replicate } from '../../../src/workflows/phases/replicate.ts';
+import { startApps } from '../../../src/workflows/phases/start-apps.ts';
+import { stopApps } from '../../../src/workflows/phases/stop-apps.ts';
+import { uninstall } from '../../../src/workflows/phases/uninstall.ts';
+import { verify } from '../../../src/workflows/phases/verify.ts';
 import { initialState } from '../../../src/workflows/state.ts';
 import {
   at,
@@ -157,23 +177,49 @@ describe('the report of a migration that was rolled back', () => {
   });
 });
 
+/** Steps that lie within a bar. */
+function around([began, ...ended]: ReportEvent[], ...steps: ReportEvent[][]): ReportEvent[] {
+  return [...(began === undefined ? [] : [began]), ...steps.flat(), ...ended];
+}
+
+function windowOf(plan: Plan): { name: PhaseName; section: number }[] {
+  return [...expectedSeconds(plan, []).keys()].map((name) => ({ name, section: sections[name] }));
+}
+
 describe('the report of a migration that runs', () => {
   const plan = sample();
-  const first = plan.transfers[0]?.id ?? '';
+  const [first = '', second = ''] = plan.transfers.map(({ id }) => id);
+  const copied = (minutes: number, projectedFinalSeconds: number): ReportEvent => ({
+    at: at(minutes),
+    kind: 'child-completed',
+    workflowId: `migrate-sample/${second}`,
+    result: { id: second, mode: 'live', passes: [], projectedFinalSeconds },
+  });
   const events = [
     started(plan, 0),
     attributes(0, 'preflight'),
-    ...bar(0, '§4 preflight', 1),
+    ...around(
+      bar(0, '§4 preflight', 1),
+      call(0, 'holdCluster', { changed: true, proof: 'holds the cluster' }),
+      call(0, 'preflight', [
+        { name: 'nodes', state: 'good', proof: 'all Ready' },
+        { name: 'probes', state: 'warning', cause: 'nsq does not answer' },
+      ]),
+    ),
     // Named in passing, though the plan skips them.
     attributes(1, 'prewarm'),
     attributes(1, 'replicate'),
-    ...bar(1, '§7 replicate', 60),
+    ...around(bar(1, '§7 replicate', 60), [copied(30, 400)]),
     // Named as the next to come, minutes before its gate opens.
     attributes(60, 'stop-apps'),
     attributes(62, 'replicate', 'open-downtime'),
     decision(90, 'approve', { gate: 'open-downtime', by: 'li', reason: 'window' }, 'update'),
     attributes(90, 'stop-apps', undefined, 90),
-    ...bar(90, '§8 stop-apps', 92),
+    // Too late: nothing tells yet that it did not count.
+    decision(92, 'approve', { gate: 'open-downtime', by: 'zhao', reason: 'me too' }),
+    // A round that ends after the approval changes nothing of what people saw.
+    copied(91, 4000),
+    ...around(bar(90, '§8 stop-apps', 92), call(90, 'stopApplications', { changed: true, proof: '0 pods in shop' })),
     attributes(92, 'uninstall', undefined, 90),
     ...bar(92, '§11 uninstall'),
     ...call(93, 'uninstallComponent', undefined, { failure: { type: 'NeedsHuman', message: 'a finalizer blocks' } }),
@@ -189,10 +235,34 @@ describe('the report of a migration that runs', () => {
   it('takes phases from the timeline, which no gate and no skipped phase makes longer', () => {
     expect(report.outcome).toBe('running');
     expect(report.phases.filter(({ startedAt }) => startedAt !== undefined)).toEqual([
-      { name: 'preflight', state: 'done', startedAt: at(0), endedAt: at(1), doneAt: at(1) },
-      { name: 'replicate', state: 'done', startedAt: at(1), endedAt: at(60), doneAt: at(60) },
-      { name: 'stop-apps', state: 'done', startedAt: at(90), endedAt: at(92), doneAt: at(92) },
-      { name: 'uninstall', state: 'running', startedAt: at(92) },
+      {
+        name: 'preflight',
+        section: 4,
+        state: 'done',
+        startedAt: at(0),
+        endedAt: at(1),
+        doneAt: at(1),
+        detail: '2 checks, 1 good; warning: probes: nsq does not answer',
+      },
+      {
+        name: 'replicate',
+        section: 7,
+        state: 'done',
+        startedAt: at(1),
+        endedAt: at(60),
+        doneAt: at(60),
+        detail: `1 of ${plan.transfers.length} directories copied`,
+      },
+      {
+        name: 'stop-apps',
+        section: 8,
+        state: 'done',
+        startedAt: at(90),
+        endedAt: at(92),
+        doneAt: at(92),
+        detail: '0 pods in shop',
+      },
+      { name: 'uninstall', section: 11, state: 'running', startedAt: at(92) },
     ]);
     expect(report.phases.filter(({ state }) => state === 'skipped').map(({ name }) => name)).toEqual([
       'prewarm',
@@ -206,7 +276,11 @@ describe('the report of a migration that runs', () => {
     const early = reportOf(history(events.filter((event) => Date.parse(event.at) < Date.parse(at(90)))), at(80));
 
     expect(early.gates[0]).toMatchObject({ state: 'awaiting', openedAt: at(62) });
-    expect(early.phases.find(({ name }) => name === 'stop-apps')).toEqual({ name: 'stop-apps', state: 'pending' });
+    expect(early.phases.find(({ name }) => name === 'stop-apps')).toEqual({
+      name: 'stop-apps',
+      section: 8,
+      state: 'pending',
+    });
   });
 
   it('takes gates from the search attributes', () => {
@@ -220,12 +294,62 @@ describe('the report of a migration that runs', () => {
   });
 
   it('counts the downtime until now and says what is not known yet', () => {
-    expect(report.downtime).toMatchObject({ startedAt: at(90), spentSeconds: 600, projectedFrom: 'plan' });
+    expect(report.downtime).toMatchObject({ startedAt: at(90), spentSeconds: 600 });
     expect(report.gaps.join()).toContain('still running');
   });
 
+  it('projects as people saw it when they opened the window, and before that by the plan', () => {
+    const early = reportOf(history(events.filter((event) => Date.parse(event.at) < Date.parse(at(90)))), at(80));
+    const transfers = initialState(plan, [], at(0)).transfers.map((transfer) =>
+      transfer.id === second ? { ...transfer, projectedFinalSeconds: 400 } : transfer,
+    );
+    const seen = projectDowntime(plan, initialState(plan, windowOf(plan), at(0)).phases, transfers, [], 0);
+
+    expect(early.downtime).toMatchObject({ projectedFrom: 'plan', projectedSeconds: projectedDowntime(plan).seconds });
+    expect(report.downtime).toMatchObject({ projectedFrom: 'approval', projectedSeconds: Math.round(seen.seconds) });
+    expect(seen.seconds).not.toBe(projectedDowntime(plan).seconds);
+  });
+
+  it('compares a downtime that is not over with nothing', () => {
+    expect(verdictOnDowntime(report)).toEqual({
+      text: 'open since 2026-11-24 02:30:00 UTC, within the budget so far',
+      tone: '',
+    });
+    expect(reportMarkdown(report)).toContain('| downtime | 10m00s so far |');
+    expect(reportHtml(report)).toContain('10m00s so far');
+  });
+
+  it('counts no further than to the end of one that was terminated, and says that applications were down', () => {
+    const end = { at: at(95), kind: 'ended' as const, how: 'terminated' as const, why: 'enough' };
+    const [soon, late] = [100, 5000].map((minutes) => reportOf(history([...events, end]), at(minutes)));
+
+    expect(soon?.downtime).toMatchObject({ startedAt: at(90), spentSeconds: 300, projectedFrom: 'approval' });
+    expect(late?.downtime).toEqual(soon?.downtime);
+    for (const text of [reportMarkdown(late ?? report), reportHtml(late ?? report)]) {
+      expect(text).toContain('5m00s until the workflow ended');
+      expect(text).toContain(
+        'applications were down, since 2026-11-24 02:30:00 UTC, when the workflow ended (terminated) at 2026-11-24 02:35:00 UTC',
+      );
+      expect(text).not.toContain('than projected');
+    }
+  });
+
+  it('ends the downtime when the applications run again, and goes on where the way back stops them', () => {
+    const back = call(100, 'startApplications', { changed: true, proof: 'ok' });
+    const again = call(110, 'stopApplications', { changed: true, proof: 'ok' });
+    const up = reportOf(history([...events, ...back]), at(200));
+    const down = reportOf(history([...events, ...back, ...again]), at(112));
+
+    expect(up.downtime).toMatchObject({ startedAt: at(90), endedAt: at(101), spentSeconds: 660 });
+    expect(down.downtime).toMatchObject({ startedAt: at(90), spentSeconds: 660 + 120 });
+    expect(down.downtime).not.toHaveProperty('endedAt');
+  });
+
   it('has decisions from the messages, passes from the copies, and failures', () => {
-    expect(report.decisions).toMatchObject([{ by: 'li', counted: true, via: 'update', reason: 'window' }]);
+    expect(report.decisions).toMatchObject([
+      { by: 'li', counted: true, via: 'update', reason: 'window' },
+      { by: 'zhao', via: 'signal', reason: 'me too' },
+    ]);
     expect(report.transfers[0]).toMatchObject({ state: 'copying', movedBytes: 700 });
     expect(report.failures).toMatchObject([{ type: 'NeedsHuman', cause: 'a finalizer blocks' }]);
   });
@@ -281,6 +405,10 @@ describe('the report of a migration with several runs', () => {
       { name: 'replicate', section: 7, state: 'running', startedAt: at(1) },
     ],
     decisions: [record],
+    gates: {
+      ...state.gates,
+      'open-downtime': { ...state.gates['open-downtime'], state: 'awaiting', openedAt: at(60) },
+    },
   };
   const workflowId = 'migrate-sample';
   const report = reportOf(
@@ -295,7 +423,9 @@ describe('the report of a migration with several runs', () => {
           events: [
             started(plan, 0),
             attributes(0, 'preflight'),
+            attributes(60, 'replicate', 'open-downtime'),
             decision(70, 'approve', { gate: 'open-downtime', by: 'ops', reason: 'me' }, 'signal', 'first'),
+            attributes(80, 'stop-apps'),
             { at: at(80), kind: 'continued', runId: 'b', input: [] },
           ],
         },
@@ -317,6 +447,7 @@ describe('the report of a migration with several runs', () => {
     expect(report.runs.map(({ runId }) => runId)).toEqual(['a', 'b']);
     expect(report.startedAt).toBe(at(0));
     expect(report.phases[0]).toMatchObject({ name: 'preflight', state: 'done', detail: 'good' });
+    expect(report.gates[0]).toEqual({ name: 'open-downtime', state: 'awaiting', required: 1, openedAt: at(60) });
     expect(report.decisions.map(({ decision: what, identity }) => [what, identity])).toEqual([
       ['approve', 'first'],
       ['pause', 'second'],
@@ -338,7 +469,13 @@ describe('a migration that did not end by itself', () => {
     const report = reportOf(history(events), at(6));
 
     expect(reportMarkdown(report)).toContain(inline(text));
-    expect(report.phases[0]).toEqual({ name: 'preflight', state: 'broken off', startedAt: at(0), endedAt: at(5) });
+    expect(report.phases[0]).toEqual({
+      name: 'preflight',
+      section: 4,
+      state: 'broken off',
+      startedAt: at(0),
+      endedAt: at(5),
+    });
   });
 });
 
@@ -348,6 +485,17 @@ describe('a history whose plan cannot be read', () => {
 
     expect(report.gaps.join()).toContain('the plan in this history cannot be read');
     expect(reportHtml(report)).toContain('Nothing has begun yet');
+  });
+});
+
+describe('the sections of the phases', () => {
+  it('are those of the workflow', () => {
+    const phases = [
+      ...[preflight, prewarm, backup, replicate, stopApps, addNodes, editSecrets, uninstall, stopHostServices],
+      ...[finalCopy, startHostServices, reinstall, removeNodes, startApps, verify],
+    ];
+
+    expect(sections).toEqual(Object.fromEntries(phases.map(({ name, section }) => [name, section])));
   });
 });
 
