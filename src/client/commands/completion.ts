@@ -63,9 +63,9 @@ export function completionScript(program: Command, shell: Shell): string {
   });
   switch (shell) {
     case 'bash':
-      return bash(entries, longs(shared));
+      return bash(entries, shared);
     case 'zsh':
-      return zsh(entries, longs(shared));
+      return zsh(entries, shared);
     case 'fish':
       return fish(entries, shared);
   }
@@ -95,18 +95,40 @@ function longs(options: readonly Choice[]): string {
   return options.map(({ long }) => long).join(' ');
 }
 
+/** Pattern of bash and zsh for an option that takes a value, behind the name of its command. */
+function patternsOf(name: string, option: Choice): string {
+  return flagsOf(option)
+    .map((flag) => `'${name} ${flag}'`)
+    .join('|');
+}
+
 /** Cases of bash and zsh for the word behind an option: its values, or nothing where a file or free text stands. */
 function valueCases(entries: readonly Entry[], offer: (values: readonly string[]) => string): string {
   return entries
     .flatMap(({ name, options }) =>
       options
         .filter(({ takesValue }) => takesValue)
-        .map((option) => {
-          const patterns = flagsOf(option).map((flag) => `'${name} ${flag}'`);
-          return `    ${patterns.join('|')}) ${offer(option.values)} ;;`;
-        }),
+        .map((option) => `    ${patternsOf(name, option)}) ${offer(option.values)} ;;`),
     )
     .join('\n');
+}
+
+/** Tells bash and zsh whether the next word belongs to an option, which may stand before the command as well. */
+function takesValue(entries: readonly Entry[]): string {
+  const patterns = entries.flatMap(({ name, options }) =>
+    options.filter((option) => option.takesValue).map((option) => patternsOf(name, option)),
+  );
+  return `_ferry_takes_value() {
+  case "$1 $2" in
+    ${patterns.join('|')}) return 0 ;;
+  esac
+  return 1
+}`;
+}
+
+/** What stands before the command: options that all commands share. */
+function withoutCommand(shared: readonly Choice[]): Entry {
+  return { name: '', description: '', options: [...shared], choices: [], migrationAt: undefined };
 }
 
 /** Cases of bash and zsh for an argument, by the command's name and the place of the word, from 1 on. Files are left to the shell. */
@@ -127,29 +149,41 @@ function optionCases(entries: readonly Entry[], set: (words: string) => string):
 /** Asked only where an id can stand; without a server nothing is offered. */
 const migrationsOf = (shell: Shell): string => `ferry completion ${shell} --migrations 2>/dev/null`;
 
-function bash(entries: readonly Entry[], shared: string): string {
+function bash(entries: readonly Entry[], shared: readonly Choice[]): string {
   const offer = (words: string): string => `words="${words}"`;
+  const all = [withoutCommand(shared), ...entries];
+  // bash takes a word with = or : in it for three.
   return `# bash completion of ferry
 _ferry_migrations() { ${migrationsOf('bash')}; }
+${takesValue(all)}
 _ferry() {
-  local current=\${COMP_WORDS[COMP_CWORD]} words=""
+  local current=\${COMP_WORDS[COMP_CWORD]} words="" word command="" behind="" joined="" place=0
   COMPREPLY=()
-  if [ "$COMP_CWORD" -eq 1 ]; then
-    case $current in
-      -*) words="${shared}" ;;
-      *) words="${[...entries.map(({ name }) => name), 'help'].join(' ')}" ;;
+  for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+    case $word in
+      = | :) joined=1; continue ;;
     esac
-    COMPREPLY=($(compgen -W "$words" -- "$current"))
-    return
-  fi
-  case "\${COMP_WORDS[1]} \${COMP_WORDS[COMP_CWORD-1]}" in
-${valueCases(entries, (values) => (values.length === 0 ? 'return' : `COMPREPLY=($(compgen -W "${values.join(' ')}" -- "$current")); return`))}
+    if [ -n "$joined$behind" ]; then
+      joined=""
+      behind=""
+    elif _ferry_takes_value "$command" "$word"; then
+      behind=$word
+    elif [ "\${word:0:1}" != - ]; then
+      if [ -z "$command" ]; then command=$word; else place=$((place + 1)); fi
+    fi
+  done
+  place=$((place + 1))
+  case "$command $behind" in
+${valueCases(all, (values) => (values.length === 0 ? 'return' : `COMPREPLY=($(compgen -W "${values.join(' ')}" -- "$current")); return`))}
   esac
+  [ -z "$joined" ] || return
   case $current in
-  -*) case "\${COMP_WORDS[1]}" in
+  -*) case "$command" in
+    '') words="${longs(shared)}" ;;
 ${optionCases(entries, offer)}
     esac ;;
-  *) case "\${COMP_WORDS[1]} $((COMP_CWORD - 1))" in
+  *) case "$command $place" in
+    ' 1') words="${[...entries.map(({ name }) => name), 'help'].join(' ')}" ;;
     'help 1') words="${entries.map(({ name }) => name).join(' ')}" ;;
 ${argumentCases(entries, offer)}
     esac ;;
@@ -160,33 +194,44 @@ complete -o default -F _ferry ferry
 `;
 }
 
-function zsh(entries: readonly Entry[], shared: string): string {
+function zsh(entries: readonly Entry[], shared: readonly Choice[]): string {
   const offer = (words: string): string => `compadd -- ${words}; return`;
+  const all = [withoutCommand(shared), ...entries];
   const described = entries.map(
     ({ name, description }) => `    '${name}:${description.replaceAll("'", "'\\''").replaceAll(':', '\\:')}'`,
   );
   return `#compdef ferry
 _ferry_migrations() { ${migrationsOf('zsh')} }
+${takesValue(all)}
 _ferry() {
   local -a commands=(
 ${described.join('\n')}
     'help:how a command is used'
   )
-  if (( CURRENT == 2 )); then
-    if [[ $PREFIX == -* ]]; then compadd -- ${shared}; else _describe command commands; fi
-    return
-  fi
-  case "\${words[2]} \${words[CURRENT-1]}" in
-${valueCases(entries, (values) => (values.length === 0 ? '_files; return' : `compadd -- ${values.join(' ')}; return`))}
+  local word command="" behind=""
+  local -i place=0
+  for word in "\${(@)words[2,CURRENT-1]}"; do
+    if [[ -n $behind ]]; then
+      behind=""
+    elif _ferry_takes_value "$command" "$word"; then
+      behind=$word
+    elif [[ $word != -* ]]; then
+      if [[ -z $command ]]; then command=$word; else place+=1; fi
+    fi
+  done
+  place+=1
+  case "$command $behind" in
+${valueCases(all, (values) => (values.length === 0 ? '_files; return' : `compadd -- ${values.join(' ')}; return`))}
   esac
   if [[ $PREFIX == -* ]]; then
-    case "\${words[2]}" in
+    case "$command" in
+    '') compadd -- ${longs(shared)} ;;
 ${optionCases(entries, offer)}
     esac
     return
   fi
-  case "\${words[2]} $((CURRENT - 2))" in
-    'help 1') _describe command commands; return ;;
+  case "$command $place" in
+    ' 1' | 'help 1') _describe command commands; return ;;
 ${argumentCases(entries, offer)}
   esac
   _files

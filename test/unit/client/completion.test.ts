@@ -66,7 +66,41 @@ describe('completion in bash', () => {
     expect(offered('completion', '')).toEqual(['bash', 'zsh', 'fish']);
     expect(offered('completion', 'bash', '--m')).toEqual([]);
   });
+
+  it.each([
+    [['--quiet', 'stat'], ['status']],
+    [['--quiet', '--na'], ['--namespace']],
+    [['--address', '127.0.0.1', ':', '7233', 'approve', 'open'], ['open-downtime']],
+    [['--address', 'x', 'status', 'migrate-b'], ['migrate-b']],
+    [['--address', 'approve', 'rej'], ['reject']],
+    [['approve', '--by', 'li', 'remove'], ['remove-nodes']],
+    [['approve', '--by', '=', 'li', 'remove'], ['remove-nodes']],
+    [
+      ['approve', '-y', 'open-downtime', '--by', 'li', ''],
+      ['migrate-a', 'migrate-b'],
+    ],
+    [['approve', 'open-downtime', '--by', ''], []],
+    [['--profile', ''], []],
+    [['-q', 'status', '--output', '=', 'j'], ['json']],
+    [['--address', 'x', ':', ''], []],
+  ])('finds the command and its arguments behind options: %j', (words, found) => {
+    expect(offered(...words)).toEqual(found);
+  });
 });
+
+/** What zsh offers for the last word, with the functions of its completion replaced by ones that print. */
+function offeredByZsh(...words: string[]): string[] {
+  const script = `
+compdef() { : }; _files() { : }
+compadd() { shift; print -l -- "$@" }
+_describe() { print -l -- \${\${(P)2}%%:*} }
+source "$1"; shift
+words=(ferry "$@"); CURRENT=$#words; PREFIX=$words[-1]
+_ferry`;
+  const env = { ...process.env, PATH: `${directory}:${process.env['PATH'] ?? ''}` };
+  const output = execFileSync('zsh', ['-fc', script, 'zsh', file('zsh'), ...words], { encoding: 'utf8', env });
+  return output.split('\n').filter((word) => word !== '');
+}
 
 /** Whether a shell is on this machine; every machine of a developer has bash, few have all three. */
 function isThere(shell: string): boolean {
@@ -88,6 +122,27 @@ describe('completion scripts', () => {
     expect(fish).toContain(`-a '${gateNames.join(' ')}'`);
     expect(zsh).toContain("'status --output'|'status -o') compadd -- table json yaml; return ;;");
     expect(zsh).toContain(`'approve 1') compadd -- ${gateNames.join(' ')}; return ;;`);
+  });
+
+  it.skipIf(!isThere('zsh')).each([
+    [[''], [...program.commands.map((command) => command.name()), 'help']],
+    [
+      ['--quiet', ''],
+      [...program.commands.map((command) => command.name()), 'help'],
+    ],
+    [['--address', '127.0.0.1:7233', 'approve', ''], [...gateNames]],
+    [['approve', '--by', 'li', ''], [...gateNames]],
+    [
+      ['approve', '-y', 'open-downtime', ''],
+      ['migrate-a', 'migrate-b'],
+    ],
+    [
+      ['-q', 'status', '--output', ''],
+      ['table', 'json', 'yaml'],
+    ],
+    [['approve', '--by', ''], []],
+  ])('zsh finds the command and its arguments behind options: %j', (words, found) => {
+    expect(offeredByZsh(...words)).toEqual(found);
   });
 
   it.skipIf(!isThere('fish'))('fish offers what they say', () => {
