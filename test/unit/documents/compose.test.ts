@@ -66,7 +66,7 @@ describe('docker-compose.temporal.yml', () => {
 
   it('keeps the database in a volume and starts the server after the schema', () => {
     expect(file.services['postgresql']?.volumes).toEqual(['postgresql:/var/lib/postgresql/data']);
-    expect(Object.keys(file.volumes)).toEqual(['postgresql']);
+    expect(Object.keys(file.volumes)).toEqual(['postgresql', 'worker-state']);
     expect(file.services['temporal']?.depends_on?.['schema']?.condition).toBe('service_completed_successfully');
   });
 
