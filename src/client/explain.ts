@@ -26,7 +26,6 @@ const networkCodes = new Set([
 const obstacles: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EPERM: 'not permitted',
-  EISDIR: 'is a directory',
   ENOTDIR: 'a part of the path is no directory',
   EEXIST: 'exists already',
   EROFS: 'the file system is read-only',
@@ -96,6 +95,10 @@ function explainSystem(error: Error): CliError | undefined {
   const code = system.code ?? (error.cause as NodeJS.ErrnoException | undefined)?.code;
   if (code === 'ENOENT' && system.path !== undefined && !existsSync(system.path)) {
     return new CliError('notFound', `${system.path}: no such file`, undefined, error);
+  }
+  if (code === 'EISDIR') {
+    const what = system.path === undefined ? error.message : `${system.path} is a directory`;
+    return new CliError('usage', `${what}; nothing was done`, 'the same command with the path of a file', error);
   }
   const obstacle = code === undefined ? undefined : obstacles[code];
   if (obstacle !== undefined) {

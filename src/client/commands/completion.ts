@@ -1,4 +1,5 @@
-import { Argument, Command, Option } from 'commander';
+import { Command, Option } from 'commander';
+import { oneOf } from './options.ts';
 
 const shells = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof shells)[number];
@@ -7,7 +8,7 @@ type Shell = (typeof shells)[number];
 export function completionCommand(program: () => Command): Command {
   return new Command('completion')
     .description('completion for a shell')
-    .addArgument(new Argument('<shell>', 'which shell').choices(shells))
+    .addArgument(oneOf('<shell>', 'which shell', shells))
     .addOption(new Option('--migrations', 'the ids of migrations that run; the scripts ask for them').hideHelp())
     .addHelpText(
       'after',

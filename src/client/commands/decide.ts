@@ -1,8 +1,8 @@
-import { Argument, Command, Option } from 'commander';
+import { Command, Option } from 'commander';
 import type { GateName } from '../../plan/names.ts';
 import { gateNames } from '../../plan/names.ts';
 import type { DecisionName } from '../decide.ts';
-import { outputOption, wholeNumber } from './options.ts';
+import { oneOf, outputOption, wholeNumber } from './options.ts';
 
 export function approveCommand(): Command {
   return decision('approve', 'open a gate: go on with what it guards', true)
@@ -97,7 +97,7 @@ function nothingToAsk(): Option {
 
 function decision(name: DecisionName, description: string, withGate = false, withReason = true): Command {
   const command = new Command(name).description(description);
-  if (withGate) command.addArgument(new Argument('<gate>', 'which gate').choices(gateNames));
+  if (withGate) command.addArgument(oneOf('<gate>', 'which gate', gateNames));
   command.argument('[migration]', 'cluster or workflow id (default: the one that runs)');
   if (withReason) command.option('--reason <text>', 'why; kept for the report (asked for on a terminal)');
   return command

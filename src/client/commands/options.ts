@@ -1,5 +1,4 @@
-import type { Command } from 'commander';
-import { InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 
 /*
  * Options and their values, as several commands take them. What stands in this folder is loaded for every command line, also for --help
@@ -12,6 +11,29 @@ export type OutputFormat = (typeof outputFormats)[number];
 /** `-o, --output json|yaml|table`. */
 export function outputOption(fallback: OutputFormat = 'table'): Option {
   return new Option('-o, --output <format>', 'how to print').choices(outputFormats).default(fallback);
+}
+
+/** An argument that is one of some words. A word that is nearly one of them is asked about, as a command is. */
+export function oneOf(flags: string, description: string, words: readonly string[]): Argument {
+  return new Argument(flags, description).choices(words).argParser((word: string) => {
+    if (words.includes(word)) return word;
+    throw new InvalidArgumentError(`Allowed choices are ${words.join(', ')}.${suggestion(word, words)}`);
+  });
+}
+
+/** What commander says of a command that is nearly right; it has no other door to that. */
+function suggestion(word: string, words: readonly string[]): string {
+  const commands = new Command()
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({ writeErr: () => undefined });
+  for (const name of words) commands.command(name);
+  try {
+    commands.parse([word], { from: 'user' });
+  } catch (error) {
+    return /\n\(Did you mean .*\)/.exec(error instanceof Error ? error.message : '')?.[0] ?? '';
+  }
+  return '';
 }
 
 /** Options of commands that look at the cluster alone. */

@@ -1,4 +1,5 @@
-import { Argument, Command, Option } from 'commander';
+import { Command, Option } from 'commander';
+import { oneOf } from './options.ts';
 
 /** What can be described: the inputs of both workflows, and every message to `migrateNodes`. */
 export const schemaNames = ['plan', 'copy', 'approve', 'reject', 'pause', 'resume', 'abort', 'tune'] as const;
@@ -7,7 +8,7 @@ export type SchemaName = (typeof schemaNames)[number];
 export function schemaCommand(): Command {
   return new Command('schema')
     .description('JSON Schema of the plan, of a single copy, or of a message to the workflow')
-    .addArgument(new Argument('[name]', 'what to describe').choices(schemaNames).default('plan'))
+    .addArgument(oneOf('[name]', 'what to describe', schemaNames).default('plan'))
     .addOption(new Option('-o, --output <format>', 'how to print').choices(['json', 'yaml']).default('json'))
     .addHelpText(
       'after',

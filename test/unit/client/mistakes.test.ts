@@ -55,8 +55,8 @@ describe('a mistake on the command line', () => {
   const port = (): number => (taken.address() as AddressInfo).port;
 
   it.each<[string, () => string[], number, RegExp]>([
-    ['a directory as plan', () => ['check', directory], 1, /is a directory/],
-    ['a directory to seal', () => ['plan', '--seal', directory], 1, /is a directory/],
+    ['a directory as plan', () => ['check', directory], 2, /is a directory; nothing was done\nNext: .*path of a file/],
+    ['a directory to seal', () => ['plan', '--seal', directory], 2, /is a directory/],
     ['a file as directory', () => ['start', inside('plain/plan.yaml')], 1, /a part of the path is no directory/],
     ['no such key ring', () => ['status', '--codec-keys-file', inside('nowhere')], 4, /the keys of the payloads/],
     ['no such plan', () => ['check', inside('nowhere')], 4, /no such file/],
@@ -68,7 +68,7 @@ describe('a mistake on the command line', () => {
     ['no activities', () => [...worker, '--max-activities', '0'], 2, /a whole number, 1 or more/],
     ['an interval that is no number', () => ['watch', '--interval', 'abc'], 2, /a number of seconds/],
     ['a kubeconfig that is a directory', () => [...worker, '--kubeconfig', directory], 2, /kubeconfig cannot be used/],
-    ['a directory as key', () => ['worker', '--ssh-identity', directory], 1, /is a directory/],
+    ['a directory as key', () => ['worker', '--ssh-identity', directory], 2, /is a directory/],
     ['a key that is not there', () => ['worker', '--ssh-identity', inside('nowhere')], 4, /no such private key/],
     ['a public key', () => ['worker', '--ssh-identity', inside('public')], 2, /is a public key/],
     ['a broken key', () => ['worker', '--ssh-identity', inside('broken')], 2, /no private key that ssh can use/],
@@ -81,6 +81,14 @@ describe('a mistake on the command line', () => {
       /ferry:.*whole number[\s\S]*Next: ferry tune --help/,
     ],
     ['a word that is no command', () => ['plann'], 2, /Did you mean[\s\S]*Nothing was done\.\nNext: ferry --help/],
+    [
+      'a gate that is nearly one',
+      () => ['approve', 'open-downtim'],
+      2,
+      /choices are .*\n\(Did you mean open-downtime\?\)/,
+    ],
+    ['a schema that is nearly one', () => ['schema', 'aprove'], 2, /Did you mean approve\?\)[\s\S]*Next: ferry schema/],
+    ['a schema like none', () => ['schema', 'foo'], 2, /Allowed choices are plan, copy, [^(]*\nNothing was done/],
     ['an encrypted key', () => ['worker', '--ssh-identity', inside('encrypted')], 2, /FERRY_SSH_PASSPHRASE/],
   ])('%s is told without a stack trace', async (_, args, expected, text) => {
     const { code, stderr } = await ferry(args());
