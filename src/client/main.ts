@@ -100,14 +100,21 @@ export function exitCodeTable(): string {
     .join('\n');
 }
 
+/** Commands that follow or serve: without a reader they would do so for nobody. */
+const endless: ReadonlySet<string> = new Set(['watch', 'worker', 'dev', 'codec-server', 'copy']);
+
 /** Runs one command line; answers its exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
-  // A reader that has seen enough, like `head`, is no failure of ours.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(exitCodes.ok.code);
-    throw error;
-  });
   const program = createProgram();
+  let isEndless = false;
+  program.hook('preAction', (_, command) => {
+    isEndless = endless.has(command.name());
+  });
+  // A reader that has seen enough, like `head`, is no failure of ours, and hides none: what comes to an end goes on to its exit code.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    if (isEndless) process.exit(exitCodes.ok.code);
+  });
   for (const command of [program, ...program.commands, ...program.commands.flatMap((child) => child.commands)]) {
     command.exitOverride();
   }
