@@ -4,7 +4,14 @@ import { html } from './html.ts';
 import { seconds } from './output.ts';
 import type { ReportModel } from './report-model.ts';
 import { describeTry, gateWait, phaseSeconds, retriesNote } from './report-model.ts';
-import { describeOutcome, describePasses, downtimeText, moment, verdictOnDowntime } from './report-text.ts';
+import {
+  describeEarlier,
+  describeOutcome,
+  describePasses,
+  downtimeText,
+  moment,
+  verdictOnDowntime,
+} from './report-text.ts';
 import { timeline } from './report-timeline.ts';
 
 const style = `
@@ -54,7 +61,7 @@ export function reportHtml(model: ReportModel): string {
           ${moment(model.startedAt)} to ${model.endedAt === undefined ? 'now' : moment(model.endedAt)} · workflow
           <code>${model.workflowId}</code> · plan <code>${model.planDigest}</code> by ${model.author}
         </p>
-        ${figures(model)}
+        ${describeEarlier(model).map((text) => html`<p class="soft">Earlier try: ${text}</p>`)} ${figures(model)}
         <h2>Timeline</h2>
         <div class="wide">${timeline(model)}</div>
         <p class="soft">

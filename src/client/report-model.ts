@@ -23,7 +23,7 @@ import { initialState } from '../workflows/state.ts';
 import { projectedDowntime } from './plan-view.ts';
 import { provedBy, sections, stepsOf } from './report-evidence.ts';
 import type { EventFailure, ReportEvent, RunHistory } from './report-events.ts';
-import type { MigrationHistory } from './report-history.ts';
+import type { EarlierTry, MigrationHistory } from './report-history.ts';
 
 /* What a report says, made from decoded histories and nothing else. Pure. */
 
@@ -138,6 +138,8 @@ export interface ReportModel {
   madeBy: string;
   workflowId: string;
   runs: { runId: string; startedAt: string; events: number }[];
+  /** Earlier migrations under the same id; absent: the server keeps none, or did not say. */
+  earlier?: EarlierTry[];
   cluster: string;
   planDigest: string;
   author: string;
@@ -211,6 +213,7 @@ export function reportOf(history: MigrationHistory, madeAt: string): ReportModel
     madeBy: `ferry ${version}`,
     workflowId: history.workflowId,
     runs: runs.map((run) => ({ runId: run.runId, startedAt: run.events[0]?.at ?? '', events: run.events.length })),
+    ...(history.earlier === undefined ? {} : { earlier: history.earlier }),
     cluster: plan?.cluster ?? history.workflowId.replace(/^migrate-/, ''),
     planDigest: plan?.digest ?? 'not readable',
     author: plan?.author ?? 'not readable',

@@ -29,6 +29,14 @@ export function describeOutcome({ outcome, why }: ReportModel): Said {
   }
 }
 
+/** What became of the tries before this one, and how to get their reports. */
+export function describeEarlier({ workflowId, earlier = [] }: ReportModel): string[] {
+  return earlier.map(({ runId, startedAt, endedAt, outcome }) => {
+    const end = endedAt === undefined ? 'not ended' : moment(endedAt);
+    return `${moment(startedAt)} to ${end}, ${outcome}: ferry report ${workflowId} --run-id ${runId}`;
+  });
+}
+
 /** `16m00s`; while applications are away, or were when the workflow ended, that too. */
 export function downtimeText({ downtime, endedAt }: ReportModel): string {
   if (downtime.spentSeconds === undefined) return 'none';
@@ -94,6 +102,7 @@ export function reportMarkdown(model: ReportModel): string {
     ],
     ['budget', downtime.budgetSeconds === undefined ? '' : seconds(downtime.budgetSeconds)],
     ['verdict', verdictOnDowntime(model).text],
+    ...describeEarlier(model).map((text) => ['earlier try', text]),
   ];
   return [
     `# ${inline(model.cluster)}: ${inline(outcome.text)}`,

@@ -13,13 +13,14 @@ import { reportMarkdown } from './report-text.ts';
 interface ReportOptions extends GlobalOptions {
   output?: ReportFormat;
   outputFile?: string;
+  runId?: string;
 }
 
 /** `ferry report`. */
 export async function writeReport(named: string | undefined, options: ReportOptions): Promise<void> {
   await withClient(options, async (client) => {
     const { workflowId } = await findMigration(client, named, true);
-    const report = reportOf(await readHistory(client, workflowId), new Date().toISOString());
+    const report = reportOf(await readHistory(client, workflowId, options.runId), new Date().toISOString());
     const file = options.outputFile;
     const text = renderReport(report, options.output ?? formatOf(file));
     if (file === undefined) {

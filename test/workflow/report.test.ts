@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { FailureDetail } from '../../src/activities/contract.ts';
 import { readHistory } from '../../src/client/report-history.ts';
@@ -18,8 +19,8 @@ beforeAll(async () => {
 });
 afterAll(() => harness.stop());
 
-async function report({ workflowId }: Handle): Promise<ReportModel> {
-  const history = await readHistory(harness.environment.client, workflowId);
+async function report({ workflowId }: Handle, run?: string): Promise<ReportModel> {
+  const history = await readHistory(harness.environment.client, workflowId, run);
   return reportOf(history, new Date().toISOString());
 }
 
@@ -83,6 +84,24 @@ describe('the report of a real history', () => {
     expect(model.outcome).toBe('rolled-back');
     expect(model.phases.some(({ state }) => state === 'undone')).toBe(true);
     expect(model.decisions.at(-1)).toMatchObject({ decision: 'abort', by: 'li', reason: 'changed our minds' });
+
+    // The same id once more: the record of the first try stays within reach.
+    const again = await harness.start(plan);
+    await untilGate(again, 'open-downtime');
+    let second = await report(again);
+    for (let tries = 0; second.earlier === undefined && tries < 100; tries += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      second = await report(again);
+    }
+    const [run] = model.runs;
+    const first = await report(again, run?.runId);
+    await again.terminate('seen enough');
+
+    expect(second).toMatchObject({ outcome: 'running', earlier: [{ runId: run?.runId, outcome: 'rolled back' }] });
+    expect(first).toMatchObject({ outcome: 'rolled-back', runs: model.runs });
+    expect(first).not.toHaveProperty('earlier');
+    await expect(report(again, 'no-such-run')).rejects.toThrow('keeps no run no-such-run of migrate-reported-back');
+    await expect(report(again, randomUUID())).rejects.toThrow('keeps no run');
   });
 
   it('tells of a window in which the workflow was terminated', async () => {

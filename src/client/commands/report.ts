@@ -15,6 +15,7 @@ export function reportCommand(): Command {
       ).choices(formats),
     )
     .option('--output-file <file>', 'write the report there')
+    .option('--run-id <run>', 'an earlier try under the same id, by any of its runs (default: the newest)')
     .addHelpText(
       'after',
       `
@@ -24,7 +25,8 @@ migration runs and, as long as the server keeps the history, long after.
 Examples:
   $ ferry report --output-file report.html
   $ ferry report migrate-site-a -o markdown
-  $ ferry report -o json | jq .downtime`,
+  $ ferry report -o json | jq .downtime
+  $ ferry report migrate-site-a --run-id 0198a5c2-7c1e-7a40-9d53-2f1f0c7ab3de`,
     )
     .action(async (named: string | undefined, _options, command: Command) => {
       const { writeReport } = await import('../report.ts');

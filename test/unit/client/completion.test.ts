@@ -36,6 +36,7 @@ describe('completion in bash', () => {
     expect(offered('')).toEqual([...program.commands.map((command) => command.name()), 'help']);
     expect(offered('re')).toEqual(['reject', 'resume', 'report']);
     expect(offered('--na')).toEqual(['--namespace']);
+    expect(offered('report', '--ru')).toEqual(['--run-id']);
     expect(offered('help', 'st')).toEqual(['start', 'status']);
   });
 

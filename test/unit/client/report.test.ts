@@ -499,6 +499,19 @@ describe('the sections of the phases', () => {
   });
 });
 
+describe('the report of a later try', () => {
+  it('names the earlier ones, and how to get their reports', () => {
+    const earlier = [{ runId: 'first-run', startedAt: at(-100), endedAt: at(-50), outcome: 'rolled back' }];
+    const report = reportOf({ ...finished(), earlier }, at(200));
+    const text =
+      '2026-11-23 23:20:00 UTC to 2026-11-24 00:10:00 UTC, rolled back: ferry report migrate-sample --run-id first-run';
+
+    expect(reportMarkdown(report)).toContain(`| earlier try | ${text} |`);
+    expect(reportHtml(report)).toContain(`Earlier try: ${text}`);
+    expect(reportMarkdown(reportOf(finished(), at(200)))).not.toContain('earlier try');
+  });
+});
+
 describe('the timeline', () => {
   it('keeps order and gives every interval room', () => {
     const place = timeScale([0, 1000, 86_400_000], 100, 900);
