@@ -176,7 +176,9 @@ describe('the worker of docker-compose.temporal.yml', () => {
   });
 
   it('sets variables that the worker knows', () => {
-    const others = Object.keys(worker.environment).filter((name) => !/^TEMPORAL_|^KUBECONFIG$|^FERRY_USER$|^XDG_STATE_HOME$/.test(name));
+    const others = Object.keys(worker.environment).filter(
+      (name) => !/^TEMPORAL_|^KUBECONFIG$|^FERRY_USER$|^XDG_STATE_HOME$/.test(name),
+    );
 
     expect(others.filter((name) => !knownVariables().includes(name))).toEqual([]);
   });
