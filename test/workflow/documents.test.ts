@@ -199,10 +199,14 @@ describe('lines of the documents', () => {
       await scene.at(handle);
     }
 
+    // A run has a name that no document can know.
+    const typed = line.includes('--run-id')
+      ? line.replace(/--run-id \S+/, `--run-id ${(await handle.describe()).runId}`)
+      : line;
     // The list of what runs follows a moment behind.
     let answer: Answer = { code: -1, said: '' };
     await expect
-      .poll(async () => (answer = await type(line, scene.seconds)).said, { timeout: 20_000, interval: 500 })
+      .poll(async () => (answer = await type(typed, scene.seconds)).said, { timeout: 20_000, interval: 500 })
       .not.toMatch(/no migration runs|several migrations run/);
     const { then } = scene;
     if (then !== undefined) await until(handle, line, then);
