@@ -66,13 +66,37 @@ export async function runDev(options: DevOptions): Promise<void> {
 }
 
 const retentionDays = 90;
+const patienceWithNamespace = 30_000;
 
-/** A development server forgets after a day what has ended, and has no flag for it; a report is asked for weeks later. */
+/**
+ * A development server forgets after a day what has ended, and has no flag for it; a report is asked for weeks later. It takes connections
+ * before it has made its namespace. One that cannot be told serves all the same.
+ */
 async function keepHistories(address: string): Promise<void> {
+  const deadline = Date.now() + patienceWithNamespace;
+  for (;;) {
+    try {
+      await setRetention(address, deadline);
+      return;
+    } catch (error) {
+      if (Date.now() > deadline) {
+        const why = error instanceof Error ? error.message : String(error);
+        process.stderr.write(
+          `${pcError.yellow('Ended migrations are kept for a day only')}: ${why}\n` +
+            `To keep them longer: temporal operator namespace update --namespace default --retention ${retentionDays * 24}h --address ${address}\n`,
+        );
+        return;
+      }
+      await sleep(500);
+    }
+  }
+}
+
+async function setRetention(address: string, deadline: number): Promise<void> {
   // Without the settings of the commands: they may be those of another server.
   const connection = await Connection.connect({ address });
   try {
-    await connection.withDeadline(Date.now() + 30_000, () =>
+    await connection.withDeadline(deadline, () =>
       connection.workflowService.updateNamespace({
         namespace: 'default',
         config: { workflowExecutionRetentionTtl: msToTs(`${retentionDays} days`) },
