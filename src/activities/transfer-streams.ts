@@ -15,7 +15,7 @@ export function streamsOf(source: { cores: number }, destination: { cores: numbe
 /**
  * Deals the files of a list out. Arguments: sizes, a line each; names, NUL after each, in the same order; number of lists. Large files go
  * to the list with the least to do, the largest first; small ones lie together by directory. Ends with 3 where it is not worth it: little
- * to do, or one file that is nearly all of it.
+ * to do, one file that is nearly all of it, or many small ones, whose names cost more than their bytes (docs/benchmarks.md).
  */
 const dealProgram = String.raw`
 use strict; use warnings;
@@ -39,7 +39,7 @@ while (defined(my $n = <$size>)) {
 for my $each (sort { $b->[0] <=> $a->[0] } @late) { deal(least(), $each->[1], $each->[0]) }
 { local $/ = "\0"; defined <$name> and die "more names than sizes\n" }
 for (@list) { close $_ or die "$!\n" }
-exit(($bytes >= 67108864 || $files >= 4000) && $largest < $bytes * 0.9 ? 0 : 3);
+exit($bytes >= 67108864 && $bytes >= $files * 32768 && $largest < $bytes * 0.9 ? 0 : 3);
 `;
 
 /**

@@ -39,7 +39,8 @@ const many = (count: number, size: number, directory = 'd'): File[] =>
 describe('the files of a pass', () => {
   it.each<[string, File[], number, boolean]>([
     ['a few large ones', many(4, 20 * MiB), 2, true],
-    ['many small ones', many(4000, 10), 4, true],
+    ['many small ones', many(40_000, 4000), 4, false],
+    ['many of some size', many(4000, 40_000), 4, true],
     ['too few bytes and files', many(100, 1000), 4, false],
     ['one that is nearly all', [{ name: 'ibdata', size: 900 * MiB }, ...many(50, MiB)], 4, false],
     ['one stream', many(100, 10 * MiB), 1, false],
@@ -79,7 +80,7 @@ describe('the files of a pass', () => {
 
   it('that are small and lie together stay together', () => {
     const { lists } = deal(
-      ['a', 'b', 'c', 'd'].flatMap((directory) => many(1100, 10, directory)),
+      ['a', 'b', 'c', 'd'].flatMap((directory) => many(1100, 40_000, directory)),
       2,
     );
     const changes = lists.map(
