@@ -7,7 +7,8 @@
  */
 import { spawn } from 'node:child_process';
 import { mkdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 
 interface Stage {
   name: string;
@@ -63,6 +64,8 @@ interface Count {
   passed: number;
   failed: number;
   skipped: number;
+  /** What failed, one line each: said once more at the end, where a reader of a long log looks first. */
+  failures: string[];
 }
 
 const root = join(import.meta.dirname, '..');
@@ -87,6 +90,25 @@ interface VitestReport {
   numPendingTests: number;
   numFailedTestSuites: number;
   success: boolean;
+  testResults: {
+    name: string;
+    status: string;
+    message: string;
+    assertionResults: { fullName: string; status: string; failureMessages: string[] }[];
+  }[];
+}
+
+/** The message without its stack, on one line. */
+const inOneLine = (text: string): string =>
+  (stripVTControlCharacters(text).split('\n    at ')[0] ?? '').replaceAll(/\s+/g, ' ').slice(0, 600);
+
+function failuresOf(report: VitestReport): string[] {
+  return report.testResults.flatMap(({ name, status, message, assertionResults }) => {
+    const file = relative(root, name);
+    const tests = assertionResults.filter((test) => test.status === 'failed');
+    if (tests.length === 0) return status === 'failed' ? [`${file}: ${inOneLine(message)}`] : [];
+    return tests.map((test) => `${file}: ${test.fullName}: ${inOneLine(test.failureMessages[0] ?? '')}`);
+  });
 }
 
 /** A stage whose report is missing, or that failed without a failed test, counts as one failure: nothing passes by silence. */
@@ -95,10 +117,12 @@ async function count(reportFile: string, exitCode: number): Promise<Count> {
   try {
     report = JSON.parse(await readFile(reportFile, 'utf8')) as VitestReport;
   } catch {
-    return { passed: 0, failed: 1, skipped: 0 };
+    return { passed: 0, failed: 1, skipped: 0, failures: [`no report at ${relative(root, reportFile)}`] };
   }
   const failed = report.numFailedTests > 0 ? report.numFailedTests : report.success && exitCode === 0 ? 0 : 1;
-  return { passed: report.numPassedTests, failed, skipped: report.numPendingTests };
+  const failures = failuresOf(report);
+  if (failed > 0 && failures.length === 0) failures.push(`no test failed, but vitest ended with ${exitCode}`);
+  return { passed: report.numPassedTests, failed, skipped: report.numPendingTests, failures };
 }
 
 async function runStage(stage: Stage): Promise<Count> {
@@ -113,7 +137,7 @@ async function runStage(stage: Stage): Promise<Count> {
     const up = await run([...lab, 'up', ...stage.lab, '--while', String(process.pid)], env);
     if (up !== 0) {
       console.error(`stage ${stage.name}: the lab did not come up (exit ${up}); its tests did not run`);
-      return { passed: 0, failed: 1, skipped: 0 };
+      return { passed: 0, failed: 1, skipped: 0, failures: [`the lab did not come up (exit ${up})`] };
     }
     return await count(report, await run([...lab, 'run', ...vitest, ...reporters], env));
   } finally {
@@ -129,19 +153,20 @@ async function main(): Promise<void> {
     throw new Error(`no such stage: ${unknown.join(', ')}; there are ${all.map((s) => s.name).join(', ')}`);
   await rm(results, { recursive: true, force: true });
   await mkdir(results, { recursive: true });
-  const total: Count = { passed: 0, failed: 0, skipped: 0 };
+  const total: Count = { passed: 0, failed: 0, skipped: 0, failures: [] };
   const lines: string[] = [];
   for (const stage of only.length === 0 ? stages : all.filter(({ name }) => only.includes(name))) {
     const started = Date.now();
-    const { passed, failed, skipped } = await runStage(stage);
+    const { passed, failed, skipped, failures } = await runStage(stage);
     total.passed += passed;
     total.failed += failed;
     total.skipped += skipped;
+    total.failures.push(...failures.map((line) => `failed in ${stage.name}: ${line}`));
     lines.push(
       `${stage.name}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${Math.round((Date.now() - started) / 1000)} s`,
     );
   }
-  console.log(lines.map((line) => `  ${line}`).join('\n'));
+  console.log([...lines, ...total.failures].map((line) => `  ${line}`).join('\n'));
   console.log(`tests: ${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
   if (total.failed > 0 || total.passed === 0) process.exitCode = 1;
 }
