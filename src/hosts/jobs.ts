@@ -39,6 +39,10 @@ const stopScript = [
   'exit 1',
 ].join('; ');
 
+/** Arguments: directory, unit. Says a word when the job still runs. */
+const clearScript =
+  'state=$(systemctl show -p ActiveState "$2") || exit 1; case "$state" in *=inactive) ;; *=failed) systemctl reset-failed "$2" 2>/dev/null;; *) echo running; exit 0;; esac; rm -rf -- "$1"';
+
 /** Long commands as systemd units on machines. */
 export function createJobs(): Jobs {
   return { start, state, read, stop, clear };
@@ -140,8 +144,10 @@ async function stop(connection: HostConnection, name: string): Promise<void> {
 
 async function clear(connection: HostConnection, name: string): Promise<void> {
   for (let tries = 0; ; tries += 1) {
-    const { state: current } = await state(connection, name);
-    if (current !== 'running') break;
+    const argv = ['sh', '-c', clearScript, 'sh', jobDirectory(name), unitOf(name)];
+    const result = await connection.run(argv, { timeout: commandTimeout });
+    if (result.code === 0 && result.stdout === '') return;
+    if (result.code !== 0) throw new CommandFailed(connection.host.name, `clearing the job ${name}`, result);
     if (tries === 5) {
       throw new CommandFailed(connection.host.name, `clearing the job ${name}`, {
         code: 1,
@@ -151,8 +157,4 @@ async function clear(connection: HostConnection, name: string): Promise<void> {
     }
     await sleep(500);
   }
-  const script = 'systemctl reset-failed "$2" 2>/dev/null; rm -rf -- "$1"';
-  const argv = ['sh', '-c', script, 'sh', jobDirectory(name), unitOf(name)];
-  const result = await connection.run(argv, { timeout: commandTimeout });
-  if (result.code !== 0) throw new CommandFailed(connection.host.name, `clearing the job ${name}`, result);
 }
