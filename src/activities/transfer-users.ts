@@ -78,6 +78,20 @@ find -L /etc/crontab /etc/anacrontab /etc/cron.d /etc/cron.hourly /etc/cron.dail
 :
 `;
 
+/** All looks at once. Arguments: tree, `write` or `any`, another name of the tree. Names that anybody may choose come last. */
+const lookScript = `
+processes() {${usersScript}}
+containers() {${containersScript}}
+cron() {${cronScript}}
+cat /proc/self/mountinfo || return 1
+echo '=== containers'
+containers
+echo '=== cron'
+cron "$1" "$3"
+echo '=== processes'
+processes "$1" "$2"
+`;
+
 /**
  * Who holds a tree on a machine: processes, containers, cron. `write`: only who can write to it now or by his mount. `name`: how people
  * call the tree, where that is not its resolved path.
@@ -88,18 +102,33 @@ export async function usersOf(
   want: 'write' | 'any',
   name = path,
 ): Promise<TreeUser[]> {
-  const [processes, containers, cron] = await Promise.all([
-    processUsers(connection, path, want),
-    containerUsers(connection, path, want),
-    cronUsers(connection, path, name),
-  ]);
-  return [...processes, ...containers, ...cron];
+  const text = await runScript(connection, `looking who uses ${path}`, lookScript, [path, want, name], {
+    timeout: 1_800_000,
+    maxOutput: 64 * 1024 ** 2,
+  });
+  const [own, inContainers, inCron, inProcesses] = sectionsOf(text);
+  return [
+    ...processUsers(inProcesses),
+    ...containerUsers(parseMountInfo(own), inContainers, path, want),
+    ...cronUsers(inCron),
+  ];
 }
 
-async function processUsers(connection: HostConnection, path: string, want: 'write' | 'any'): Promise<TreeUser[]> {
-  const text = await runScript(connection, `looking who uses ${path}`, usersScript, [path, want], {
-    timeout: 1_800_000,
-  });
+/** In the order of the script; a line of the same words further down belongs to a name. */
+function sectionsOf(text: string): [string, string, string, string] {
+  const [own, afterOwn] = parted(text, '=== containers\n');
+  const [containers, afterContainers] = parted(afterOwn, '=== cron\n');
+  const [cron, processes] = parted(afterContainers, '=== processes\n');
+  return [own, containers, cron, processes];
+}
+
+function parted(text: string, at: string): [string, string] {
+  const begin = `\n${text}`.indexOf(`\n${at}`);
+  if (begin === -1) throw new TypeError(`an answer without ${at.trim()}`);
+  return [text.slice(0, begin), text.slice(begin + at.length)];
+}
+
+function processUsers(text: string): TreeUser[] {
   return text.split('\n').flatMap((line): TreeUser[] => {
     const [kind, words] = line.split('\t');
     if (words === undefined || (kind !== 'writes' && kind !== 'maps' && kind !== 'opens')) return [];
@@ -107,12 +136,7 @@ async function processUsers(connection: HostConnection, path: string, want: 'wri
   });
 }
 
-async function containerUsers(connection: HostConnection, path: string, want: 'write' | 'any'): Promise<TreeUser[]> {
-  const [own, text] = await Promise.all([
-    runScript(connection, 'reading the mounts', 'cat /proc/self/mountinfo'),
-    runScript(connection, 'reading the mounts of containers', containersScript, [], { maxOutput: 64 * 1024 ** 2 }),
-  ]);
-  const mounts = parseMountInfo(own);
+function containerUsers(mounts: readonly Mount[], text: string, path: string, want: 'write' | 'any'): TreeUser[] {
   const place = placeOf(mounts, path);
   if (place === undefined) return [];
   const root = placeOf(mounts, '/');
@@ -137,8 +161,7 @@ async function containerUsers(connection: HostConnection, path: string, want: 'w
   });
 }
 
-async function cronUsers(connection: HostConnection, path: string, name: string): Promise<TreeUser[]> {
-  const text = await runScript(connection, 'reading the cron tables', cronScript, [path, name]);
+function cronUsers(text: string): TreeUser[] {
   return text
     .split('\n')
     .filter(Boolean)
