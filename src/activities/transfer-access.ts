@@ -46,25 +46,11 @@ export async function grantAccess(
   names: TransferNames,
   options: { destinationPath: string; cipher: string },
 ): Promise<void> {
-  const onSource = async (): Promise<string> => {
-    const key = await makeKey(source, names);
-    await Promise.all([
-      source.writeFile(`${names.directory}/known_hosts`, knownHosts(request), 0o600),
-      source.writeFile(`${names.directory}/ssh_config`, sshConfig(request, names, options.cipher), 0o600),
-    ]);
-    return key;
-  };
-  const onDestination = async (): Promise<void> => {
-    const room = 'umask 077; mkdir -p -- "$1" "$2"';
-    await runScript(destination, 'making room for the gate', room, [names.directory, names.claim]);
-    await Promise.all([
-      destination.writeFile(`${names.directory}/gate`, gateScript(options.destinationPath, names), 0o700),
-      destination.writeFile(`${names.directory}/claim`, `${names.claim}\n`, 0o600),
-    ]);
-  };
-  const [publicKey, addresses] = await Promise.all([onSource(), addressesOf(source, request), onDestination()]);
-  const line = `restrict,from="${addresses.join(',')}",command="${names.directory}/gate" ${publicKey} ${keyComment(names.key)}`;
-  const answer = await runScript(destination, 'admitting the source', admitScript, [names.key, line]);
+  const { key, addresses } = await makeKey(source, request, names, options.cipher);
+  const line = `restrict,from="${addresses.join(',')}",command="${names.directory}/gate" ${key} ${keyComment(names.key)}`;
+  const files = [gateScript(options.destinationPath, names), `${names.claim}\n`].map(inBase64);
+  const args = [names.key, line, names.directory, names.claim, ...files];
+  const answer = await runScript(destination, 'admitting the source', admitScript, args);
   if (answer.includes('elsewhere=')) {
     throw needsHuman({
       what: `${destination.host.name} does not read keys from ~/.ssh/authorized_keys`,
@@ -123,39 +109,56 @@ export async function evictWriter(destination: HostConnection, names: TransferNa
   return answer.includes('evicted');
 }
 
+/** Lines do not travel in an argument. */
+function inBase64(text: string): string {
+  return Buffer.from(text).toString('base64');
+}
+
 function keyComment(key: string): string {
   return `ferry:${key}`;
 }
 
-async function makeKey(source: HostConnection, names: TransferNames): Promise<string> {
-  // Keys of transfers whose worker died are of no use any more: silent for an hour, or for a week with a result that nobody read.
-  const script = String.raw`umask 077; mkdir -p -- "$1" && cd -- "$1" || exit 1
-for dir in /var/lib/ferry/transfers/*; do
+/**
+ * Arguments: directory, comment of the key, known hosts and configuration of ssh in base64, address of the destination. Keys of transfers whose worker
+ * died are of no use any more: silent for an hour, or for a week with a result that nobody read.
+ */
+const keyScript = String.raw`
+umask 077
+mkdir -p -- "$1" && cd -- "$1" || exit 1
+for dir in $(find /var/lib/ferry/transfers -mindepth 1 -maxdepth 1 -type d ! -name '*[!a-z0-9-]*' -mmin +60); do
   other=${'$'}{dir##*/}
-  [ -d "$dir" ] && [ "$dir" != "$1" ] && [ ! -e "$dir/gate" ] || continue
+  [ "$dir" != "$1" ] && [ ! -e "$dir/gate" ] || continue
   case "$(systemctl show -p ActiveState "ferry-$other.service")" in *=inactive | *=failed) ;; *) continue ;; esac
-  silent=60; [ ! -d "/var/lib/ferry/jobs/$other" ] || silent=10080
-  [ -n "$(find "$dir" -maxdepth 0 -mmin "+$silent")" ] && rm -rf -- "$dir" "/var/lib/ferry/jobs/$other"
+  [ ! -d "/var/lib/ferry/jobs/$other" ] || [ -n "$(find "$dir" -maxdepth 0 -mmin +10080)" ] || continue
+  rm -rf -- "$dir" "/var/lib/ferry/jobs/$other"
 done
+put() { printf '%s' "$2" | base64 -d >"$1.$$" && mv -f -- "$1.$$" "$1"; }
 [ -s id ] && [ -s id.pub ] || { rm -f id id.pub; ssh-keygen -q -t ed25519 -N '' -C "$2" -f id || exit 1; }
-cut -d' ' -f1,2 id.pub`;
-  const text = await runScript(source, 'making a key', script, [names.directory, keyComment(names.key)]);
-  const key = text.trim();
+put known_hosts "$3" && put ssh_config "$4" || exit 1
+echo "key=$(cut -d' ' -f1,2 id.pub)"
+to=$(getent ahosts "$5" | cut -d' ' -f1 | head -n 1); [ -n "$to" ] || to=$5
+echo "from=$(ip -o route get "$to" | sed -n 's/.* src \([^ ]*\).*/\1/p')"
+`;
+
+/** Makes the key of a transfer, unless it is there, and what goes with it. Answers also from which addresses the destination sees the source. */
+async function makeKey(
+  source: HostConnection,
+  request: ReplicateInput,
+  names: TransferNames,
+  cipher: string,
+): Promise<{ key: string; addresses: string[] }> {
+  const { address } = request.destination;
+  const files = [knownHosts(request), sshConfig(request, names, cipher)].map(inBase64);
+  const args = [names.directory, keyComment(names.key), ...files, address];
+  const fields = parseFields(await runScript(source, 'making a key', keyScript, args));
+  const key = fields.get('key') ?? '';
   if (!/^ssh-ed25519 [A-Za-z0-9+/=]+$/.test(key)) {
     throw new TypeError(`ssh-keygen on ${source.host.name} gave no ed25519 key`);
   }
-  return key;
-}
-
-/** Addresses from which the source will come, as the destination sees it. */
-async function addressesOf(source: HostConnection, request: ReplicateInput): Promise<string[]> {
-  const script = String.raw`to=$(getent ahosts "$1" | cut -d' ' -f1 | head -n 1); [ -n "$to" ] || to=$1
-ip -o route get "$to" | sed -n 's/.* src \([^ ]*\).*/\1/p'`;
-  const text = await runScript(source, 'asking for the way to the destination', script, [request.destination.address]);
-  const candidates = [text.trim(), request.source.address].filter((address) => /^[0-9a-fA-F.:]+$/.test(address));
+  const candidates = [fields.get('from') ?? '', request.source.address].filter((each) => /^[0-9a-fA-F.:]+$/.test(each));
   if (candidates.length === 0)
     throw new TypeError(`no address of ${request.source.name} towards ${request.destination.name}`);
-  return [...new Set(candidates)];
+  return { key, addresses: [...new Set(candidates)] };
 }
 
 function knownHosts(request: ReplicateInput): string {
@@ -278,20 +281,23 @@ exec rsync --server "$@" . ./
 `;
 }
 
+/** Arguments: name of the key, its line, directory, claim; in base64 the gate and the file that names the claim. They are there before the key. */
 const admitScript = String.raw`
 umask 077
 files=$(sshd -T 2>/dev/null | sed -n 's/^authorizedkeysfile //p'); [ -n "$files" ] || files=$(/usr/sbin/sshd -T 2>/dev/null | sed -n 's/^authorizedkeysfile //p')
 case "$files" in ''|*.ssh/authorized_keys*) ;; *) echo "elsewhere=$files"; return 0;; esac
 home=$(getent passwd "$(id -un)" | cut -d: -f6)
+put() { printf '%s' "$3" | base64 -d >"$1.$$" && chmod "$2" "$1.$$" && mv -f -- "$1.$$" "$1"; }
 mkdir -p -- "$home/.ssh" /var/lib/ferry && exec 8>>/var/lib/ferry/keys.lock && flock -w 30 8 || return 1
+mkdir -p -- "$3" "$4" && put "$3/gate" 0700 "$5" && put "$3/claim" 0600 "$6" || return 1
 file=$home/.ssh/authorized_keys
 [ -e "$file" ] || : >"$file"
 # Keys of transfers that ended without taking theirs away: no directory, or silent for an hour and nobody holds the lock.
+fresh=" $1 $(find /var/lib/ferry/transfers -mindepth 1 -maxdepth 1 -type d -mmin -61 -printf '%f ')"
 for other in $(sed -n 's/.* ferry:\([a-z0-9-]*\)$/\1/p' "$file"); do
-  [ "$other" = "$1" ] && continue
+  case "$fresh" in *" $other "*) continue ;; esac
   dir=/var/lib/ferry/transfers/$other
   if [ -d "$dir" ]; then
-    [ -n "$(find "$dir" -maxdepth 0 -mmin +60)" ] || continue
     claim=$(cat "$dir/claim" 2>/dev/null)
     [ -z "$claim" ] || [ ! -e "$claim/lock" ] || flock -n "$claim/lock" true || continue
     rm -rf -- "$dir"

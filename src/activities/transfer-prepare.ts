@@ -13,7 +13,7 @@ import { guardDestination } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
 import { readMarker, writeMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
-import type { EndProbe } from './transfer-probe.ts';
+import type { DigestMemory, EndProbe } from './transfer-probe.ts';
 import { bringProgram, programOf, whyLent } from './transfer-program.ts';
 import { keepsNanoseconds, lookAtDestination, measureTreeIfThere, probeEnd } from './transfer-probe.ts';
 import type { TreeUser } from './transfer-users.ts';
@@ -22,6 +22,12 @@ import { describeUsers, usersOf } from './transfer-users.ts';
 /** File systems on which a write through a mapping moves the change time after a flush; seen with tests. */
 const trustedForMappings = new Set(['ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'overlay']);
 
+/** What transfers through one worker tell each other of machines and wires. */
+export interface MoverMemory {
+  links: LinkMemory;
+  digests: DigestMemory;
+}
+
 /** Looks, refuses or marks, and lets the source in. What it did before is found and kept. */
 export async function prepare(
   jobs: Jobs,
@@ -29,14 +35,14 @@ export async function prepare(
   destination: HostConnection,
   request: ReplicateInput,
   mode: 'live' | 'final',
-  links: LinkMemory,
+  memory: MoverMemory,
   signal: AbortSignal | undefined,
 ): Promise<Prepared> {
   const { transfer } = request;
   // Looks that do not need each other's answers go side by side: a small directory takes no longer to copy than they do.
   const [from, to, tree, there, room] = await Promise.all([
-    probeEnd(source, transfer.source.path),
-    probeEnd(destination, transfer.destination.path),
+    probeEnd(source, transfer.source.path, memory.digests),
+    probeEnd(destination, transfer.destination.path, memory.digests),
     measureTreeIfThere(source, transfer.source.path, signal),
     measureTreeIfThere(destination, transfer.destination.path, signal),
     lookAtDestination(destination, transfer.destination.path),
@@ -100,7 +106,7 @@ export async function prepare(
   let choice = chooseCopy(lent.source, target, tree, wishes);
   if (!sameHost) {
     await grantAccess(source, destination, request, names, { destinationPath: to.path, cipher: choice.cipher });
-    const linkBytesPerSecond = await tryRoad(source, request, names.directory, tree.bytes, links);
+    const linkBytesPerSecond = await tryRoad(source, request, names.directory, tree.bytes, memory.links);
     choice = chooseCopy(lent.source, target, tree, { ...wishes, linkBytesPerSecond });
   }
   choice.reasons.push(...lent.reasons);

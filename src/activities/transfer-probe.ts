@@ -1,4 +1,4 @@
-import type { HostConnection } from '../hosts/contract.ts';
+import type { HostAddress, HostConnection } from '../hosts/contract.ts';
 import { parseFields, runScript } from './host-script.ts';
 import type { Mount } from './mounts.ts';
 import { parseMountInfo } from './mounts.ts';
@@ -38,20 +38,42 @@ trial() { # name, command: nanoseconds for 8 MiB, without those that its start t
   t2=$(date +%s%N); t=$((t2 - t1 - t1 + t0))
   [ "$t" -gt 0 ] && echo "digest-$1=$t"
 }
-command -v sha256sum >/dev/null && trial sha256 sha256sum
-command -v openssl >/dev/null && trial sha256 'openssl dgst -sha256'
-command -v b2sum >/dev/null && trial blake2b b2sum
+if [ "$2" = unknown ]; then
+  command -v sha256sum >/dev/null && trial sha256 sha256sum
+  command -v openssl >/dev/null && trial sha256 'openssl dgst -sha256'
+  command -v b2sum >/dev/null && trial blake2b b2sum
+fi
 echo "--- rsync"; rsync --version 2>/dev/null
 echo "--- mounts"; cat /proc/self/mountinfo
 :
 `;
 
+const speedIsKnownFor = 10 * 60_000;
+
+/** How fast machines digest, when it was tried lately: the trial of one transfer serves the others of the same machine. */
+export class DigestMemory {
+  private readonly known = new Map<string, { at: number; digests: EndFacts['digests'] }>();
+
+  of({ address, port }: HostAddress): EndFacts['digests'] | undefined {
+    const entry = this.known.get(`${address} ${port}`);
+    return entry !== undefined && Date.now() - entry.at < speedIsKnownFor ? entry.digests : undefined;
+  }
+
+  keep({ address, port }: HostAddress, digests: EndFacts['digests']): void {
+    this.known.set(`${address} ${port}`, { at: Date.now(), digests });
+  }
+}
+
 /** What a machine can do for a transfer of a directory. */
-export async function probeEnd(connection: HostConnection, path: string): Promise<EndProbe> {
-  const text = await runScript(connection, `looking at ${path}`, probeScript, [path]);
+export async function probeEnd(connection: HostConnection, path: string, memory: DigestMemory): Promise<EndProbe> {
+  const known = memory.of(connection.host);
+  const args = [path, known === undefined ? 'unknown' : 'known'];
+  const text = await runScript(connection, `looking at ${path}`, probeScript, args);
   const [head = '', rest = ''] = text.split('--- rsync\n');
   const [rsync = '', mounts = ''] = rest.split('--- mounts\n');
   const fields = parseFields(head);
+  const digests = known ?? { ...speed(fields, 'sha256'), ...speed(fields, 'blake2b') };
+  if (known === undefined) memory.keep(connection.host, digests);
   return {
     path: fields.get('path') ?? path,
     exists: fields.get('exists') === 'yes',
@@ -61,7 +83,7 @@ export async function probeEnd(connection: HostConnection, path: string): Promis
     cores: Number(fields.get('cores') ?? 1),
     perl: fields.get('perl') === 'yes',
     completeTar: fields.get('tar') === 'yes',
-    digests: { ...speed(fields, 'sha256'), ...speed(fields, 'blake2b') },
+    digests,
     rsync: parseRsyncVersion(rsync),
     nanoseconds: undefined,
     mounts: parseMountInfo(mounts),

@@ -13,6 +13,7 @@ import { namesOf } from './transfer-names.ts';
 import type { PassEnds } from './transfer-pass.ts';
 import { endPass, runRsyncPass, startOf } from './transfer-pass.ts';
 import { LinkMemory, prepare } from './transfer-prepare.ts';
+import { DigestMemory } from './transfer-probe.ts';
 import type { TransferScope } from './transfer-scope.ts';
 import { transferScope, withSteadyBeat } from './transfer-scope.ts';
 import { describeUsers, usersOf } from './transfer-users.ts';
@@ -31,7 +32,7 @@ const kept = 'the source is untouched; the destination stays marked incomplete';
 
 /** Activities of `replicateDirectory`. */
 export function createTransferActivities({ hosts, jobs }: TransferDependencies): TransferActivities {
-  const links = new LinkMemory();
+  const memory = { links: new LinkMemory(), digests: new DigestMemory() };
 
   async function connectBoth(request: ReplicateInput): Promise<[HostConnection, HostConnection]> {
     return Promise.all([hosts.connect(request.source), hosts.connect(request.destination)]);
@@ -43,7 +44,7 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
       const scope = transferScope();
       const [source, destination] = await connectBoth(request);
       return whileBeating({ step: 'looking at both machines' }, async () =>
-        prepare(jobs, source, destination, request, input.mode, links, scope.signal),
+        prepare(jobs, source, destination, request, input.mode, memory, scope.signal),
       );
     });
   }
