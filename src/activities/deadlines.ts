@@ -15,6 +15,10 @@ export interface Deadlines {
   gone: number;
   /** Nodes and their namespaces after a start or reboot. */
   healthy: number;
+  /** Pods that are starting or were restarted just now, before preflight calls them ill; a readiness probe needs a few periods of 10 s. */
+  settled: number;
+  /** Pods that were ill a moment ago to stay sound: one that crashes again and again looks sound in between. */
+  staysSettled: number;
   /** All replicas of reinstalled components on their hosts; cluster databases form their quorum in this time. */
   placed: number;
   /** The operator to make the master service by itself before it is restarted, and again afterwards. */
@@ -49,6 +53,8 @@ export const defaultDeadlines: Deadlines = {
   ready: 20 * minute,
   gone: 12 * minute,
   healthy: 15 * minute,
+  settled: minute,
+  staysSettled: 10 * second,
   placed: 15 * minute,
   masterService: 2 * minute,
   operator: 4 * minute,

@@ -3,6 +3,7 @@ import { findLease, holderOf } from './cluster-lease.ts';
 import { configSecretName } from './platform-secrets.ts';
 import { editComponentsSecret } from '../plan/components-secret.ts';
 import { editConfig } from '../plan/config-edit.ts';
+import { defaultDeadlines } from './deadlines.ts';
 import { clusterProblems } from './kubernetes.ts';
 import { type KubernetesObject, path } from './kubernetes-api.ts';
 import type { ComponentFact } from '../plan/facts.ts';
@@ -104,11 +105,33 @@ async function checkNodesReady(world: World): Promise<Finding> {
 async function checkClusterHealth(world: World): Promise<Finding> {
   const { config } = await world.cluster();
   const namespaces = ['kube-system', world.plan.platform.resourceNamespace];
+  const nodes = config.nodes.map(({ name }) => name);
   return {
-    failures: await clusterProblems(world.api, { nodes: config.nodes.map(({ name }) => name), namespaces }),
+    failures: await whatStays(world, () => clusterProblems(world.api, { nodes, namespaces })),
     next: 'kubectl -n NAMESPACE describe pod POD; kubectl -n NAMESPACE logs POD; repair it or remove what it belongs to, then check again: inside the window the migration would wait for it, on the way back too',
     proof: `no unhealthy pod in ${namespaces.join(', ')}`,
   };
+}
+
+/** Problems that do not pass by themselves within a short time; where there are none, one look is enough. */
+async function whatStays({ time }: World, look: () => Promise<string[]>): Promise<string[]> {
+  let problems = await look();
+  if (problems.length === 0) return [];
+  const began = time.elapsed();
+  let soundSince: number | undefined;
+  // Who was sound at the last look gets the time to show that it stays so.
+  while (soundSince !== undefined || time.elapsed() - began < defaultDeadlines.settled) {
+    await time.pause(2000);
+    const found = await look();
+    if (found.length > 0) {
+      problems = found;
+      soundSince = undefined;
+      continue;
+    }
+    soundSince ??= time.elapsed();
+    if (time.elapsed() - soundSince >= defaultDeadlines.staysSettled) return [];
+  }
+  return problems;
 }
 
 async function checkHostnameLabel(world: World): Promise<Finding> {

@@ -8,6 +8,7 @@ import { createEtcdActivities } from './etcd.ts';
 import { observeComponent, observeNodes, readConfig, readRecords } from './facts.ts';
 import { errorText } from './failures.ts';
 import type { KubernetesApi } from './kubernetes-api.ts';
+import { pause } from './polling.ts';
 
 /** The platform as the API describes it. Values of Secrets stay in `document` and `records`. */
 export interface ClusterView {
@@ -38,15 +39,16 @@ export interface World {
   workerBootId: (() => Promise<string | undefined>) | undefined;
 }
 
-/** Milliseconds, of both kinds of clock. */
+/** Milliseconds, of both kinds of clock, and time that passes. */
 interface Time {
   /** Since the epoch: what other machines' clocks are compared with. */
   now(): number;
   /** Since any moment: how long something took, whatever is done to the clock meanwhile. */
   elapsed(): number;
+  pause(milliseconds: number): Promise<void>;
 }
 
-const systemTime: Time = { now: () => Date.now(), elapsed: () => performance.now() };
+const systemTime: Time = { now: () => Date.now(), elapsed: () => performance.now(), pause };
 
 /** What the checks reach the world with. */
 export interface PreflightDeps {

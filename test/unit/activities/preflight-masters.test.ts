@@ -124,7 +124,7 @@ async function check(change: (platform: Platform) => void = () => undefined): Pr
   const world = openWorld(platform.plan, {
     api,
     hosts: hostsOf(platform),
-    time: { now: () => platform.now, elapsed: () => platform.now },
+    time: { now: () => platform.now, elapsed: () => platform.now, pause: () => Promise.resolve() },
     listMembers: ({ via }) => {
       expect(via.map(({ name }) => name)).toEqual(platform.plan.controlPlane?.masters);
       return Promise.resolve({ members: platform.members, askedOf: 'node-1' });

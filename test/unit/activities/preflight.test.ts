@@ -32,6 +32,8 @@ interface Platform {
   worker?: string | undefined;
   /** The clock of everything here: it goes on only when something takes time, so that the load of this machine changes nothing. */
   now: number;
+  /** What becomes of it with time: called after each pause, with the milliseconds since the beginning. */
+  later?: (milliseconds: number) => void;
 }
 
 const running = { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] };
@@ -232,7 +234,15 @@ async function check(change: (platform: Platform) => void = () => undefined): Pr
   const platform = healthyPlatform();
   change(platform);
   platform.plan = { ...platform.plan, digest: planDigest(platform.plan) };
-  const time = { now: () => platform.now, elapsed: () => platform.now };
+  const time = {
+    now: () => platform.now,
+    elapsed: () => platform.now,
+    pause: (milliseconds: number) => {
+      platform.now += milliseconds;
+      platform.later?.(platform.now - beginning);
+      return Promise.resolve();
+    },
+  };
   const workerBootId = 'worker' in platform ? { workerBootId: () => Promise.resolve(platform.worker) } : {};
   return runPreflight({ api: apiOf(platform), hosts: hostsOf(platform), time, ...workerBootId }, platform.plan);
 }
@@ -298,6 +308,70 @@ const pod = (namespace: string, name: string, status: object) => (platform: Plat
     status,
   });
 };
+
+describe('a pod that is ill at the first look', () => {
+  const crashing = {
+    phase: 'Running',
+    conditions: [{ type: 'Ready', status: 'False' }],
+    containerStatuses: [{ state: { waiting: { reason: 'CrashLoopBackOff' } } }],
+  };
+  const starting = { phase: 'Pending' };
+
+  /** The check of a pod that is `status` at a time (seconds), and how many seconds it took. */
+  async function watched(status: (seconds: number) => object): Promise<{ result: unknown; seconds: number }> {
+    let seen: Platform | undefined;
+    const results = await check((platform) => {
+      seen = platform;
+      pod('kube-system', 'coredns-1', status(0))(platform);
+      platform.later = (milliseconds) => pod('kube-system', 'coredns-1', status(milliseconds / 1000))(platform);
+    });
+    const result = results.find(({ name }) => name === 'cluster-health');
+    return { result, seconds: ((seen?.now ?? 0) - beginning) / 1000 };
+  }
+
+  it.each<[string, (seconds: number) => object, number]>([
+    ['is ready after 20 s', (seconds) => (seconds < 20 ? starting : running), 30],
+    ['is ready in the last moment', (seconds) => (seconds < 60 ? starting : running), 70],
+    ['crashes once more, then stays', (seconds) => (seconds < 4 || seconds === 8 ? crashing : running), 20],
+  ])('does not count where it %s', async (_what, status, least) => {
+    const { result, seconds } = await watched(status);
+
+    expect(result).toEqual({ name: 'cluster-health', state: 'ok', cause: 'no unhealthy pod in kube-system, resource' });
+    expect(seconds).toBe(least);
+  });
+
+  it.each<[string, (seconds: number) => object, string, number]>([
+    ['stays so', () => crashing, 'Running, CrashLoopBackOff, on node-1', 60],
+    ['becomes worse', (seconds) => (seconds < 50 ? starting : crashing), 'Running, CrashLoopBackOff, on node-1', 60],
+    // Eight seconds of every twenty: sound at many looks, and never for long.
+    [
+      'looks sound between its crashes',
+      (seconds) => (seconds % 20 < 12 ? crashing : running),
+      'Running, CrashLoopBackOff, on node-1',
+      60,
+    ],
+    [
+      'looks sound in the last moment only',
+      (seconds) => (seconds < 58 || seconds > 62 ? starting : running),
+      'Pending, on node-1',
+      64,
+    ],
+  ])('counts where it %s', async (_what, status, words, most) => {
+    const { result, seconds } = await watched(status);
+
+    expect(result).toMatchObject({
+      name: 'cluster-health',
+      state: 'failed',
+      cause: `pod kube-system/coredns-1 (${words})`,
+      next: expect.stringContaining('kubectl -n NAMESPACE describe pod POD') as string,
+    });
+    expect(seconds).toBe(most);
+  });
+
+  it('is the only one that is waited for', async () => {
+    expect((await watched(() => running)).seconds).toBe(0);
+  });
+});
 
 const rebooting = (): Plan =>
   samplePlan((plan) => (plan.hostServices = { ...plan.hostServices, hosts: ['node-1', 'node-4'], restart: 'reboot' }));
