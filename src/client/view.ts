@@ -23,8 +23,8 @@ export interface ViewOptions {
   columns: number;
   /** Lines that there are; without it everything is shown. */
   rows?: number;
-  /** The workflow was ended from outside: nobody is awaited any more, whatever the status says. */
-  brokenOff?: { execution: string; text: string };
+  /** The workflow was ended from outside: nobody is awaited any more, whatever the status says. Without a text where that is said below. */
+  brokenOff?: { execution: string; text?: string };
   /** No hints: nothing about what to type. */
   quiet?: boolean;
   progress: ReadonlyMap<string, CopyActivity>;
@@ -95,7 +95,8 @@ const stateColors: Record<MigrationStatus['state'], (text: string) => string> = 
 };
 
 function headline(status: MigrationStatus, options: ViewOptions): string {
-  const what = [status.phase, status.awaitingGate === undefined ? undefined : `gate ${status.awaitingGate}`];
+  const hasGate = status.awaitingGate !== undefined && options.brokenOff === undefined;
+  const what = [status.phase, hasGate ? `gate ${status.awaitingGate}` : undefined];
   const where = what.filter((part) => part !== undefined).join(', ');
   const state =
     options.brokenOff === undefined
@@ -358,8 +359,10 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet, br
   };
   const important = (paint: (line: string) => string) => (line: string) => pc.bold(paint(line));
   if (brokenOff !== undefined) {
-    lines.push('');
-    say(brokenOff.text, important(pc.red));
+    if (brokenOff.text !== undefined) {
+      lines.push('');
+      say(brokenOff.text, important(pc.red));
+    }
     return lines;
   }
   if (status.blocked !== undefined) {
@@ -448,11 +451,15 @@ export interface Change {
   text: string;
 }
 
-/** What happened between two looks, in the order in which it happened; what has no time comes last. */
+/**
+ * What happened between two looks, in the order in which it happened; what has no time comes last. Of one that was ended from outside
+ * (`isBroken`) nothing is asked any more.
+ */
 export function changesBetween(
   before: MigrationStatus | undefined,
   after: MigrationStatus,
   workflowId: string,
+  isBroken = false,
 ): Change[] {
   const changes = [
     ...phaseChanges(before, after),
@@ -461,7 +468,7 @@ export function changesBetween(
     ...after.decisions
       .slice(before?.decisions.length ?? 0)
       .map((decision): Change => ({ at: decision.at, text: describeDecision(decision) })),
-    ...waitingChanges(before, after, workflowId),
+    ...waitingChanges(before, after, workflowId, isBroken),
   ];
   const timed = changes.filter(({ at }) => at !== undefined);
   // Times of the migration are ISO 8601 in UTC throughout.
@@ -506,17 +513,22 @@ function downtimeChanges(before: MigrationStatus | undefined, { downtime, decisi
   return changes;
 }
 
-function waitingChanges(before: MigrationStatus | undefined, after: MigrationStatus, workflowId: string): Change[] {
+function waitingChanges(
+  before: MigrationStatus | undefined,
+  after: MigrationStatus,
+  workflowId: string,
+  isBroken: boolean,
+): Change[] {
   const { awaitingGate, blocked, downtime } = after;
   const changes: Change[] = [];
   if (blocked !== undefined && before?.blocked?.since !== blocked.since) {
     const { phase, cause, untouched, next, since } = blocked;
     changes.push({
       at: since,
-      text: `BLOCKED in ${phase}: ${cause}; untouched: ${untouched}; next: ${next}; then: ferry resume ${workflowId}`,
+      text: `BLOCKED in ${phase}: ${cause}; untouched: ${untouched}${isBroken ? '' : `; next: ${next}; then: ferry resume ${workflowId}`}`,
     });
   }
-  if (awaitingGate !== undefined && before?.awaitingGate !== awaitingGate) {
+  if (awaitingGate !== undefined && before?.awaitingGate !== awaitingGate && !isBroken) {
     const gate = after.gates.find(({ name }) => name === awaitingGate);
     const band = `${seconds(downtime.projectedSeconds)} ± ${seconds(downtime.projectedErrorSeconds)}`;
     changes.push({

@@ -9,7 +9,15 @@ import { connectClient, temporalSettings } from './connection.ts';
 import { exitCodes } from './errors.ts';
 import { explain } from './explain.ts';
 import type { CopyActivity, MigrationHandle, Retry } from './migrations.ts';
-import { clockAt, describeMigration, findMigration, isEnded, readProgress, readStatus } from './migrations.ts';
+import {
+  clockAt,
+  describeMigration,
+  findMigration,
+  isBrokenOff,
+  isEnded,
+  readProgress,
+  readStatus,
+} from './migrations.ts';
 import { clockTime, seconds, terminalSize } from './output.ts';
 import { brokenOff, missingWorker } from './status.ts';
 import { changesBetween, describeRetry, renderStatus, wrapColumns } from './view.ts';
@@ -152,15 +160,16 @@ export function screenLines(
     look.trouble === undefined
       ? []
       : ['', ...wrapColumns(`${look.trouble} (shown: ${shown})`, columns).map((line) => pc.yellow(line))];
-  const foot = [
-    ...trouble,
-    '',
-    // One line also where there is little room.
-    pc.dim(columns < 50 ? 'Ctrl-C leaves; the migration goes on.' : 'Ctrl-C stops watching; the migration goes on.'),
-  ];
+  // One line also where there is little room.
+  const leave =
+    columns < 50 ? 'Ctrl-C leaves; the migration goes on.' : 'Ctrl-C stops watching; the migration goes on.';
+  // The last picture is followed by how it ended.
+  const foot = [...trouble, ...(isEnded(look.execution) ? [] : ['', pc.dim(leave)])];
   if (look.status === undefined) return ['waiting for the first answer', ...foot];
+  const isBroken = isBrokenOff(look.execution, look.status.state);
   const lines = renderStatus(clockAt(look.status, Date.now()), {
     workflowId,
+    ...(isBroken ? { brokenOff: { execution: look.execution ?? '' } } : {}),
     now: Date.now(),
     columns,
     rows: rows - 1 - foot.length,
@@ -186,7 +195,8 @@ function createLog(workflowId: string): Screen {
       for (const line of tried) if (!retries.includes(line)) say(line);
       retries = tried;
       if (look.status === undefined || look.status === before) return;
-      for (const { text, at } of changesBetween(before, look.status, workflowId)) say(text, at);
+      const isBroken = isBrokenOff(look.execution, look.status.state);
+      for (const { text, at } of changesBetween(before, look.status, workflowId, isBroken)) say(text, at);
       before = look.status;
     },
     end: () => undefined,

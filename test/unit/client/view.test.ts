@@ -347,6 +347,36 @@ describe('the end of a migration', () => {
     expect(endOf({ ...look, ...seen })).toBe(code);
   });
 
+  const asks = /awaits|gate open-downtime|awaiting-gate|next: |ferry (approve|reject|resume|abort)|goes on/;
+
+  it.each(['TERMINATED', 'FAILED', 'TIMED_OUT', 'CANCELLED'])(
+    'from outside (%s) leaves nothing on the screen or in the log that asks for an answer',
+    (execution) => {
+      for (const status of [gate, blocked]) {
+        const lines = screen(status, { columns: 120, rows: 60 }, { execution });
+        const log = changesBetween(undefined, status, workflowId, true).map(({ text }) => text);
+
+        expect(lines[0]).toContain(`  ${execution.toLowerCase()}  ${status.phase ?? ''}`);
+        expect(lines.join('\n')).toContain('preflight');
+        expect(lines.join('\n')).not.toMatch(asks);
+        expect(log.join('\n')).not.toMatch(asks);
+        // What happened is told all the same.
+        expect(log.join('\n')).toContain(status.blocked?.cause ?? '');
+      }
+    },
+  );
+
+  it('is not seen in one that runs', () => {
+    for (const status of [gate, blocked]) {
+      expect(screen(status).join('\n')).toMatch(asks);
+      expect(
+        changesBetween(undefined, status, workflowId)
+          .map(({ text }) => text)
+          .join('\n'),
+      ).toMatch(asks);
+    }
+  });
+
   it.each([
     ['TERMINATED', false],
     ['RUNNING', true],
