@@ -243,28 +243,61 @@ compdef _ferry ferry
 
 function fish(entries: readonly Entry[], shared: readonly Choice[]): string {
   const quoted = (text: string): string => `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
+  const at = (name: string, place?: number): string =>
+    quoted(['__ferry_at', name === '' ? "''" : name, ...(place === undefined ? [] : [place])].join(' '));
+  const words = (condition: string, offered: string): string => `complete -c ferry -n ${condition} -f -a ${offered}`;
   const optionLine = (condition: string, { long, short, description, values, takesValue }: Choice): string => {
     const flags = [`-l ${long.replace(/^--/, '')}`, ...(short === undefined ? [] : [`-s ${short.slice(1)}`])];
     const value = values.length > 0 ? [`-x -a ${quoted(values.join(' '))}`] : takesValue ? ['-r'] : [];
     return ['complete -c ferry', `-n ${condition}`, ...flags, ...value, `-d ${quoted(description)}`].join(' ');
   };
+  const all = [withoutCommand(shared), ...entries];
+  const valued = all.flatMap(({ name, options }) =>
+    options
+      .filter(({ takesValue }) => takesValue)
+      .flatMap((option) => flagsOf(option).map((flag) => `'${name} ${flag}'`)),
+  );
   const names = entries.map(({ name }) => name).join(' ');
-  return [
-    ...entries.flatMap(({ name, description, options, choices, migrationAt }) => {
-      const within = quoted(`__fish_seen_subcommand_from ${name}`);
-      return [
-        `complete -c ferry -n __fish_use_subcommand -a ${name} -d ${quoted(description)}`,
-        ...(choices.length === 0 ? [] : [`complete -c ferry -n ${within} -f -a ${quoted(choices.join(' '))}`]),
-        ...(migrationAt === undefined
-          ? []
-          : [`complete -c ferry -n ${within} -f -a ${quoted(`(${migrationsOf('fish')})`)}`]),
-        ...options.map((option) => optionLine(within, option)),
-      ];
-    }),
-    `complete -c ferry -n __fish_use_subcommand -a help -d 'how a command is used'`,
-    `complete -c ferry -n '__fish_seen_subcommand_from help' -f -a ${quoted(names)}`,
-    ...shared.map((option) => optionLine('__fish_use_subcommand', option)),
-  ]
-    .join('\n')
-    .concat('\n');
+  // What fish has for this takes the value of an option before the command for the command.
+  return `# fish completion of ferry
+function __ferry_takes_value
+  switch "$argv[1] $argv[2]"
+    case ${valued.join(' ')}
+      return 0
+  end
+  return 1
+end
+function __ferry_at --argument-names wanted number
+  set -l words (commandline -opc)
+  set -e words[1]
+  set -l command ''
+  set -l behind ''
+  set -l place 1
+  for word in $words
+    if test -n "$behind"
+      set behind ''
+    else if __ferry_takes_value "$command" "$word"
+      set behind $word
+    else if not string match -q -- '-*' "$word"
+      if test -z "$command"
+        set command $word
+      else
+        set place (math $place + 1)
+      end
+    end
+  end
+  test "$command" = "$wanted"; and test -z "$number" -o "$number" = "$place"
+end
+${[
+  ...entries.flatMap(({ name, description, options, choices, migrationAt }) => [
+    words(at('', 1), `${name} -d ${quoted(description)}`),
+    ...(choices.length === 0 ? [] : [words(at(name, 1), quoted(choices.join(' ')))]),
+    ...(migrationAt === undefined ? [] : [words(at(name, migrationAt), quoted(`(${migrationsOf('fish')})`))]),
+    ...options.map((option) => optionLine(at(name), option)),
+  ]),
+  words(at('', 1), "help -d 'how a command is used'"),
+  words(at('help', 1), quoted(names)),
+  ...shared.map((option) => optionLine(at(''), option)),
+].join('\n')}
+`;
 }

@@ -8,6 +8,7 @@ import { createProgram } from '../../../src/client/main.ts';
 import { gateNames } from '../../../src/plan/plan.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'ferry-completion-'));
+const empty = mkdtempSync(join(directory, 'empty-'));
 const program = createProgram();
 const file = (shell: string): string => join(directory, `ferry.${shell}`);
 
@@ -103,6 +104,21 @@ _ferry`;
   return output.split('\n').filter((word) => word !== '');
 }
 
+/** What fish offers for the last word, in a directory without files. */
+function offeredByFish(...words: string[]): string[] {
+  const env = { ...process.env, PATH: `${directory}:${process.env['PATH'] ?? ''}`, HOME: directory };
+  const script = 'source $argv[1]; cd $argv[2]; complete -C $argv[3]';
+  const line = ['ferry', ...words].join(' ');
+  const output = execFileSync('fish', ['--no-config', '-c', script, file('fish'), empty, line], {
+    encoding: 'utf8',
+    env,
+  });
+  return output
+    .split('\n')
+    .map((offer) => offer.split('\t')[0] ?? '')
+    .filter((word) => word !== '');
+}
+
 /** Whether a shell is on this machine; every machine of a developer has bash, few have all three. */
 function isThere(shell: string): boolean {
   return spawnSync(shell, ['-c', 'true']).status === 0;
@@ -119,7 +135,7 @@ describe('completion scripts', () => {
     const fish = completionScript(program, 'fish');
     const zsh = completionScript(program, 'zsh');
 
-    expect(fish).toContain("'__fish_seen_subcommand_from status' -l output -s o -x -a 'table json yaml'");
+    expect(fish).toContain("'__ferry_at status' -l output -s o -x -a 'table json yaml'");
     expect(fish).toContain(`-a '${gateNames.join(' ')}'`);
     expect(zsh).toContain("'status --output'|'status -o') compadd -- table json yaml; return ;;");
     expect(zsh).toContain(`'approve 1') compadd -- ${gateNames.join(' ')}; return ;;`);
@@ -146,18 +162,48 @@ describe('completion scripts', () => {
     expect(offeredByZsh(...words)).toEqual(found);
   });
 
-  it.skipIf(!isThere('fish'))('fish offers what they say', () => {
-    const env = { ...process.env, PATH: `${directory}:${process.env['PATH'] ?? ''}`, HOME: directory };
-    const ask = (line: string): string[] =>
-      execFileSync('fish', ['--no-config', '-c', `source ${file('fish')}; complete -C '${line}'`], {
-        encoding: 'utf8',
-        env,
-      })
-        .split('\n')
-        .map((found) => found.split('\t')[0] ?? '');
-
-    expect(ask('ferry status --output ')).toEqual(expect.arrayContaining(['table', 'json', 'yaml']));
-    expect(ask('ferry approve open-')).toContain('open-downtime');
-    expect(ask('ferry watch mig')).toEqual(expect.arrayContaining(['migrate-a', 'migrate-b']));
+  it.skipIf(!isThere('fish')).each<[string[], string[]]>([
+    [[''], [...program.commands.map((command) => command.name()), 'help']],
+    [
+      ['--quiet', ''],
+      [...program.commands.map((command) => command.name()), 'help'],
+    ],
+    [
+      ['--namespace', 'x', ''],
+      [...program.commands.map((command) => command.name()), 'help'],
+    ],
+    // The value of an option may be called as a command is.
+    [['--address', 'approve', 'rej'], ['reject']],
+    [['--address', '127.0.0.1:7233', 'approve', ''], [...gateNames]],
+    [
+      ['--namespace', 'x', 'watch', 'mig'],
+      ['migrate-a', 'migrate-b'],
+    ],
+    [
+      ['--namespace=x', 'watch', 'mig'],
+      ['migrate-a', 'migrate-b'],
+    ],
+    [['approve', '--by', 'li', ''], [...gateNames]],
+    [
+      ['approve', '-y', 'open-downtime', ''],
+      ['migrate-a', 'migrate-b'],
+    ],
+    [
+      ['-q', 'status', '--output', ''],
+      ['table', 'json', 'yaml'],
+    ],
+    [['--namespace', 'x', 'status', '-o', 'j'], ['json']],
+    [['--quiet', '--na'], ['--namespace']],
+    [['--profile', 'x', 'report', '--ru'], ['--run-id']],
+    [
+      ['help', 'st'],
+      ['start', 'status'],
+    ],
+    // A file stands here, or free text; there is no file.
+    [['approve', 'open-downtime', '--by', ''], []],
+    [['--profile', ''], []],
+    [['check', ''], []],
+  ])('fish finds the command and its arguments behind options: %j', (words, found) => {
+    expect(offeredByFish(...words).toSorted()).toEqual(found.toSorted());
   });
 });
