@@ -211,6 +211,141 @@ describe('editing the Secrets', () => {
   });
 });
 
+describe('the way back of editing the Secrets', () => {
+  const edit = (direction: 'forth' | 'back', using?: KubernetesApi): ReturnType<ReturnType<typeof editing>> =>
+    editing(using)({ migration: 'demo', plan, components, direction });
+  const resources = (): Record<'config' | 'records', string> => ({
+    config: path('v1', plan.platform.configNamespace, 'secrets', 'proton-cli-config'),
+    records: path('v1', plan.platform.resourceNamespace, 'secrets', 'persist-component-manage-components'),
+  });
+  const secrets = async (): Promise<Record<'config' | 'records', Secret>> => ({
+    config: await api.request<Secret>('GET', resources().config),
+    records: await api.request<Secret>('GET', resources().records),
+  });
+  /** As they are stored, so that no decoding hides a difference. */
+  const stored = async (): Promise<unknown> => {
+    const { config: one, records: other } = await secrets();
+    return [one, other].map(({ data, metadata, type }) => ({ data, type, labels: metadata.labels }));
+  };
+  const versions = async (): Promise<unknown> => {
+    const { config: one, records: other } = await secrets();
+    return [one, other].map(({ metadata }) => metadata.resourceVersion);
+  };
+  /** Keeps the versions under which Secrets are written. */
+  const listening = (to: unknown[]): KubernetesApi => ({
+    ...api,
+    request: (method, resource, options) => {
+      const body = options?.body as { metadata?: { resourceVersion?: string } } | undefined;
+      if (method !== 'GET') to.push(body?.metadata?.resourceVersion);
+      return api.request(method, resource, options);
+    },
+  });
+
+  it('restores both byte for byte under the version that was read, and writes no key that it does not edit', async () => {
+    // No text: whoever writes every key back as it was decoded breaks it.
+    const blob = Buffer.from([0xff, 0xfe, 0x00, 0x80]).toString('base64');
+    for (const resource of Object.values(resources())) {
+      const body = { metadata: { labels: { of: 'the-platform' } }, data: { blob } };
+      await api.request('PATCH', resource, { body });
+    }
+    const before = await stored();
+    await edit('forth');
+    const between = await stored();
+    const read = await versions();
+
+    const guards: unknown[] = [];
+    const done = await edit('back', listening(guards));
+
+    expect(between).not.toEqual(before);
+    expect(await stored()).toEqual(before);
+    expect(guards).toEqual(read);
+    expect(done).toMatchObject({
+      changed: true,
+      proof: expect.stringContaining('2 components on their old hosts') as string,
+    });
+    expect(done.diff).toContain('+  hosts: [old1, old2]');
+    expect(JSON.stringify(done)).not.toContain('hunter2');
+  });
+
+  it('writes nothing where all is back already', async () => {
+    const before = await versions();
+    const never = await edit('back');
+    const untouched = await versions();
+    await edit('forth');
+    await edit('back');
+    const first = await versions();
+    const again = await edit('back');
+
+    expect(untouched).toEqual(before);
+    expect(await versions()).toEqual(first);
+    for (const result of [never, again]) expect(result).toMatchObject({ changed: false, diff: '' });
+  });
+
+  it('keeps what the platform and people wrote since', async () => {
+    await edit('forth');
+    const theirs = (text: string): string =>
+      `${text.replace('hunter2-mq', 'hunter3-mq').replace('replica_count: 2', 'replica_count: 2 # as before')}# theirs\n`;
+    const { config: one, records: other } = await secrets();
+    const { config: configUrl, records: recordsUrl } = resources();
+    await api.request('PATCH', configUrl, {
+      body: {
+        stringData: { ClusterConfiguration: theirs(decode(one)['ClusterConfiguration'] ?? ''), added: 'theirs' },
+      },
+    });
+    await api.request('PATCH', recordsUrl, {
+      body: { stringData: { kafka: theirs(decode(other)['kafka'] ?? ''), redis: 'name: proton-redis' } },
+    });
+
+    await edit('back');
+
+    expect(await recordedConfig()).toEqual({ ClusterConfiguration: theirs(config), other: 'kept', added: 'theirs' });
+    expect(await records()).toEqual({
+      kafka: theirs(kafkaRecord),
+      zookeeper: 'kept: true',
+      redis: 'name: proton-redis',
+    });
+  });
+
+  it.each([
+    ['proton-cli-config', 'ClusterConfiguration', recordedConfig, config],
+    ['persist-component-manage-components', 'kafka', records, kafkaRecord],
+  ] as const)('loses no line that somebody else writes to %s in between', async (name, key, now, original) => {
+    await edit('forth');
+    const edited = (await now())[key] ?? '';
+
+    await edit('back', withOtherWriter(2, name, { [key]: `${edited}# theirs\n` }));
+
+    expect(await now()).toMatchObject({ [key]: `${original}# theirs\n`, written: '0' });
+  });
+
+  it.each(['forth', 'back'] as const)('finishes what a way %s left half done', async (direction) => {
+    if (direction === 'back') await edit('forth');
+    const ceaseless = withOtherWriter(99, 'persist-component-manage-components', {});
+
+    await expect(edit(direction, ceaseless)).rejects.toMatchObject({ type: 'Transient' });
+    const half = [(await recordedConfig())['ClusterConfiguration'], (await records())['kafka']];
+    await edit('back');
+
+    // One Secret is as it was before the migration and the other is not.
+    expect(half.filter((text) => text?.includes('hosts: [old1, old2]'))).toHaveLength(1);
+    expect((await recordedConfig())['ClusterConfiguration']).toBe(config);
+    expect((await records())['kafka']).toBe(kafkaRecord);
+  });
+
+  it('writes neither where one names hosts that are neither the old nor the new ones', async () => {
+    await edit('forth');
+    const strange = kafkaRecord.replace('[old1, old2]', '[new1, third]');
+    await api.request('PATCH', resources().records, { body: { stringData: { kafka: strange } } });
+    const before = await versions();
+
+    await expect(edit('back')).rejects.toMatchObject({
+      type: 'NeedsHuman',
+      message: expect.stringContaining('expected [new1, new2]') as string,
+    });
+    expect(await versions()).toEqual(before);
+  });
+});
+
 const noJobs = {} as Jobs;
 const protonCli = (): ReturnType<typeof createProtonCliActivities> =>
   createProtonCliActivities({ api, hosts: noHosts, jobs: noJobs, deadlines: defaultDeadlines });
