@@ -64,7 +64,7 @@ interface Count {
   passed: number;
   failed: number;
   skipped: number;
-  /** What failed, one line each: said once more at the end, where a reader of a long log looks first. */
+  /** What failed, at last or at its first try, one line each: said once more at the end, where a reader of a long log looks first. */
   failures: string[];
 }
 
@@ -105,9 +105,14 @@ const inOneLine = (text: string): string =>
 function failuresOf(report: VitestReport): string[] {
   return report.testResults.flatMap(({ name, status, message, assertionResults }) => {
     const file = relative(root, name);
-    const tests = assertionResults.filter((test) => test.status === 'failed');
-    if (tests.length === 0) return status === 'failed' ? [`${file}: ${inOneLine(message)}`] : [];
-    return tests.map((test) => `${file}: ${test.fullName}: ${inOneLine(test.failureMessages[0] ?? '')}`);
+    const lines = assertionResults.flatMap((test) => {
+      const [cause] = test.failureMessages;
+      if (cause === undefined) return [];
+      const how = test.status === 'failed' ? 'failed' : 'passed at the second try';
+      return [`${how}: ${file}: ${test.fullName}: ${inOneLine(cause)}`];
+    });
+    const isOutside = status === 'failed' && !assertionResults.some((test) => test.status === 'failed');
+    return isOutside ? [...lines, `failed: ${file}: ${inOneLine(message)}`] : lines;
   });
 }
 
@@ -117,11 +122,12 @@ async function count(reportFile: string, exitCode: number): Promise<Count> {
   try {
     report = JSON.parse(await readFile(reportFile, 'utf8')) as VitestReport;
   } catch {
-    return { passed: 0, failed: 1, skipped: 0, failures: [`no report at ${relative(root, reportFile)}`] };
+    return { passed: 0, failed: 1, skipped: 0, failures: [`failed: no report at ${relative(root, reportFile)}`] };
   }
   const failed = report.numFailedTests > 0 ? report.numFailedTests : report.success && exitCode === 0 ? 0 : 1;
   const failures = failuresOf(report);
-  if (failed > 0 && failures.length === 0) failures.push(`no test failed, but vitest ended with ${exitCode}`);
+  if (failed > 0 && !failures.some((line) => line.startsWith('failed')))
+    failures.push(`failed: no test, but vitest ended with ${exitCode}`);
   return { passed: report.numPassedTests, failed, skipped: report.numPendingTests, failures };
 }
 
@@ -137,7 +143,7 @@ async function runStage(stage: Stage): Promise<Count> {
     const up = await run([...lab, 'up', ...stage.lab, '--while', String(process.pid)], env);
     if (up !== 0) {
       console.error(`stage ${stage.name}: the lab did not come up (exit ${up}); its tests did not run`);
-      return { passed: 0, failed: 1, skipped: 0, failures: [`the lab did not come up (exit ${up})`] };
+      return { passed: 0, failed: 1, skipped: 0, failures: [`failed: the lab did not come up (exit ${up})`] };
     }
     return await count(report, await run([...lab, 'run', ...vitest, ...reporters], env));
   } finally {
@@ -161,7 +167,7 @@ async function main(): Promise<void> {
     total.passed += passed;
     total.failed += failed;
     total.skipped += skipped;
-    total.failures.push(...failures.map((line) => `failed in ${stage.name}: ${line}`));
+    total.failures.push(...failures.map((line) => `${stage.name}: ${line}`));
     lines.push(
       `${stage.name}: ${passed} passed, ${failed} failed, ${skipped} skipped in ${Math.round((Date.now() - started) / 1000)} s`,
     );

@@ -138,7 +138,7 @@ function tracesOf(lab: NestedLab, keeper: number, namespaces: ReadonlySet<string
 
 const nothing: Traces = { processes: [], mounts: [], namespaces: [], cgroups: [], state: false };
 
-describe(`a lab whose keeper is killed, seed ${random.seed}`, () => {
+describe(`a lab whose keeper is killed, seed ${random.seed}`, { retry: 0 }, () => {
   let lab: NestedLab | undefined;
 
   afterEach(async () => {

@@ -15,7 +15,7 @@ const random = seeded();
 const from = 'new3';
 const to = 'old3';
 
-describe(`a transfer in several streams, seed ${random.seed}`, () => {
+describe(`a transfer in several streams, seed ${random.seed}`, { retry: 0 }, () => {
   let mover: Mover;
   const requests: ReplicateInput[] = [];
   const releases: (() => Promise<void>)[] = [];

@@ -9,7 +9,7 @@ import { endWriter, randomWriter } from './transfer-trees.ts';
 
 const random = seeded();
 
-describe(`passes under a writer, seed ${random.seed}`, () => {
+describe(`passes under a writer, seed ${random.seed}`, { retry: 0 }, () => {
   let mover: Mover;
   const requests: ReplicateInput[] = [];
 
