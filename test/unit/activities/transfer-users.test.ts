@@ -5,23 +5,18 @@ import type { HostConnection } from '../../../src/hosts/contract.ts';
 const line = (device: string, root: string, mountPoint: string, options = 'rw'): string =>
   `1 2 ${device} ${root} ${mountPoint} ${options} - ext4 /dev/x rw\n`;
 
-/** A machine with its own mounts, and one container with others. */
-function machine(own: string, container: string): HostConnection {
+/** A machine that answers what the look at it prints. */
+function machine(stdout: string): HostConnection {
   return {
     host: { name: 'old1', address: '10.0.0.1', port: 22, user: 'root', hostKeys: [] },
-    run: (_argv, { input } = {}) => {
-      const script = String(input);
-      const stdout = script.includes('/ns/mnt')
-        ? `=== 77 redis pod.scope\n${container}`
-        : script.includes('cat /proc/self/mountinfo')
-          ? own
-          : '';
-      return Promise.resolve({ code: 0, signal: null, stdout, stderr: '' });
-    },
+    run: () => Promise.resolve({ code: 0, signal: null, stdout, stderr: '' }),
     readFile: () => Promise.resolve(undefined),
     writeFile: () => Promise.resolve(),
   };
 }
+
+const sections = (own: string, containers = '', cron = '', processes = ''): string =>
+  `${own}=== containers\n${containers}=== cron\n${cron}=== processes\n${processes}`;
 
 const rootDisk = line('8:1', '/', '/');
 const dataDisk = line('8:16', '/', '/data/redis');
@@ -49,8 +44,40 @@ describe('a container counts as a user of a directory', () => {
       true,
     ],
   ])('that mounts %s', async (_name, own, container, isUser) => {
-    const users = await usersOf(machine(own, container), '/data/redis', 'write');
+    const text = sections(own, `=== 77 redis pod.scope\n${container}`);
+    const users = await usersOf(machine(text), '/data/redis', 'write');
 
     expect(users.map(({ kind }) => kind)).toEqual(isUser ? ['container'] : []);
+  });
+});
+
+describe('the users of a directory', () => {
+  it('are told apart by the section that they stand in', async () => {
+    const container = `=== 77 redis pod.scope\n${image}${line('8:1', '/data/redis', '/var/lib/redis')}`;
+    const held = 'writes\tredis-server (pid 812, redis.service) has appendonly.aof open for writing\n';
+    const users = await usersOf(
+      machine(sections(rootDisk, container, '/etc/cron.d/save\n', held)),
+      '/data/redis',
+      'any',
+    );
+
+    expect(users).toEqual([
+      { kind: 'writes', text: expect.stringContaining('appendonly.aof') as string },
+      { kind: 'container', text: expect.stringContaining('pid 77') as string },
+      { kind: 'cron', text: 'the cron table /etc/cron.d/save names it' },
+    ]);
+  });
+
+  it('are found also when a name looks like a section', async () => {
+    const held = 'writes\tperl (pid 5, x.service) has a\n=== cron\nopens\tperl (pid 6, y.service) has b open\n';
+    const users = await usersOf(machine(sections(rootDisk, '', '', held)), '/data/redis', 'any');
+
+    expect(users.map(({ kind }) => kind)).toEqual(['writes', 'opens']);
+  });
+
+  it('are not taken for none where the answer breaks off', async () => {
+    const text = sections(rootDisk).replace('=== processes\n', '');
+
+    await expect(usersOf(machine(text), '/data/redis', 'any')).rejects.toThrow('=== processes');
   });
 });
