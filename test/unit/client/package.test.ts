@@ -40,7 +40,8 @@ beforeAll(async () => {
   tarball = join(directory, pack.filename);
 }, 240_000);
 
-afterAll(() => rmSync(directory, { recursive: true, force: true }));
+// Whole installations lie there: a busy disk takes its time.
+afterAll(() => rmSync(directory, { recursive: true, force: true }), 120_000);
 
 /** Installs the packed file; what was ever fetched is not fetched again. */
 async function install(cwd: string, ...options: string[]): Promise<void> {
