@@ -109,6 +109,12 @@ export async function evictWriter(destination: HostConnection, names: TransferNa
   return answer.includes('evicted');
 }
 
+/** Minutes after which a transfer that gave no sign may be a dead one. */
+const silentMinutes = 60;
+
+/** Shell function that writes a file whole or not at all. Arguments: file, mode, content in base64. */
+const putFunction = `put() { printf '%s' "$3" | base64 -d >"$1.$$" && chmod "$2" "$1.$$" && mv -f -- "$1.$$" "$1"; }`;
+
 /** Lines do not travel in an argument. */
 function inBase64(text: string): string {
   return Buffer.from(text).toString('base64');
@@ -125,16 +131,16 @@ function keyComment(key: string): string {
 const keyScript = String.raw`
 umask 077
 mkdir -p -- "$1" && cd -- "$1" || exit 1
-for dir in $(find /var/lib/ferry/transfers -mindepth 1 -maxdepth 1 -type d ! -name '*[!a-z0-9-]*' -mmin +60); do
+for dir in $(find /var/lib/ferry/transfers -mindepth 1 -maxdepth 1 -type d ! -name '*[!a-z0-9-]*' -mmin +${silentMinutes}); do
   other=${'$'}{dir##*/}
   [ "$dir" != "$1" ] && [ ! -e "$dir/gate" ] || continue
   case "$(systemctl show -p ActiveState "ferry-$other.service")" in *=inactive | *=failed) ;; *) continue ;; esac
   [ ! -d "/var/lib/ferry/jobs/$other" ] || [ -n "$(find "$dir" -maxdepth 0 -mmin +10080)" ] || continue
   rm -rf -- "$dir" "/var/lib/ferry/jobs/$other"
 done
-put() { printf '%s' "$2" | base64 -d >"$1.$$" && mv -f -- "$1.$$" "$1"; }
+${putFunction}
 [ -s id ] && [ -s id.pub ] || { rm -f id id.pub; ssh-keygen -q -t ed25519 -N '' -C "$2" -f id || exit 1; }
-put known_hosts "$3" && put ssh_config "$4" || exit 1
+put known_hosts 0600 "$3" && put ssh_config 0600 "$4" || exit 1
 echo "key=$(cut -d' ' -f1,2 id.pub)"
 to=$(getent ahosts "$5" | cut -d' ' -f1 | head -n 1); [ -n "$to" ] || to=$5
 echo "from=$(ip -o route get "$to" | sed -n 's/.* src \([^ ]*\).*/\1/p')"
@@ -287,13 +293,13 @@ umask 077
 files=$(sshd -T 2>/dev/null | sed -n 's/^authorizedkeysfile //p'); [ -n "$files" ] || files=$(/usr/sbin/sshd -T 2>/dev/null | sed -n 's/^authorizedkeysfile //p')
 case "$files" in ''|*.ssh/authorized_keys*) ;; *) echo "elsewhere=$files"; return 0;; esac
 home=$(getent passwd "$(id -un)" | cut -d: -f6)
-put() { printf '%s' "$3" | base64 -d >"$1.$$" && chmod "$2" "$1.$$" && mv -f -- "$1.$$" "$1"; }
+${putFunction}
 mkdir -p -- "$home/.ssh" /var/lib/ferry && exec 8>>/var/lib/ferry/keys.lock && flock -w 30 8 || return 1
 mkdir -p -- "$3" "$4" && put "$3/gate" 0700 "$5" && put "$3/claim" 0600 "$6" || return 1
 file=$home/.ssh/authorized_keys
 [ -e "$file" ] || : >"$file"
 # Keys of transfers that ended without taking theirs away: no directory, or silent for an hour and nobody holds the lock.
-fresh=" $1 $(find /var/lib/ferry/transfers -mindepth 1 -maxdepth 1 -type d -mmin -61 -printf '%f ')"
+fresh=" $1 $(find /var/lib/ferry/transfers -mindepth 1 -maxdepth 1 -type d ! -mmin +${silentMinutes} -printf '%f ')"
 for other in $(sed -n 's/.* ferry:\([a-z0-9-]*\)$/\1/p' "$file"); do
   case "$fresh" in *" $other "*) continue ;; esac
   dir=/var/lib/ferry/transfers/$other
