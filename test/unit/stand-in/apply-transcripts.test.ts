@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { afterAll, describe, expect, it } from 'vitest';
-import { closedPort, makeCertificate, writeKubeconfig } from './fake-kubernetes.ts';
+import { guardPauseSeconds, guardScript } from '../../../src/activities/apply-guard.ts';
+import { closedPort, makeCertificate, serveSilence, writeKubeconfig } from './fake-kubernetes.ts';
 import { FakePlatform, type Effects } from './fake-platform.ts';
 import { recorded } from './fixtures.ts';
 
@@ -57,7 +58,15 @@ interface Outcome {
   platform: FakePlatform;
 }
 
-async function run(given: Transcript, switches: object = {}): Promise<Outcome> {
+interface Setting {
+  switches?: object;
+  /** Port of the API as the tool sees it. */
+  seen?: number;
+  /** Under the guard that ferry runs it under, and with its limits. */
+  guarded?: boolean;
+}
+
+async function run(given: Transcript, { switches = {}, ...setting }: Setting = {}): Promise<Outcome> {
   const directory = mkdtempSync(join(scratch, 'case-'));
   const root = join(directory, 'root');
   for (const path of ['home/.kube', 'root/etc/kubernetes', 'root/etc/lab', 'cwd/service-package/charts'])
@@ -82,10 +91,15 @@ async function run(given: Transcript, switches: object = {}): Promise<Outcome> {
   ];
   writeKubeconfig(join(root, 'etc/kubernetes/admin.conf'), api.port, certificate);
   // the trap is an API that cannot be reached for a while
-  const seen = given.name.startsWith('fresh-trap') ? closed.port : api.port;
+  const seen = setting.seen ?? (given.name.startsWith('fresh-trap') ? closed.port : api.port);
   writeKubeconfig(join(directory, 'home/.kube/config'), seen, certificate);
   const delay = /PROTON_CLI_NODE_REMOVE_DELAY=(?<seconds>\d+)/.exec(given.environment ?? '')?.groups?.['seconds'];
-  const child = spawn(process.execPath, ['--import', network, main, 'apply', '-f', 'conf.yaml'], {
+  const guard = join(directory, 'guard.sh');
+  writeFileSync(guard, guardScript);
+  const tool = [process.execPath, '--import', network, main, 'apply', '-f', 'conf.yaml'];
+  const limits = [String(guardPauseSeconds * 100), String(guardPauseSeconds)];
+  const [file = '', ...argv] = setting.guarded === true ? ['/bin/sh', guard, ...limits, ...tool] : tool;
+  const child = spawn(file, argv, {
     cwd: join(directory, 'cwd'),
     env: {
       PATH: process.env['PATH'] ?? '',
@@ -224,7 +238,7 @@ describe('transcripts of apply', () => {
   it('the variant that fails in kubesuite does so with several nodes, and has only cordoned them', async () => {
     const given = cases.find(({ name }) => name === 'remove-two-workers-1');
     if (given === undefined) throw new Error('no such transcript');
-    const { exit, stderr, platform } = await run(given, { flakeFirstRemovals: 1 });
+    const { exit, stderr, platform } = await run(given, { switches: { flakeFirstRemovals: 1 } });
     expect(exit).toBe(1);
     expect(stderr).toContain('Error: apply module cs fail: unable to delete nodes: kubesuite: exit status 1\n');
     expect([...platform.nodes.keys()]).toEqual(given.before.kubernetes_nodes.map(([name]) => name));
@@ -233,4 +247,57 @@ describe('transcripts of apply', () => {
       'kubectl cordon new3',
     ]);
   }, 60_000);
+});
+
+/** An API that takes connections and never answers: the tool then installs a new cluster over the live one. */
+describe('an apply whose configuration is not readable', () => {
+  const announced = 'msg=init kubernetes cluster begin';
+  async function againstMuteApi(guarded: boolean): Promise<Outcome> {
+    const given = cases.find(({ name }) => name === 'fresh-trap');
+    if (given === undefined) throw new Error('no such transcript');
+    const mute = await serveSilence();
+    try {
+      return await run(given, { seen: mute.port, guarded });
+    } finally {
+      mute.close();
+    }
+  }
+
+  it.concurrent(
+    'goes as far as the fresh install when nobody guards it',
+    async () => {
+      const { exit, stderr, platform } = await againstMuteApi(false);
+
+      expect(stderr).toContain(announced);
+      expect([...platform.calls.values()].flat()).toContain('systemctl stop kubelet');
+      expect(exit).toBe(1);
+    },
+    60_000,
+  );
+
+  it.concurrent(
+    'is ended by the guard before it asks anything of any machine',
+    async () => {
+      const { exit, stdout, stderr, platform } = await againstMuteApi(true);
+
+      expect(exit).toBe(86);
+      expect(stdout).toBe('');
+      expect(stderr.match(/msg=.*(?= file=)/g)).toEqual(['msg=version info']);
+      expect([...platform.calls]).toEqual([]);
+      expect([...platform.backends]).toEqual([]);
+    },
+    60_000,
+  );
+
+  it.concurrent(
+    'is left alone by the guard when it is readable',
+    async () => {
+      const given = cases.find(({ name }) => name === 'apply-after-fresh-trap');
+      if (given === undefined) throw new Error('no such transcript');
+      const { exit, stdout } = await run(given, { guarded: true });
+
+      expect({ exit, stdout }).toEqual({ exit: given.exit, stdout: given.stdout });
+    },
+    60_000,
+  );
 });
