@@ -274,7 +274,7 @@ export const policies: Record<ActivityName, Policy> = {
       'One command to the leader, then a look; without it a reboot of the leader stops all writes for an election.',
   },
   leaveEtcd: {
-    startToClose: '10m',
+    startToClose: '20m',
     heartbeat: '1m',
     attempts: 8,
     firstPause: '5s',
@@ -282,7 +282,7 @@ export const policies: Record<ActivityName, Policy> = {
     reason: 'Every step looks first, so a try after a lost connection goes on where the last one stopped.',
   },
   resetNode: {
-    startToClose: '10m',
+    startToClose: '20m',
     heartbeat: '1m',
     attempts: 5,
     firstPause: '5s',

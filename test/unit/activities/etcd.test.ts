@@ -9,6 +9,7 @@ import { decrypt } from '../../../src/activities/backup-cipher.ts';
 import { defaultDeadlines } from '../../../src/activities/deadlines.ts';
 import { createEtcdActivities } from '../../../src/activities/etcd.ts';
 import { HostUnreachable } from '../../../src/hosts/errors.ts';
+import { policies } from '../../../src/workflows/policies.ts';
 import { EtcdCluster, type EtcdMachine } from './etcd-machines.ts';
 
 const migration = 'migrate-test';
@@ -331,6 +332,28 @@ describe('a member that leaves', { timeout: 120_000 }, () => {
     expect(cuts).toBe(1);
     expect(left.members.map(({ name }) => name).toSorted()).toEqual(remaining.map(({ name }) => name).toSorted());
   });
+
+  it.each(['handOverLead', 'leaveEtcd'] as const)(
+    'has time for all that %s waits for one after the other',
+    async (name) => {
+      const { leaving, remaining } = await split(true);
+      let sum = 0;
+      const counting = new Proxy(deadlines, {
+        get: (own, key: keyof typeof deadlines) => {
+          sum += defaultDeadlines[key];
+          return own[key];
+        },
+      });
+      const counted = createEtcdActivities({ hosts: cluster.hosts, backup: { directory: '' }, deadlines: counting });
+
+      const { changed } = await counted[name]({ migration, master: leaving.host, remaining });
+
+      expect(changed).toBe(true);
+      expect(sum).toBeGreaterThan(0);
+      expect(policies[name].startToClose).toMatch(/^\d+m$/);
+      expect(sum).toBeLessThan(Number.parseInt(policies[name].startToClose, 10) * 60_000);
+    },
+  );
 
   it('goes from two members to one and cannot stop the other', async () => {
     const first = await split(false);
