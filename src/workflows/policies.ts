@@ -1,12 +1,13 @@
 import type { ActivityOptions } from '@temporalio/workflow';
 import type { MigrationActivities } from '../activities/contract.ts';
+import type { TransferActivities } from '../activities/transfer-contract.ts';
 import type { Plan } from '../plan/plan.ts';
 
 export type ActivityName = keyof MigrationActivities;
 
 interface Policy {
   /** One try, from its start to its end. */
-  startToClose: `${number}${'s' | 'm' | 'h'}`;
+  startToClose: `${number}${'s' | 'm' | 'h' | 'd'}`;
   /** Longest silence of a try; absent for calls too short to heartbeat. A lost worker is noticed after this long. */
   heartbeat?: `${number}${'s' | 'm'}`;
   attempts: number;
@@ -20,7 +21,7 @@ interface Policy {
 const heldForPeople = ['NeedsHuman', 'Permanent'];
 
 /** Every timeout and retry of every activity. Tries that run out park the phase: they never end the migration. */
-export const policies: Record<ActivityName, Policy> = {
+export const policies: Record<ActivityName | keyof TransferActivities, Policy> = {
   preflight: {
     startToClose: '10m',
     heartbeat: '1m',
@@ -338,27 +339,85 @@ export const policies: Record<ActivityName, Policy> = {
     reason:
       'Nobody waits for it. One try asks each target up to eight times over six minutes, with the last message four times in half a minute; another try comes only when a worker was lost, and leaves out whom the last one reached.',
   },
+  prepareTransfer: {
+    startToClose: '30m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '30s',
+    reason: 'Looks at two machines and measures the wire between them; minutes at most, and safe to do again.',
+  },
+  runPass: {
+    startToClose: '7d',
+    heartbeat: '1m',
+    attempts: 20,
+    firstPause: '2s',
+    longestPause: '1m',
+    reason:
+      'Terabytes behind a bandwidth limit take days. Silence of a minute is a lost worker; the next try takes up the job that runs on.',
+  },
+  proveQuiet: {
+    startToClose: '30m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '30s',
+    reason: 'Looks for whoever writes to the source; read only.',
+  },
+  verifyTransfer: {
+    startToClose: '24h',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '30s',
+    reason: 'Reads both trees once, which takes hours for terabytes.',
+  },
+  finishTransfer: {
+    startToClose: '30m',
+    heartbeat: '1m',
+    attempts: 6,
+    firstPause: '2s',
+    longestPause: '30s',
+    reason: 'Takes a key away and ends what still runs; nothing is left to take away the second time.',
+  },
 };
 
 /** How long a summary may be on the timeline, bytes. */
 export const summaryBytes = 200;
 
-/** Options of one call of an activity: its row, the plan's say about applies, and the label of its bar on the timeline. */
-export function activityOptions(name: ActivityName, plan: Plan, summary: string): ActivityOptions {
+/** Options of the calls of an activity, as its row says. */
+export function optionsOf(name: keyof typeof policies): ActivityOptions & Required<Pick<ActivityOptions, 'retry'>> {
   const row = policies[name];
-  const applies = name === 'applyConfig';
   return {
-    summary: clip(summary, summaryBytes),
     startToCloseTimeout: row.startToClose,
     ...(row.heartbeat === undefined ? {} : { heartbeatTimeout: row.heartbeat }),
     // An activity that was asked to stop reports how it ended: undo starts from a world at rest.
     cancellationType: 'WAIT_CANCELLATION_COMPLETED',
     retry: {
-      maximumAttempts: applies ? plan.limits.applyAttempts : row.attempts,
-      initialInterval: applies ? plan.limits.applyBackoffSeconds * 1000 : row.firstPause,
-      maximumInterval: applies ? Math.max(plan.limits.applyBackoffSeconds * 1000, 300_000) : row.longestPause,
-      backoffCoefficient: applies ? 1 : 2,
+      maximumAttempts: row.attempts,
+      initialInterval: row.firstPause,
+      maximumInterval: row.longestPause,
+      backoffCoefficient: 2,
       nonRetryableErrorTypes: heldForPeople,
+    },
+  };
+}
+
+/** Options of one call in a migration: its row, the plan's say about applies, and the label of its bar on the timeline. */
+export function activityOptions(name: ActivityName, plan: Plan, summary: string): ActivityOptions {
+  const options = { ...optionsOf(name), summary: clip(summary, summaryBytes) };
+  if (name !== 'applyConfig') {
+    return options;
+  }
+  const pause = plan.limits.applyBackoffSeconds * 1000;
+  return {
+    ...options,
+    retry: {
+      ...options.retry,
+      maximumAttempts: plan.limits.applyAttempts,
+      initialInterval: pause,
+      maximumInterval: Math.max(pause, 300_000),
+      backoffCoefficient: 1,
     },
   };
 }
@@ -393,5 +452,5 @@ export const gateReminderSeconds = 24 * 3600;
 /** Decisions kept in state and status. */
 export const decisionsKept = 300;
 
-/** Passes kept per transfer. */
+/** Passes kept per transfer; the model of convergence looks at fewer. */
 export const passesKept = 20;

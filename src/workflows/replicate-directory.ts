@@ -18,39 +18,16 @@ import type { Decision, PassFigures } from './convergence.ts';
 import { decide, figuresOf, project, restBetweenPasses } from './convergence.ts';
 import type { PassSummary } from './messages.ts';
 import { pauseSignal, resumeSignal, tuneSignal } from './messages.ts';
-import { clip, historyEvents } from './policies.ts';
+import { clip, historyEvents, optionsOf, passesKept } from './policies.ts';
 import type { CopyStatus, TransferOutcome } from './replicate-messages.ts';
 import { copyQuery, finishHoldSignal } from './replicate-messages.ts';
 import { limitAt } from './schedule.ts';
 
-const retry = { initialInterval: '2s', backoffCoefficient: 2, nonRetryableErrorTypes: ['NeedsHuman', 'Permanent'] };
-
-/** Looks and tidying: minutes at most, worth a few tries. */
-const { prepareTransfer, proveQuiet, finishTransfer } = proxyActivities<TransferActivities>({
-  startToCloseTimeout: '30m',
-  heartbeatTimeout: '1m',
-  cancellationType: 'WAIT_CANCELLATION_COMPLETED',
-  retry: { ...retry, maximumInterval: '30s', maximumAttempts: 6 },
-});
-
-/** Terabytes behind a bandwidth limit take days; silence of a minute is a lost worker, and the next try re-attaches. */
-const { runPass } = proxyActivities<TransferActivities>({
-  startToCloseTimeout: '7d',
-  heartbeatTimeout: '1m',
-  cancellationType: 'WAIT_CANCELLATION_COMPLETED',
-  retry: { ...retry, maximumInterval: '1m', maximumAttempts: 20 },
-});
-
-/** Reads both trees once. */
-const { verifyTransfer } = proxyActivities<TransferActivities>({
-  startToCloseTimeout: '24h',
-  heartbeatTimeout: '1m',
-  cancellationType: 'WAIT_CANCELLATION_COMPLETED',
-  retry: { ...retry, maximumInterval: '30s', maximumAttempts: 6 },
-});
-
-/** Passes that stay in the state; the model looks at fewer. */
-const passesKept = 20;
+const { prepareTransfer } = proxyActivities<TransferActivities>(optionsOf('prepareTransfer'));
+const { runPass } = proxyActivities<TransferActivities>(optionsOf('runPass'));
+const { proveQuiet } = proxyActivities<TransferActivities>(optionsOf('proveQuiet'));
+const { verifyTransfer } = proxyActivities<TransferActivities>(optionsOf('verifyTransfer'));
+const { finishTransfer } = proxyActivities<TransferActivities>(optionsOf('finishTransfer'));
 
 /** What a run hands to the next one: history stays flat however long a copy holds. */
 export interface Carried {

@@ -17,7 +17,6 @@ import { componentKinds } from '../../src/plan/plan.ts';
 import { exchangeOf, quorumSequence } from '../../src/plan/quorum.ts';
 import { decisionKinds } from '../../src/workflows/gates.ts';
 import { searchAttributes, taskQueue } from '../../src/workflows/messages.ts';
-import type { ActivityName } from '../../src/workflows/policies.ts';
 import { policies } from '../../src/workflows/policies.ts';
 import { stackedPlanOf } from '../workflow/plans.ts';
 import type { FailureRow } from './source.ts';
@@ -134,17 +133,14 @@ function messages(): string {
 }
 
 function policyTable(): string {
-  const rows = (Object.keys(policies) as ActivityName[]).map((name) => {
-    const row = policies[name];
-    return [
-      code(name),
-      row.startToClose,
-      row.heartbeat ?? '',
-      String(row.attempts),
-      `${row.firstPause} to ${row.longestPause}`,
-      row.reason,
-    ];
-  });
+  const rows = Object.entries(policies).map(([name, row]) => [
+    code(name),
+    row.startToClose,
+    row.heartbeat ?? '',
+    String(row.attempts),
+    `${row.firstPause} to ${row.longestPause}`,
+    row.reason,
+  ]);
   return table(['activity', 'one try', 'longest silence', 'tries', 'pauses', 'why'], rows);
 }
 
