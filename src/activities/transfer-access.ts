@@ -5,6 +5,7 @@ import type { ReplicateInput } from '../plan/replicate.ts';
 import { needsHuman } from './failures.ts';
 import { parseFields, runScript } from './host-script.ts';
 import { gateBusy, gateRefused } from './rsync-output.ts';
+import { flushedIn } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { programDirectory } from './transfer-program.ts';
 import { unpackCommand } from './transfer-tar.ts';
@@ -73,6 +74,8 @@ export interface Ready {
   links: boolean;
   /** Size of its files. */
   bytes: number;
+  /** The machine restarted since what it was given was last flushed. */
+  restarted: boolean;
 }
 
 /** Ends an orphan that still writes, then looks at the destination. From here on only streams with this token may write side by side. */
@@ -92,6 +95,7 @@ export async function readyDestination(
     empty: fields.get('empty') !== 'no',
     links: Number(fields.get('links') ?? 0) > 0,
     bytes: Number(fields.get('bytes') ?? 0),
+    restarted: fields.get('restarted') === 'yes',
   };
 }
 
@@ -363,6 +367,7 @@ if [ -d "$1" ]; then
   exec 7>&-
 fi
 gate "$2" "$3" "$6" || return 1
+[ ! -f "$1/${flushedIn}" ] || [ "$(cat "$1/${flushedIn}")" = "$(cat /proc/sys/kernel/random/boot_id)" ] || echo restarted=yes
 [ -z "$(find "$4" -mindepth 1 -maxdepth 1 -printf x -quit)" ] || echo empty=no
 find "$4" -type f -printf '%n %s\n' | awk '$1 > 1 { links++ } { bytes += $2 } END { printf "links=%d\nbytes=%.0f\n", links, bytes }'
 :

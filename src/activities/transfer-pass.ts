@@ -14,7 +14,7 @@ import { judgeExit, parseProgress, parseStats, sayings } from './rsync-output.ts
 import { evictWriter, grantAccess, readyDestination, remoteTarget } from './transfer-access.ts';
 import type { CopyProgress, PassInput, PassReport } from './transfer-contract.ts';
 import type { Marker } from './transfer-marker.ts';
-import { readMarker, writeMarker } from './transfer-marker.ts';
+import { advanceMarker, readMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { passScript, resultScript, watchScript, watchWriterScript } from './transfer-pass-script.ts';
 import { judgeTar, tarPassScript } from './transfer-tar.ts';
@@ -65,8 +65,8 @@ export async function runRsyncPass(
   try {
     // What an earlier job of this pass had done is there; the new one finds it and counts from the beginning.
     const before = isNew ? scope.earlier.bytes : scope.earlier.before;
-    const result = await observe(jobs, ends, input, names, scope, before);
-    return await conclude(jobs, ends, input, names, marker, result);
+    const ended = await observe(jobs, ends, input, names, scope, before);
+    return await conclude(jobs, ends, input, names, marker, ended, scope.signal);
   } catch (error) {
     if (isStopWanted(scope)) {
       await endPass(jobs, ends, names);
@@ -120,7 +120,8 @@ async function startPass(
   }
   if (input.partLinks === true && there.links && !isTar) await partLinks(destination, ends.destinationPath, names);
   for (const end of input.choice.brought ?? []) await renewProgram(ends[end], input.request, names);
-  const since = isTar || there.empty ? 'none' : input.content === 'all' ? 'all' : doubtfulSince(marker.base, seen.now);
+  const base = there.restarted ? undefined : marker.base;
+  const since = isTar || there.empty ? 'none' : input.content === 'all' ? 'all' : doubtfulSince(base, seen.now);
   const target = ends.sameHost ? `${ends.destinationPath}/` : remoteTarget;
   // A file with several names that is written in place passes its content on to all of them, also to one that was replaced meanwhile.
   const choice = { ...input.choice, inplace: input.choice.inplace && !there.links };
@@ -280,7 +281,7 @@ function rateOf(streams: readonly Stream[], parts: readonly (RsyncProgress | und
   return (open.length > 0 ? open : last).reduce((sum, { rate }) => sum + rate, 0);
 }
 
-/** Reports until the job has ended; answers what it left. Gives up when neither machine does anything, or the source stays away. */
+/** Reports until the job has ended; answers how it was seen then. Gives up when neither machine does anything, or the source stays away. */
 async function observe(
   jobs: Jobs,
   ends: PassEnds,
@@ -288,7 +289,7 @@ async function observe(
   names: TransferNames,
   scope: TransferScope,
   before: number,
-): Promise<string | undefined> {
+): Promise<Seen> {
   const begin = Date.now();
   let answeredAt = begin;
   let movedAt = begin;
@@ -306,7 +307,7 @@ async function observe(
       answeredAt = Date.now();
       progress = progressOf(input, names, seen, progress);
       scope.heartbeat(progress);
-      if (!seen.active) return seen.result;
+      if (!seen.active) return seen;
       if (Date.now() - touchedAt > keepEvery) {
         touchedAt = Date.now();
         await runScript(ends.destination, 'keeping the gate', 'touch -c -- "$1"', [names.directory]).catch(() => '');
@@ -399,7 +400,8 @@ async function conclude(
   input: PassInput,
   names: TransferNames,
   marker: Marker,
-  text = '',
+  { result: text = '', now }: Seen,
+  signal: AbortSignal | undefined,
 ): Promise<PassReport> {
   const fields = parseFields(text.split('=== out')[0] ?? '');
   const codes = new Map(
@@ -417,11 +419,20 @@ async function conclude(
   const moment: Moment = { epoch, uptime: Number(uptime), bootId };
   const report = reportOf(input, text, fields, end.kind === 'vanished');
   // A base that is not moved forward only makes the next pass look at more.
-  await Promise.all([
-    writeMarker(ends.destination, names, { ...marker, state: 'incomplete', base: moment }),
+  const moved: Marker = { ...marker, state: 'incomplete', base: moment };
+  const seconds = moment.bootId === now.bootId ? now.uptime - moment.uptime : 0;
+  const [isWhole] = await Promise.all([
+    advanceMarker(ends.destination, ends.destinationPath, names, moved, { seconds, signal }),
     jobs.clear(ends.source, names.job),
   ]);
-  return report;
+  if (isWhole) return report;
+  const { name } = ends.destination.host;
+  throw transient({
+    what: `the copy of ${input.request.transfer.id} is not known to be whole`,
+    cause: `${name} restarted while it was written to`,
+    untouched: 'the source is untouched; the destination stays marked incomplete',
+    next: 'it is tried again by itself, and compares the content of every file',
+  });
 }
 
 function rsyncEnd(codes: ReadonlyMap<string, number>, text: string, input: PassInput): RsyncEnd {

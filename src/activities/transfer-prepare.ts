@@ -11,7 +11,7 @@ import { checkScript, evictWriter, grantAccess, parseTrial, trialScript } from '
 import type { Prepared } from './transfer-contract.ts';
 import { guardDestination } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
-import { readMarker, writeMarker } from './transfer-marker.ts';
+import { flushedIn, readMarker, writeMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
 import type { DigestMemory, EndProbe } from './transfer-probe.ts';
 import { bringProgram, programOf, whyLent } from './transfer-program.ts';
@@ -164,7 +164,9 @@ async function claim(
   isEmpty: boolean,
 ): Promise<void> {
   const names = namesOf(request, to.path);
-  const script = 'umask 077; mkdir -p -- "$1" "$2" "$3"';
+  // Nothing is there that could be gone with the power.
+  const begin = isEmpty ? ` && cat /proc/sys/kernel/random/boot_id >"$2/${flushedIn}"` : '';
+  const script = `umask 077; mkdir -p -- "$1" "$2" "$3"${begin}`;
   await runScript(destination, 'making the destination', script, [to.path, names.claim, names.directory]);
   // What was verified once was given to its component: it may have written there before the migration was rolled back.
   const kept = marker?.state === 'verified' ? undefined : marker;

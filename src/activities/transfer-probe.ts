@@ -189,7 +189,7 @@ export async function keepsNanoseconds(connection: HostConnection, directory: st
 }
 
 /** Kernel ticks and file systems with whole seconds: what lies so close before a moment may be after it. */
-const slackSeconds = 2;
+export const clockSlack = 2;
 
 /**
  * Files whose change time is not older than this may have changed after the moment `base`: seconds since 1970 for `find -newerct`.
@@ -200,5 +200,5 @@ export function doubtfulSince(base: Moment | undefined, now: Moment): string {
   const drift = Number(now.epoch) - now.uptime - (Number(base.epoch) - base.uptime);
   const setBack = Math.max(0, Math.ceil(-drift - 0.5));
   const whole = Number(base.epoch.split('.')[0] ?? 0);
-  return `${whole - slackSeconds - setBack}`;
+  return `${whole - clockSlack - setBack}`;
 }

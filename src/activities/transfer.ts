@@ -7,7 +7,7 @@ import { whileBeating } from './polling.ts';
 import { revokeAccess } from './transfer-access.ts';
 import type { PassInput, PassReport, Prepared, TransferActivities, Verification } from './transfer-contract.ts';
 import { classify } from './transfer-failures.ts';
-import { readMarker, writeMarker } from './transfer-marker.ts';
+import { flushTimeout, readMarker, writeMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { namesOf } from './transfer-names.ts';
 import type { PassEnds } from './transfer-pass.ts';
@@ -25,8 +25,6 @@ export interface TransferDependencies {
   jobs: Jobs;
 }
 
-/** Gigabytes of dirty pages on a slow disk. */
-const flushTimeout = 1_800_000;
 const nothing = 'source and destination are as they were';
 const kept = 'the source is untouched; the destination stays marked incomplete';
 

@@ -1,6 +1,7 @@
 import { defaultActivityInfo, MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import type { CopyChoice, PassInput, Prepared, TransferActivities } from '../../src/activities/transfer-contract.ts';
+import { clockSlack } from '../../src/activities/transfer-probe.ts';
 import { createTransferActivities } from '../../src/activities/transfer.ts';
 import { createJobs } from '../../src/hosts/jobs.ts';
 import type { HostConnection, Hosts } from '../../src/hosts/contract.ts';
@@ -125,6 +126,20 @@ export async function bothTrees(mover: Mover, request: ReplicateInput): Promise<
 /** Name that a transfer under way has on the source. */
 export async function keyOf(source: HostConnection, id: string): Promise<string> {
   return (await script(source, `cd /var/lib/ferry/transfers; echo lab-${id}-*`)).trim();
+}
+
+/** Directory at the destination where the mover keeps what it knows of a transfer. */
+export async function claimOf(destination: HostConnection, id: string): Promise<string> {
+  return (await script(destination, `dirname "$(grep -l '"${id}"' /var/lib/ferry/destinations/*/marker.json)"`)).trim();
+}
+
+/** Lets the last pass have begun so late that nothing which is there now can have changed under it. */
+export async function believeAll(destination: HostConnection, id: string): Promise<void> {
+  const marker = `${await claimOf(destination, id)}/marker.json`;
+  await script(
+    destination,
+    `sed -i "s/\"epoch\": \"[0-9]*/\"epoch\": \"$(($(date +%s) + ${clockSlack + 1}))/" '${marker}'`,
+  );
 }
 
 /** Processes on a machine that move bytes for a transfer: they name it, or stand in its directory. */

@@ -7,7 +7,9 @@ import { replicateInputSchema } from '../../src/plan/replicate.ts';
 import type { Mover } from './transfer-setup.ts';
 import {
   attempt,
+  believeAll,
   bothTrees,
+  claimOf,
   keyOf,
   movingProcesses,
   once,
@@ -165,6 +167,36 @@ touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
 
     expect(choice.inplace).toBe(true);
     expect(verification).toMatchObject({ equal: true, differences: [] });
+  });
+
+  it('believes nothing of a destination that restarted since it was flushed', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('power');
+    const tree = request.transfer.source.path;
+    await script(source, `mkdir -p '${tree}' && cd '${tree}'; head -c 300000 /dev/urandom >pages; echo a >a`);
+    const { choice } = await prepare(mover, request);
+    await once(() => activities.runPass(pass(request, choice, 1)));
+    // A power cut: size and time are in the journal, the pages are gone.
+    await script(
+      destination,
+      `cd '${tree}'; touch -r pages /run/time; dd if=/dev/zero of=pages bs=4096 count=3 conv=notrunc status=none; touch -r /run/time pages`,
+    );
+    await believeAll(destination, request.transfer.id);
+    const believed = await once(() => activities.runPass(pass(request, choice, 2)));
+    const [before, stale] = await bothTrees(mover, request);
+    // The machines of the lab are one to the kernel, and have one boot id.
+    const flushed = `${await claimOf(destination, request.transfer.id)}/flushed`;
+    await script(destination, `echo another >'${flushed}'`);
+    await believeAll(destination, request.transfer.id);
+    await once(() => activities.runPass(pass(request, choice, 3, { mode: 'final' })));
+    const [left, right] = await bothTrees(mover, request);
+
+    expect(believed.doubtful).toBe(0);
+    expect(stale).not.toEqual(before);
+    expect(right).toEqual(left);
+    expect(await script(destination, `cat '${flushed}'`)).toBe(
+      await script(destination, 'cat /proc/sys/kernel/random/boot_id'),
+    );
   });
 
   it('gets a new gate where another version of the worker left one', async () => {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { CopyProgress, PassInput } from '../../../src/activities/transfer-contract.ts';
+import type { CopyChoice, CopyProgress, PassInput } from '../../../src/activities/transfer-contract.ts';
 import { namesOf } from '../../../src/activities/transfer-names.ts';
 import type { PassEnds } from '../../../src/activities/transfer-pass.ts';
 import { runRsyncPass } from '../../../src/activities/transfer-pass.ts';
@@ -26,9 +26,10 @@ const request = replicateInputSchema.parse({
 });
 const names = namesOf(request);
 const input = { request, pass: 2, mode: 'live', expectedBytes: 1000 } as PassInput;
+const base = { epoch: '1.5', uptime: 1, bootId: 'x' };
 const marker = JSON.stringify({
   ...{ migration: 'lab', transfer: 'redis-0', sourceHost: 'old1', sourcePath: '/sysvol/redis' },
-  ...{ destinationPath: '/sysvol/redis', state: 'incomplete' },
+  ...{ destinationPath: '/sysvol/redis', state: 'incomplete', base },
 });
 
 beforeEach(() => {
@@ -38,8 +39,8 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-/** The two machines of a pass whose job runs already; `watch` answers for the source. */
-function ends(watch: () => string): PassEnds {
+/** The two machines of a pass; `watch` answers for the source, `there` for the destination. */
+function ends(watch: () => string, there = (): string => 'work=0\n'): PassEnds {
   const connection = (name: string, run: () => string): HostConnection => ({
     host: { ...request.source, name },
     run: (): Promise<RunResult> =>
@@ -49,12 +50,28 @@ function ends(watch: () => string): PassEnds {
   });
   return {
     source: connection('old1', watch),
-    destination: connection('new1', () => 'work=0\n'),
+    destination: connection('new1', there),
     sourcePath: '/sysvol/redis',
     destinationPath: '/sysvol/redis',
     sameHost: false,
     nestedMounts: false,
   };
+}
+
+/** Jobs of a source where none runs yet; keeps what is started. */
+function idleJobs(): { jobs: Jobs; started: string[][] } {
+  const started: string[][] = [];
+  const jobs: Jobs = {
+    start: (_connection, { argv }) => {
+      started.push([...argv]);
+      return Promise.resolve('started');
+    },
+    state: () => Promise.resolve({ state: 'absent' }),
+    read: () => Promise.resolve(Buffer.alloc(0)),
+    stop: () => Promise.resolve(),
+    clear: () => Promise.resolve(),
+  };
+  return { jobs, started };
 }
 
 function running(bytes: number): string {
@@ -124,5 +141,43 @@ describe('a pass whose source is out of reach', () => {
 
     expect(await outcome).toMatchObject({ message: 'over' });
     expect(beats.at(-1)).toMatchObject({ bytes: expected, total: 1000 });
+  });
+});
+
+describe('a destination that restarted', () => {
+  const idle = 'ActiveState=inactive\nepoch=9\nuptime=9\nboot=x\nkey=there\n';
+  const choice = { tool: 'rsync', inplace: true, streams: 1, compress: 'none', reasons: [] } as unknown as CopyChoice;
+
+  it.each([
+    ['before the pass', 'restarted=yes\n', 'all'],
+    ['never', '', '-1'],
+  ])('%s: what is compared', async (_name, answer, since) => {
+    const { jobs, started } = idleJobs();
+    const both = ends(
+      () => idle,
+      () => `gate=there\nempty=no\n${answer}`,
+    );
+
+    await runRsyncPass(
+      jobs,
+      both,
+      { ...input, choice, limitKiBps: 0 },
+      names,
+      scopeOf({ bytes: 0, before: 0 }).scope,
+    ).catch(() => undefined);
+
+    expect(started[0]?.[started[0].indexOf('ferry:data/') + 1]).toBe(since);
+  });
+
+  it('under the pass makes it a failed one that is tried again', async () => {
+    const ended = `${running(300).replace('=active', '=inactive')}=== result\nmoment=1 1 x\ncodes=rest 0;\nsteps=flushing 1;ended 2;\n`;
+    const both = ends(
+      () => ended,
+      () => 'restarted=yes\n',
+    );
+
+    await expect(
+      runRsyncPass(idleJobs().jobs, both, { ...input, choice }, names, scopeOf({ bytes: 0, before: 0 }).scope),
+    ).rejects.toMatchObject({ type: 'Transient', message: expect.stringContaining('new1 restarted') as unknown });
   });
 });
