@@ -31,6 +31,8 @@ export interface Projection {
   /** Bytes per second that travel. */
   throughput: number;
   scanSeconds: number;
+  /** Seconds of the final delta in which files are read, at both ends, only to find that most of them is there already. */
+  readSeconds: number;
 }
 
 export interface Decision {
@@ -47,8 +49,17 @@ export interface Target {
 
 /** Throughput assumed before anything was measured, bytes per second. */
 const assumedThroughput = 50 * 1024 * 1024;
-/** A pass that moved less than this says nothing about throughput. */
+/**
+ * Bytes per second at which both ends read and compare what changed in part. A pass must prove more with all of its time: where a limit
+ * made it long, reading hides behind it.
+ */
+const assumedReading = 100 * 1024 * 1024;
+/** A pass that moved, or read, less than this says nothing about how fast that goes. */
 const telling = 8 * 1024 * 1024;
+/** How far off the speed of reading may be, as a part of the time: what is in the page cache comes faster. */
+const errorOfReading = 0.25;
+/** The newest passes tell; those before them had other hours. */
+const recentPasses = 4;
 /** Files come slower than the zeros that the wire was tried with: disks, small files, checksums. */
 const shareOfLink = 0.5;
 /** The next delta must shrink at least so much for another pass to be worth it. */
@@ -56,26 +67,59 @@ const worthwhileGain = 0.1;
 
 /**
  * What the final delta would take, from the figures of real passes. The delta that waits after a pass is what got dirty since that pass
- * began. The final delta has no limit: its throughput comes from the passes without one that moved enough to tell. While all of them
+ * began. Besides moving it, the files in which it lies are read as a whole: as many bytes of them as the newest passes found unchanged. It is
+ * not projected shorter than a recent pass was that had no more to move and to read. The final delta has no limit: its throughput comes from the passes without one that moved enough to tell. While all of them
  * were limited it is taken from what the wire carried when it was tried, and where that is unknown the limited figure stands, which
  * makes the projection too long rather than too short.
  */
 export function project(passes: readonly PassFigures[]): Projection {
   const last = passes.at(-1);
   if (last === undefined) {
-    return { finalSeconds: 0, errorSeconds: 0, dirtyBytesPerSecond: 0, throughput: assumedThroughput, scanSeconds: 0 };
+    return {
+      finalSeconds: 0,
+      errorSeconds: 0,
+      dirtyBytesPerSecond: 0,
+      throughput: assumedThroughput,
+      scanSeconds: 0,
+      readSeconds: 0,
+    };
   }
   const throughput = throughputOf(passes);
   if (last.isWhole === true) return projectWhole(last, throughput);
   const scanSeconds = median(passes.slice(-3).map((pass) => pass.scanSeconds));
   const rates = dirtyRates(passes);
-  const rate = rates.length === 0 ? 0 : (rates.at(-1) ?? 0);
+  const rate = rates.at(-1) ?? 0;
   const window = Math.max(last.seconds, last.sinceLast ?? last.seconds);
-  const waiting = Math.min(rate * window, last.totalBytes);
-  const finalSeconds = scanSeconds + waiting / throughput;
-  const spread = rates.length < 2 ? rate : Math.max(...rates.slice(-4)) - Math.min(...rates.slice(-4));
-  const errorSeconds = Math.min(spread * window, last.totalBytes) / throughput / 2 + 0.2 * scanSeconds + 1;
-  return { finalSeconds, errorSeconds, dirtyBytesPerSecond: rate, throughput, scanSeconds };
+  const deltas = passes.filter(isDelta).slice(-recentPasses);
+  const waiting = Math.min(rates.length === 0 && isDelta(last) ? last.literalBytes : rate * window, last.totalBytes);
+  const reading = readingOf(passes, throughput);
+  const unchanged = Math.min(unchangedNext(deltas, window), Math.max(0, last.totalBytes - waiting));
+  const readSeconds = unchanged / reading;
+  const modelled = waiting / throughput + readSeconds;
+  const longest = Math.max(
+    0,
+    ...deltas
+      .filter((pass) => pass.literalBytes <= waiting * 1.01 && unchangedIn(pass) <= unchanged * 1.01)
+      .map((pass) => withoutLimit(pass, throughput)),
+  );
+  // Passes that only move are as fast as the fastest of them; how far the others were from it is in the band.
+  const working = unchanged >= telling ? Math.max(modelled, longest) : modelled;
+  const spread = rates.length < 2 ? rate : spreadOf(rates.slice(-recentPasses));
+  const errorSeconds =
+    Math.min(spread * window, last.totalBytes) / throughput / 2 +
+    spreadOf(deltas.map(unchangedIn)) / reading / 2 +
+    errorOfReading * readSeconds +
+    Math.max(0, longest - working) +
+    0.2 * scanSeconds +
+    1;
+  return {
+    finalSeconds: scanSeconds + working,
+    errorSeconds,
+    dirtyBytesPerSecond: rate,
+    throughput,
+    scanSeconds,
+    readSeconds,
+  };
 }
 
 /** The final copy is as long as any other, without the limit. */
@@ -89,6 +133,7 @@ function projectWhole(last: PassFigures, throughput: number): Projection {
     dirtyBytesPerSecond: 0,
     throughput,
     scanSeconds,
+    readSeconds: 0,
   };
 }
 
@@ -105,7 +150,7 @@ export function decide(passes: readonly PassFigures[], target: Target): Decision
       why: `the final delta is projected at ${seconds(projection.finalSeconds)} (target ${seconds(target.finalSeconds)})`,
     };
   }
-  if (passes.length >= 3 && !isShrinking(passes)) {
+  if (passes.length >= 3 && !isShrinking(passes, projection.throughput)) {
     return { next: 'not-converging', projection, why: explainStandstill(last, projection, target) };
   }
   if (passes.length >= target.maxPasses) {
@@ -166,22 +211,78 @@ function dirtyRates(passes: readonly PassFigures[]): number[] {
 }
 
 function throughputOf(passes: readonly PassFigures[]): number {
-  const all = passes.filter((pass) => pass.literalBytes >= telling);
+  // Where most of what was looked into was there already, the time went into reading and not over the wire.
+  const all = passes.filter((pass) => pass.literalBytes >= telling && pass.literalBytes >= unchangedIn(pass));
   const link = passes.at(-1)?.linkBytesPerSecond ?? 0;
   const unlimited = all.filter((pass) => pass.limitKiBps === 0);
-  if (link > 0 && unlimited.length === 0) return Math.max(1, link * shareOfLink, ...all.slice(-4).map(rateOf));
+  if (link > 0 && unlimited.length === 0)
+    return Math.max(1, link * shareOfLink, ...all.slice(-recentPasses).map(rateOf));
   // Without a trial of the wire every pass counts, as it did before there were trials: running copies decide as they did.
-  const rates = (link > 0 ? unlimited : all).slice(-4).map(rateOf);
+  const rates = (link > 0 ? unlimited : all).slice(-recentPasses).map(rateOf);
   return rates.length === 0 ? assumedThroughput : Math.max(1, ...rates);
 }
 
 function rateOf(pass: PassFigures): number {
-  return pass.literalBytes / Math.max(pass.seconds - pass.scanSeconds, pass.seconds * 0.1, 0.001);
+  return pass.literalBytes / workingSeconds(pass);
 }
 
-/** The last two deltas are each clearly smaller than the one before. */
-function isShrinking(passes: readonly PassFigures[]): boolean {
-  const [before, middle, last] = passes.slice(-3).map((pass) => pass.literalBytes);
+/** Bytes per second at which the newest passes read what had not changed. */
+function readingOf(passes: readonly PassFigures[], throughput: number): number {
+  const rates = passes
+    .filter((pass) => unchangedIn(pass) >= telling)
+    .slice(-recentPasses)
+    .map((pass) => {
+      const whole = workingSeconds(pass);
+      const rest = Math.max(whole - movingSeconds(pass, throughput), 0.001);
+      return Math.max(1, unchangedIn(pass) / whole, Math.min(unchangedIn(pass) / rest, assumedReading));
+    });
+  return rates.length === 0 ? assumedReading : median(rates);
+}
+
+/** Bytes that the next delta will read and find unchanged: as in the last one, and not less than in most of the recent ones. */
+function unchangedNext(deltas: readonly PassFigures[], window: number): number {
+  const last = deltas.at(-1);
+  if (last === undefined) return 0;
+  const recent = deltas
+    .slice(-3)
+    .map(unchangedIn)
+    .toSorted((left, right) => left - right);
+  const usual = recent[Math.floor((recent.length - 1) / 2)] ?? 0;
+  return Math.max((unchangedIn(last) * window) / Math.max(last.sinceLast ?? window, 0.001), usual);
+}
+
+/** A pass over what a pass before it had brought; also the first of a copy that goes on where an earlier one ended. */
+function isDelta(pass: PassFigures): boolean {
+  return pass.sinceLast !== undefined || unchangedIn(pass) >= telling || pass.literalBytes * 2 < pass.totalBytes;
+}
+
+function unchangedIn(pass: PassFigures): number {
+  return Math.max(0, pass.touchedBytes - pass.literalBytes);
+}
+
+/** Seconds of a pass beyond looking for what changed. */
+function workingSeconds(pass: PassFigures): number {
+  return Math.max(pass.seconds - pass.scanSeconds, pass.seconds * 0.1, 0.001);
+}
+
+/** Seconds in which its bytes could go over the wire as it was for this pass. */
+function movingSeconds(pass: PassFigures, throughput: number): number {
+  const limit = pass.limitKiBps === 0 ? throughput : Math.min(pass.limitKiBps * 1024, throughput);
+  return pass.literalBytes / limit;
+}
+
+/** What a pass would have worked without its limit. */
+function withoutLimit(pass: PassFigures, throughput: number): number {
+  if (pass.limitKiBps === 0) return workingSeconds(pass);
+  return Math.max(0, workingSeconds(pass) - movingSeconds(pass, throughput)) + pass.literalBytes / throughput;
+}
+
+/** The last two deltas are each clearly less work than the one before. */
+function isShrinking(passes: readonly PassFigures[], throughput: number): boolean {
+  const reading = readingOf(passes, throughput);
+  const [before, middle, last] = passes
+    .slice(-3)
+    .map((pass) => pass.literalBytes / throughput + unchangedIn(pass) / reading);
   if (before === undefined || middle === undefined || last === undefined) return true;
   return last <= middle * (1 - worthwhileGain) || (passes.length === 3 && middle <= before * (1 - worthwhileGain));
 }
@@ -189,11 +290,20 @@ function isShrinking(passes: readonly PassFigures[]): boolean {
 function explainStandstill(last: PassFigures, projection: Projection, target: Target): string {
   const ratio = projection.dirtyBytesPerSecond / projection.throughput;
   const helps: string[] = [];
-  if (last.limitKiBps > 0) helps.push('a higher bandwidth limit (signal tune)');
-  if (ratio < 0.5) helps.push('a quieter hour');
+  const isReading = projection.readSeconds * 2 > projection.finalSeconds;
+  if (last.limitKiBps > 0 && !isReading) helps.push('a higher bandwidth limit (signal tune)');
+  if (isReading) {
+    helps.push(
+      `stopping what writes into large files earlier, since reading them to find what changed takes ${seconds(projection.readSeconds)}`,
+    );
+  } else if (ratio < 0.5) helps.push('a quieter hour');
   else helps.push('stopping the busiest writer earlier, since data gets dirty nearly as fast as it travels');
   helps.push(`a window of ${seconds(projection.finalSeconds + projection.errorSeconds)} for this directory`);
   return `the final delta stays at ${seconds(projection.finalSeconds)} ± ${seconds(projection.errorSeconds)} (target ${seconds(target.finalSeconds)}); what would help: ${helps.join(', ')}`;
+}
+
+function spreadOf(values: readonly number[]): number {
+  return values.length === 0 ? 0 : Math.max(...values) - Math.min(...values);
 }
 
 function median(values: readonly number[]): number {

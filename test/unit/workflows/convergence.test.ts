@@ -5,6 +5,7 @@ import { decide, figuresOf, project, restBetweenPasses } from '../../../src/work
 import type { PassSummary } from '../../../src/workflows/messages.ts';
 
 const MiB = 1024 * 1024;
+const GiB = 1024 * MiB;
 
 function pass(change: Partial<PassFigures> = {}): PassFigures {
   const literalBytes = change.literalBytes ?? 100 * MiB;
@@ -94,12 +95,13 @@ describe('the projection', () => {
     );
   });
 
-  it('never exceeds scanning and copying the whole tree', () => {
+  it('never exceeds scanning, reading and copying the whole tree, unless a recent pass did', () => {
     fc.assert(
       fc.property(fc.array(figures, { minLength: 1, maxLength: 10 }), (passes) => {
-        const { finalSeconds, scanSeconds, throughput } = project(passes);
-        const most = scanSeconds + (passes.at(-1)?.totalBytes ?? 0) / throughput;
-        expect(finalSeconds).toBeLessThanOrEqual(most * (1 + 1e-9));
+        const { finalSeconds, scanSeconds, throughput, readSeconds } = project(passes);
+        const all = (passes.at(-1)?.totalBytes ?? 0) / throughput + readSeconds;
+        const recent = passes.map(({ seconds, literalBytes }) => Math.max(seconds, 0.001) + literalBytes / throughput);
+        expect(finalSeconds).toBeLessThanOrEqual((scanSeconds + Math.max(all, ...recent)) * (1 + 1e-9));
       }),
     );
   });
@@ -155,6 +157,103 @@ describe('the projection', () => {
 
     expect(decide(limited, target).next).not.toBe('ready');
     expect(decide(tried, target).next).toBe('ready');
+  });
+});
+
+describe('files that change in part', () => {
+  /** One file of 500 GiB: the first pass moves it, the next ones read all of it and move a hundredth. */
+  const first = pass({ seconds: 5000, scanSeconds: 2, literalBytes: 500 * GiB, totalBytes: 500 * GiB });
+  const delta = (change: Partial<PassFigures> = {}): PassFigures =>
+    pass({
+      seconds: 1250,
+      scanSeconds: 2,
+      literalBytes: 5 * GiB,
+      touchedBytes: 500 * GiB,
+      totalBytes: 500 * GiB,
+      sinceLast: 5000,
+      ...change,
+    });
+  const quiet = delta({ seconds: 3, literalBytes: 0, touchedBytes: 0, sinceLast: 1250 });
+  const limited: Partial<PassFigures> = { limitKiBps: 50_000, linkBytesPerSecond: 100 * MiB };
+
+  it.each<[string, PassFigures[], number, number]>([
+    ['are read as a whole in the final delta', [first, delta()], 1250, 1400],
+    ['are so without a first copy in sight', [delta(), delta({ sinceLast: 1250 })], 1250, 1400],
+    ['are so where the one pass that is known went on from an earlier copy', [delta()], 1250, 1400],
+    ['are so beside a limit', [{ ...first, ...limited, seconds: 10_500 }, delta(limited)], 1200, 1450],
+    [
+      'are not read at the pace of the limit',
+      [
+        { ...first, ...limited, limitKiBps: 5000, seconds: 105_000 },
+        delta({ ...limited, limitKiBps: 5000, touchedBytes: 10 * GiB, seconds: 1060 }),
+      ],
+      // 5 GiB at half of what the wire carried, 5 GiB read.
+      102 + 51,
+      102 + 60,
+    ],
+    ['are expected again after one quiet pass', [first, delta(), delta({ sinceLast: 1250 }), quiet], 1200, 1300],
+    ['are not after two', [first, delta(), quiet, quiet], 2, 4],
+    [
+      'take as long as they did where neither link nor disk explains it',
+      [first, delta({ touchedBytes: 6 * GiB, seconds: 900 })],
+      900,
+      1000,
+    ],
+  ])('%s', (_name, passes, least, most) => {
+    const { finalSeconds } = project(passes);
+
+    expect(finalSeconds).toBeGreaterThanOrEqual(least);
+    expect(finalSeconds).toBeLessThanOrEqual(most);
+  });
+
+  it('are not ready for a window of a minute, and say that reading is what takes the time', () => {
+    const passes = [first, delta({ limitKiBps: 50_000 }), delta({ limitKiBps: 50_000, sinceLast: 1250 })];
+    const { why } = decide([...passes, ...passes.slice(-1)], target);
+
+    expect(decide(passes.slice(0, 2), target).next).toBe('pass');
+    expect(decide([...passes, ...passes.slice(-1)], target).next).toBe('not-converging');
+    expect(why).toMatch(/stopping what writes into large files earlier, since reading them .* takes 2\d\.\d min/);
+    expect(why).not.toContain('a higher bandwidth limit');
+  });
+
+  it('widen the band by what is not known of reading, and by passes that differ in it', () => {
+    const steady = project([first, delta(), delta({ sinceLast: 1250 })]);
+    const changing = project([first, delta({ touchedBytes: 50 * GiB, seconds: 160 }), delta({ sinceLast: 1250 })]);
+
+    expect(steady.errorSeconds).toBeGreaterThan(steady.readSeconds / 5);
+    expect(changing.errorSeconds).toBeGreaterThan(steady.errorSeconds + 400);
+  });
+
+  it('are never projected at less than half of a pass that read much and moved little', () => {
+    const parts = fc.record({
+      total: fc.integer({ min: 1, max: 4000 }).map((size) => size * GiB),
+      share: fc.double({ min: 0.05, max: 1, noNaN: true }),
+      dirty: fc.double({ min: 0.0001, max: 0.05, noNaN: true }),
+      link: fc.integer({ min: 10, max: 2000 }).map((rate) => rate * MiB),
+      disk: fc.integer({ min: 20, max: 5000 }).map((rate) => rate * MiB),
+      scanSeconds: fc.double({ min: 0.1, max: 5, noNaN: true }),
+      count: fc.integer({ min: 1, max: 6 }),
+      wasTried: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(parts, ({ total, share, dirty, link, disk, scanSeconds, count, wasTried }) => {
+        const tried = wasTried ? { linkBytesPerSecond: link } : {};
+        const full = { seconds: scanSeconds + total / Math.min(link, disk), scanSeconds, ...tried };
+        const passes = [pass({ ...full, literalBytes: total, totalBytes: total })];
+        for (let index = 0; index < count; index += 1) {
+          const touchedBytes = total * share;
+          const literalBytes = touchedBytes * dirty;
+          const seconds = scanSeconds + touchedBytes / disk + literalBytes / link;
+          const sinceLast = passes.at(-1)?.seconds ?? 1;
+          const about = { seconds, scanSeconds, touchedBytes, literalBytes, totalBytes: total, sinceLast };
+          passes.push(pass({ ...about, ...tried }));
+        }
+        const { finalSeconds } = project(passes);
+        const last = passes.at(-1)?.seconds ?? 0;
+        expect(finalSeconds).toBeGreaterThanOrEqual(last * 0.99);
+        expect(finalSeconds).toBeLessThanOrEqual(last * 3);
+      }),
+    );
   });
 });
 
@@ -283,6 +382,17 @@ describe('figures from history', () => {
 
     expect(first).not.toHaveProperty('sinceLast');
     expect(second).toMatchObject({ sinceLast: 60, touchedBytes: 30, scanSeconds: 0 });
+  });
+
+  it('carry what was read and found unchanged into the projection', () => {
+    const one = (startedAt: string, seconds: number, literalBytes: number, matchedBytes: number): PassSummary =>
+      summary(startedAt, { seconds, literalBytes, matchedBytes, totalBytes: 500 * GiB, scanSeconds: 2 });
+    const summaries = [
+      one('2026-01-01T00:00:00Z', 5000, 500 * GiB, 0),
+      one('2026-01-01T01:23:20Z', 1250, 5 * GiB, 495 * GiB),
+    ];
+
+    expect(project(figuresOf(summaries)).finalSeconds).toBeGreaterThan(1200);
   });
 
   it('know the limit that each pass had, and that older workers did not write it down', () => {
