@@ -119,6 +119,19 @@ const silentMinutes = 60;
 /** Shell function that writes a file whole or not at all. Arguments: file, mode, content in base64. */
 const putFunction = `put() { printf '%s' "$3" | base64 -d >"$1.$$" && chmod "$2" "$1.$$" && mv -f -- "$1.$$" "$1"; }`;
 
+/**
+ * Shell function that takes the lines of a key out of a file and puts one in their place, or none: whole or not at all, with mode and owner
+ * as they were. A full disk must not lock everybody out. Arguments: file, key, line or nothing.
+ */
+const replaceKeyFunction = String.raw`replace_key() {
+  new=$(mktemp -- "$1.XXXXXX") || return 1
+  # 1 says that no other line is there.
+  if cp -p -- "$1" "$new" && { grep -av " ferry:$2\$" "$1" >"$new" || [ $? -eq 1 ]; } &&
+    { [ -z "$3" ] || printf '%s\n' "$3" >>"$new"; } && sync -- "$new" && mv -f -- "$new" "$1"; then return 0; fi
+  rm -f -- "$new"
+  return 1
+}`;
+
 /** Lines do not travel in an argument. */
 function inBase64(text: string): string {
   return Buffer.from(text).toString('base64');
@@ -298,6 +311,7 @@ files=$(sshd -T 2>/dev/null | sed -n 's/^authorizedkeysfile //p'); [ -n "$files"
 case "$files" in ''|*.ssh/authorized_keys*) ;; *) echo "elsewhere=$files"; return 0;; esac
 home=$(getent passwd "$(id -un)" | cut -d: -f6)
 ${putFunction}
+${replaceKeyFunction}
 mkdir -p -- "$home/.ssh" /var/lib/ferry && exec 8>>/var/lib/ferry/keys.lock && flock -w 30 8 || return 1
 mkdir -p -- "$3" "$4" && put "$3/gate" 0700 "$5" && put "$3/claim" 0600 "$6" || return 1
 file=$home/.ssh/authorized_keys
@@ -312,22 +326,20 @@ for other in $(sed -n 's/.* ferry:\([a-z0-9-]*\)$/\1/p' "$file"); do
     [ -z "$claim" ] || [ ! -e "$claim/lock" ] || flock -n "$claim/lock" true || continue
     rm -rf -- "$dir"
   fi
-  new=$(mktemp -- "$file.XXXXXX") && cp -p -- "$file" "$new" && { grep -v " ferry:$other\$" "$file" >"$new"; mv -f -- "$new" "$file"; }
+  replace_key "$file" "$other" '' || return 1
 done
-new=$(mktemp -- "$file.XXXXXX") && cp -p -- "$file" "$new" || return 1
-{ sed -e '$a\' "$file" | grep -v " ferry:$1\$"; printf '%s\n' "$2"; } >"$new"
-grep -q " ferry:$1\$" "$new" && mv -f -- "$new" "$file" || return 1
+replace_key "$file" "$1" "$2" || return 1
 touch -- "/var/lib/ferry/transfers/$1"
 command -v restorecon >/dev/null && restorecon "$file" 2>/dev/null
 :`;
 
 const revokeScript = String.raw`
 umask 077
+${replaceKeyFunction}
 home=$(getent passwd "$(id -un)" | cut -d: -f6); file=$home/.ssh/authorized_keys
 if grep -q " ferry:$1\$" "$file" 2>/dev/null; then
   exec 8>>/var/lib/ferry/keys.lock && flock -w 30 8 || return 1
-  new=$(mktemp -- "$file.XXXXXX") && cp -p -- "$file" "$new" || return 1
-  grep -v " ferry:$1\$" "$file" >"$new"; mv -f -- "$new" "$file" || return 1
+  replace_key "$file" "$1" '' || return 1
   ! grep -q " ferry:$1\$" "$file" || return 1
 fi
 rm -rf -- "$2"
