@@ -184,7 +184,7 @@ export function applyDecision(plan: Plan, state: MigrationState, decision: Decis
       return going(paused, 'paused: takes effect before the next step');
     }
     case 'resume':
-      return going({ ...state, parked: state.parked.flatMap(resumed) }, 'resumed');
+      return going({ ...state, parked: state.parked.flatMap(resumed) }, resumeAnswer(state));
     case 'abort':
       return abort(state, decision, now);
     case 'tune':
@@ -205,6 +205,20 @@ function resumed(parked: Parked): Parked[] {
     return [parked];
   }
   return parked.kind === 'paused' || parked.kind === 'no-way-back' ? [] : [{ ...parked, outcome: 'resumed' }];
+}
+
+/** Who resumes what is blocked may not know that somebody else asked for a standstill meanwhile, which ends with it. */
+function resumeAnswer({ parked }: MigrationState): string {
+  const resumable = parked.filter(({ choices, outcome }) => choices.includes('resume') && outcome === undefined);
+  const ends = resumable.filter(({ kind }) => kind === 'paused' || kind === 'no-way-back');
+  const too = ends.length === resumable.length ? '' : ' too';
+  return [
+    'resumed',
+    ...ends.map(({ kind, by = 'somebody', reason: why = 'no reason given' }) => {
+      const what = kind === 'paused' ? 'the pause' : 'the standstill after the abort';
+      return `${what} of ${by} (${why}) is over${too}`;
+    }),
+  ].join('; ');
 }
 
 function approve(

@@ -50,7 +50,7 @@ export function pauseCommand(): Command {
 }
 
 export function resumeCommand(): Command {
-  return decision('resume', 'go on after a pause, or try a blocked phase again', false, false)
+  return decision('resume', 'end a pause, whoever asked for it, and try again all that is blocked', false, false)
     .addOption(nothingToAsk())
     .addHelpText('after', examples('resume', '{"by":"li"}', ['ferry resume']))
     .action(async (named: string | undefined, _options, command: Command) => {

@@ -309,15 +309,33 @@ describe('pause and resume', () => {
     expect(whyNot(atFirst, 'resume', { by: 'li' })).toBe('nothing is paused, blocked or sent back');
   });
 
-  it('resumes everything that is blocked at once and leaves the gate alone', () => {
-    const state = blockedIn('final-copy', blockedIn('uninstall', pausedBy('li', atFirst)));
-    const { state: after } = send(state, 'resume', { by: 'li' });
+  it('resumes everything that is blocked at once, says whose pause ends with it, and leaves the gate alone', () => {
+    const state = blockedIn('final-copy', blockedIn('uninstall', pausedBy('sun', atFirst)));
+    const { state: after, answer } = send(state, 'resume', { by: 'li' });
 
+    expect(answer).toBe('resumed; the pause of sun (phone call) is over too');
     expect(after.parked.map(({ kind, outcome }) => [kind, outcome])).toEqual([
       ['gate', undefined],
       ['blocked', 'resumed'],
       ['blocked', 'resumed'],
     ]);
+  });
+
+  it.each<[string, MigrationState, string]>([
+    ['a pause alone', pausedBy('sun', atFirst), 'resumed; the pause of sun (phone call) is over'],
+    ['a block alone', blockedIn('uninstall', atFirst), 'resumed'],
+    [
+      'an abort that came too late, and a block',
+      blockedIn('verify', send(gone, 'abort', { by: 'sun', reason: 'panic' }).state),
+      'resumed; the standstill after the abort of sun (panic) is over too',
+    ],
+    [
+      'a pause while whoever was resumed tries again',
+      pausedBy('sun', send(blockedIn('uninstall'), 'resume', { by: 'li' }).state),
+      'resumed; the pause of sun (phone call) is over',
+    ],
+  ])('answers for %s', (_, state, answer) => {
+    expect(send(state, 'resume', { by: 'li' }).answer).toBe(answer);
   });
 
   it('does not count a second time before whoever was blocked has tried again', () => {
