@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { GateName, Plan } from '../plan/plan.ts';
 import { gateNames } from '../plan/plan.ts';
-import type { DecisionRecord } from './messages.ts';
+import type { DecisionRecord, PhaseState, PhaseStatus } from './messages.ts';
 import { clip } from './policies.ts';
 import type { MigrationState, Parked } from './state.ts';
 import { withParked } from './state.ts';
@@ -290,14 +290,14 @@ function decideGate(state: MigrationState, name: GateName, outcome: 'approved' |
   };
 }
 
-/** The phase people see as the one at work: the last that began and has not ended, else the next to come. */
+/** The phase people see as the one at work: what is undone before what was left half done, else the next to come. */
 export function currentPhase(state: MigrationState): MigrationState['phases'][number]['name'] {
   const parked = state.parked.findLast((candidate) => candidate.kind === 'gate' || candidate.kind === 'blocked');
   if (parked !== undefined) {
     return parked.phase;
   }
-  const running = state.phases.find((phase) => phase.state === 'running' || phase.state === 'undoing');
-  const next = running ?? state.phases.find((phase) => phase.state === 'pending') ?? state.phases.at(-1);
+  const inState = (wanted: PhaseState): PhaseStatus | undefined => state.phases.find((phase) => phase.state === wanted);
+  const next = inState('undoing') ?? inState('running') ?? inState('pending') ?? state.phases.at(-1);
   return next?.name ?? 'preflight';
 }
 

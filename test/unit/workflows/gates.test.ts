@@ -387,6 +387,11 @@ describe('the phase at work', () => {
     ['nothing began', fresh(), 'preflight'],
     ['one runs', withPhase(fresh(), 'uninstall', { state: 'running' }), 'uninstall'],
     ['one is undone', withPhase(fresh(), 'add-nodes', { state: 'undoing' }), 'add-nodes'],
+    [
+      'one is undone while an earlier one was left half done',
+      withPhase(withPhase(fresh(), 'uninstall', { state: 'running' }), 'final-copy', { state: 'undoing' }),
+      'final-copy',
+    ],
     ['a gate waits', atGate('close-downtime', fresh(), 'start-apps'), 'start-apps'],
     ['one is blocked', blockedIn('final-copy', withPhase(fresh(), 'uninstall', { state: 'running' })), 'final-copy'],
     ['a pause', parked(withPhase(fresh(), 'verify', { state: 'running' }), { kind: 'paused' }), 'verify'],
