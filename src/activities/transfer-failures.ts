@@ -1,4 +1,4 @@
-import { CancelledFailure } from '@temporalio/common';
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { CommandFailed, HostKeyMismatch, HostRefused } from '../hosts/errors.ts';
 import { UnquotableArgument } from '../hosts/quote.ts';
 import { errorText, isClassified, needsHuman, networkCode, permanent, transient } from './failures.ts';
@@ -30,4 +30,15 @@ export function classify(error: unknown, what: string, untouched: string): unkno
     ? 'it is tried again by itself; if it stays so, look at the machine and the network'
     : `it is tried again a few times; then look${host === undefined ? '' : ` at ${host}`}`;
   return transient({ what, cause: errorText(error), untouched, next }, error);
+}
+
+/** What several ends of one transfer threw, as one: what a human must see to comes first. */
+export function classifyAll(errors: readonly unknown[], what: string, untouched: string): unknown {
+  const classified = errors.map((error) => classify(error, what, untouched));
+  if (classified.length === 1) return classified[0];
+  const isTransient = (error: unknown): boolean => error instanceof ApplicationFailure && error.type === 'Transient';
+  const worst = classified.find((error) => !isTransient(error));
+  if (worst !== undefined) return worst;
+  const next = 'it is tried again by itself; if it stays so, look at both machines and the network';
+  return transient({ what, cause: errors.map(errorText).join('; '), untouched, next }, errors[0]);
 }

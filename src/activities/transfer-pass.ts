@@ -77,7 +77,7 @@ export async function runRsyncPass(
 }
 
 /** Ends the pass on both machines and proves that nothing writes any more. */
-export async function endPass(jobs: Jobs, ends: PassEnds, names: TransferNames): Promise<void> {
+async function endPass(jobs: Jobs, ends: PassEnds, names: TransferNames): Promise<void> {
   await Promise.all([jobs.stop(ends.source, names.job), evictWriter(ends.destination, names)]);
   await jobs.clear(ends.source, names.job);
   await evictWriter(ends.destination, names);

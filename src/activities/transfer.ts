@@ -4,14 +4,14 @@ import type { Evidence } from './contract.ts';
 import { needsHuman } from './failures.ts';
 import { parseFields, runScript } from './host-script.ts';
 import { whileBeating } from './polling.ts';
-import { revokeAccess } from './transfer-access.ts';
+import { evictWriter, revokeAccess } from './transfer-access.ts';
 import type { PassInput, PassReport, Prepared, TransferActivities, Verification } from './transfer-contract.ts';
-import { classify } from './transfer-failures.ts';
+import { classify, classifyAll } from './transfer-failures.ts';
 import { flushTimeout, readMarker, writeMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { namesOf } from './transfer-names.ts';
 import type { PassEnds } from './transfer-pass.ts';
-import { endPass, runRsyncPass, startOf } from './transfer-pass.ts';
+import { runRsyncPass, startOf } from './transfer-pass.ts';
 import { LinkMemory, prepare } from './transfer-prepare.ts';
 import { DigestMemory } from './transfer-probe.ts';
 import type { TransferScope } from './transfer-scope.ts';
@@ -54,7 +54,7 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
         scope.heartbeat(startOf(input.pass, input.expectedBytes, scope.earlier));
         const ends = await endsOf(request);
         const names = namesOf(request, ends.destinationPath);
-        return unlessAbandoned(scope, ends, names, async () => runRsyncPass(jobs, ends, input, names, scope));
+        return unlessAbandoned(scope, request, async () => runRsyncPass(jobs, ends, input, names, scope));
       });
     });
   }
@@ -110,41 +110,77 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
   async function finishTransfer(input: { request: ReplicateInput; verified?: string }): Promise<Evidence> {
     const { request, verified } = input;
     return guarded(`the end of ${request.transfer.id} is not tidied up`, kept, async () => {
-      const ends = await endsOf(request);
-      const names = namesOf(request, ends.destinationPath);
-      await whileBeating({ step: 'ending' }, async () => tidyUp(ends, names, verified));
+      const there = await whileBeating({ step: 'ending' }, async () => tidyUp(request, verified));
       return {
         changed: true,
-        proof: `key and gate are gone; ${request.transfer.destination.host}:${ends.destinationPath} is ${verified === undefined ? 'incomplete' : 'verified'}`,
+        proof: `key and gate are gone; ${there} is ${verified === undefined ? 'incomplete' : 'verified'}`,
       };
     });
   }
 
-  async function tidyUp(ends: PassEnds, names: TransferNames, verified?: string): Promise<void> {
-    await endPass(jobs, ends, names);
-    const marker = await readMarker(ends.destination, names);
-    if (marker !== undefined) {
-      await writeMarker(ends.destination, names, {
-        ...marker,
-        state: verified === undefined ? 'incomplete' : 'verified',
-        ...(verified !== undefined && { digest: verified }),
-      });
+  /** Each machine for itself: one that is gone must not leave a key and a writer on the other. Answers where the copy is. */
+  async function tidyUp(request: ReplicateInput, verified?: string): Promise<string> {
+    const { source, destination } = request.transfer;
+    const [from, to] = await Promise.allSettled([tidySource(request), tidyDestination(request)]);
+    if (from.status === 'fulfilled' && to.status === 'fulfilled') {
+      const { connection, names, path } = to.value;
+      // On one machine the job needs no key, and may have begun to write again before it was ended.
+      await evictWriter(connection, names);
+      await markEnd(connection, names, verified);
+      return `${destination.host}:${path}`;
     }
-    await revokeAccess(ends.destination, names);
-    await runScript(ends.source, 'taking the key away', 'rm -rf -- "$1"', [names.directory]);
+    if (to.status === 'fulfilled') await markEnd(to.value.connection, to.value.names, verified);
+    const left = [
+      ...(to.status === 'rejected' ? [`the key on ${destination.host}`] : []),
+      ...(from.status === 'rejected' ? [`the job on ${source.host}, if it runs`] : []),
+    ];
+    const errors = [to, from].flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []));
+    const done =
+      to.status === 'fulfilled'
+        ? `the key on ${destination.host} is gone, nothing writes there`
+        : from.status === 'fulfilled'
+          ? `the job on ${source.host} is ended`
+          : kept;
+    const what = `the end of ${request.transfer.id} is not tidied up, ${left.join(' and ')} stayed`;
+    throw classifyAll(errors, what, done);
+  }
+
+  async function tidySource(request: ReplicateInput): Promise<void> {
+    const source = await hosts.connect(request.source);
+    const names = namesOf(request);
+    await jobs.stop(source, names.job);
+    await jobs.clear(source, names.job);
+    await runScript(source, 'taking the key away', 'rm -rf -- "$1"', [names.directory]);
+  }
+
+  /** The key first: who has none cannot come back after the writer was ended. */
+  async function tidyDestination(
+    request: ReplicateInput,
+  ): Promise<{ connection: HostConnection; names: TransferNames; path: string }> {
+    const connection = await hosts.connect(request.destination);
+    const path = await resolved(connection, request.transfer.destination.path);
+    const names = namesOf(request, path);
+    await revokeAccess(connection, names);
+    await evictWriter(connection, names);
+    return { connection, names, path };
+  }
+
+  async function markEnd(destination: HostConnection, names: TransferNames, verified?: string): Promise<void> {
+    const marker = await readMarker(destination, names);
+    if (marker === undefined) return;
+    await writeMarker(destination, names, {
+      ...marker,
+      state: verified === undefined ? 'incomplete' : 'verified',
+      ...(verified !== undefined && { digest: verified }),
+    });
   }
 
   /** A workflow that is terminated runs no clean-up of its own. */
-  async function unlessAbandoned<T>(
-    scope: TransferScope,
-    ends: PassEnds,
-    names: TransferNames,
-    step: () => Promise<T>,
-  ): Promise<T> {
+  async function unlessAbandoned<T>(scope: TransferScope, request: ReplicateInput, step: () => Promise<T>): Promise<T> {
     try {
       return await step();
     } catch (error) {
-      if (await scope.isAbandoned().catch(() => false)) await tidyUp(ends, names);
+      if (await scope.isAbandoned().catch(() => false)) await tidyUp(request);
       throw error;
     }
   }
