@@ -15,6 +15,7 @@ export interface CopyOutcome {
   passes: PassSummary[];
   isWhole?: true;
   projectedFinalSeconds?: number;
+  projectedErrorSeconds?: number;
   digest?: string;
 }
 
@@ -109,6 +110,7 @@ function noteOutcome(migration: Migration, id: string, mode: CopyMode, outcome: 
     ...(isWhole || before.isWhole !== undefined ? { isWhole } : {}),
     state: mode.mode === 'final' ? 'verified' : 'fresh',
     ...(outcome.projectedFinalSeconds === undefined ? {} : { projectedFinalSeconds: outcome.projectedFinalSeconds }),
+    ...(outcome.projectedErrorSeconds === undefined ? {} : { projectedErrorSeconds: outcome.projectedErrorSeconds }),
     ...(outcome.digest === undefined ? {} : { digest: outcome.digest }),
   });
 }

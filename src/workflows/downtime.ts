@@ -1,4 +1,4 @@
-import type { Plan } from '../plan/plan.ts';
+import type { Plan, Transfer } from '../plan/plan.ts';
 import { windowPhases } from '../plan/plan.ts';
 import type { PhaseName, PhaseStatus, TransferStatus } from './messages.ts';
 
@@ -27,7 +27,7 @@ const defaultSeconds: Record<(typeof windowPhases)[number], number> = {
   'start-apps': 180,
 };
 
-/** How far off a figure may be, as a part of it: a default, one learned from a rehearsal, a model of measured passes. */
+/** How far off a figure may be, as a part of it: a default, one learned from a rehearsal, a model of passes that did not tell its error. */
 const errorOfDefault = 0.5;
 const errorOfLearned = 0.15;
 const errorOfModel = 0.25;
@@ -35,6 +35,15 @@ const errorOfModel = 0.25;
 /** Without a measured pass a final delta is guessed as a twentieth of the tree at 50 MB/s. */
 const guessedShare = 0.05;
 const guessedBytesPerSecond = 50_000_000;
+
+/** What one machine reads and digests while the other end does the same; half of what was measured where all lay in memory. */
+const digestedBytesPerSecond = 250 * 1024 * 1024;
+/** What the comparison describes by name, size, time and rights, on a disk that has to look for them. */
+const describedPerSecond = 10_000;
+/** What `sampled` reads of a file at most. */
+const sampledBytesPerFile = 640 * 1024;
+/** Sessions to both ends, and the comparison of what they say. */
+const comparisonSeconds = 2;
 
 /** Seconds without applications until now. */
 export function spentSeconds(spans: readonly DowntimeSpan[], now: number): number {
@@ -94,20 +103,44 @@ function isInsideWindow(plan: Plan, name: PhaseName): boolean {
   }
 }
 
-/** Transfers of one source host share its network and disks, hosts work side by side: the slowest host decides. */
+/**
+ * The last deltas and the comparison of both sides after each. Transfers of one source host share its network and disks, hosts work side
+ * by side: the slowest host decides.
+ */
 function finalCopySeconds(plan: Plan, transfers: readonly TransferStatus[]): Projection {
   const perHost = new Map<string, Projection>();
   for (const transfer of plan.transfers) {
-    const measured = transfers.find((status) => status.id === transfer.id)?.projectedFinalSeconds;
-    const guessed = ((transfer.observed?.bytes ?? 0) * guessedShare) / guessedBytesPerSecond + 5;
-    const seconds = measured ?? guessed;
+    const status = transfers.find(({ id }) => id === transfer.id);
+    const delta = deltaSeconds(transfer, status);
+    const comparison = verificationSeconds(plan.verify, transfer, status);
     const sum = perHost.get(transfer.source.host) ?? { seconds: 0, errorSeconds: 0 };
     perHost.set(transfer.source.host, {
-      seconds: sum.seconds + seconds,
-      errorSeconds: sum.errorSeconds + seconds * (measured === undefined ? errorOfDefault : errorOfModel),
+      seconds: sum.seconds + delta.seconds + comparison.seconds,
+      errorSeconds: sum.errorSeconds + delta.errorSeconds + comparison.errorSeconds,
     });
   }
   return [...perHost.values()].reduce((slowest, host) => (host.seconds > slowest.seconds ? host : slowest));
+}
+
+function deltaSeconds({ observed }: Transfer, status: TransferStatus | undefined): Projection {
+  const seconds = status?.projectedFinalSeconds;
+  if (seconds !== undefined) return { seconds, errorSeconds: status?.projectedErrorSeconds ?? seconds * errorOfModel };
+  const guessed = ((observed?.bytes ?? 0) * guessedShare) / guessedBytesPerSecond + 5;
+  return { seconds: guessed, errorSeconds: guessed * errorOfDefault };
+}
+
+/** Both sides are read at the same time. The size is that of the last pass, or what was seen when the plan was made. */
+function verificationSeconds(
+  verify: Plan['verify'],
+  { observed }: Transfer,
+  status: TransferStatus | undefined,
+): Projection {
+  const last = status?.passes.at(-1);
+  const bytes = last?.totalBytes ?? observed?.bytes ?? 0;
+  const files = last?.files ?? observed?.files ?? 0;
+  const read = { metadata: 0, sampled: Math.min(bytes, files * sampledBytesPerFile), full: bytes }[verify];
+  const seconds = comparisonSeconds + files / describedPerSecond + read / digestedBytesPerSecond;
+  return { seconds, errorSeconds: seconds * errorOfDefault };
 }
 
 /**

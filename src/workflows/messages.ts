@@ -155,6 +155,8 @@ export interface TransferStatus {
   /** Every pass moves everything, since tar copies: it takes part in keeping fresh for a small share of the time. */
   isWhole?: boolean;
   projectedFinalSeconds?: number;
+  /** Half-width of its error band. */
+  projectedErrorSeconds?: number;
   /** Root digest of the verified content, the same on both sides. */
   digest?: string;
 }

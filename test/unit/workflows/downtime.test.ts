@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { PlanInput } from '../../../src/plan/plan.ts';
+import type { Plan, PlanInput } from '../../../src/plan/plan.ts';
+import type { Projection } from '../../../src/workflows/downtime.ts';
 import { begin, end, expectedSeconds, isDown, projectDowntime, spentSeconds } from '../../../src/workflows/downtime.ts';
 import type { PhaseName, TransferStatus } from '../../../src/workflows/messages.ts';
 import { planOf } from '../../workflow/plans.ts';
@@ -101,13 +102,72 @@ describe('what a plan has inside its window', () => {
     const onOld1 = plan.transfers.filter(({ source }) => source.host === 'old1').length;
     const onOld2 = plan.transfers.filter(({ source }) => source.host === 'old2').length;
 
-    expect(expectedSeconds(plan, all).get('final-copy')?.seconds).toBe(Math.max(onOld1, onOld2) * 10);
+    const copied = expectedSeconds({ ...plan, transfers: plan.transfers.map(withoutSize) }, all).get('final-copy');
+    // Two seconds of each are the comparison of what is small.
+    expect(copied?.seconds).toBeCloseTo(Math.max(onOld1, onOld2) * 12);
     expect(expectedSeconds(plan, []).get('final-copy')?.seconds).toBeGreaterThan(5);
     expect(expectedSeconds(plan, [...all.slice(1), measured(ids[0]!, 900)]).get('final-copy')?.seconds).toBeGreaterThan(
       900,
     );
   });
 });
+
+/** A copy whose comparison takes no longer than that of any other. */
+function withoutSize(transfer: Plan['transfers'][number]): Plan['transfers'][number] {
+  return { ...transfer, observed: { bytes: 0, files: 0, freeBytes: 0 } };
+}
+
+describe('the final copy of one directory', () => {
+  const GiB = 1024 ** 3;
+  const [transfer] = plan.transfers;
+  const observed = { bytes: 500 * GiB, files: 2000, freeBytes: 0 };
+  const alone = (verify: Plan['verify'], change: Partial<TransferStatus> = {}): Projection => {
+    const one = { ...plan, verify, transfers: [{ ...transfer!, observed }] };
+    const status = { ...fresh().transfers.find(({ id }) => id === transfer!.id)!, projectedFinalSeconds: 60 };
+    return expectedSeconds(one, [{ ...status, ...change }]).get('final-copy')!;
+  };
+
+  it.each<[Plan['verify'], number]>([
+    // 500 GiB at 250 MiB/s.
+    ['full', 60 + 2 + 0.2 + 2048],
+    // 2000 times 640 KiB.
+    ['sampled', 60 + 2 + 0.2 + 5],
+    ['metadata', 60 + 2 + 0.2],
+  ])('compared by %s takes %d s with its comparison, which lies inside the window', (verify, seconds) => {
+    expect(alone(verify).seconds).toBeCloseTo(seconds);
+    expect(alone(verify).errorSeconds).toBeCloseTo(60 * 0.25 + (seconds - 60) / 2);
+  });
+
+  it('keeps the error that the copy told', () => {
+    const certain = alone('metadata', { projectedErrorSeconds: 3 });
+    const vague = alone('metadata', { projectedErrorSeconds: 600 });
+
+    expect(certain.errorSeconds).toBeCloseTo(3 + 1.1);
+    expect(vague.errorSeconds).toBeCloseTo(600 + 1.1);
+    expect(vague.seconds).toBe(certain.seconds);
+  });
+
+  it('is compared at the size that the last pass found, not that of the plan', () => {
+    const last = { ...passOf(250 * GiB), files: 0 };
+
+    expect(alone('full', { passes: [passOf(1), last] }).seconds).toBeCloseTo(60 + 2 + 1024);
+  });
+
+  it('shares the disks of its host with the others', () => {
+    const two = plan.transfers.filter(({ source }) => source.host === transfer!.source.host).slice(0, 2);
+    const both = { ...plan, transfers: two.map((one) => ({ ...one, observed })) };
+
+    expect(two).toHaveLength(2);
+    expect(expectedSeconds(both, []).get('final-copy')!.seconds).toBeGreaterThan(2 * 2048);
+  });
+});
+
+function passOf(totalBytes: number): TransferStatus['passes'][number] {
+  return {
+    ...{ pass: 1, mode: 'live', startedAt: start, seconds: 1, files: 1, filesTransferred: 1, deleted: 0 },
+    ...{ totalBytes, literalBytes: 1, matchedBytes: 0, bytesPerSecond: 1, vanished: false },
+  };
+}
 
 describe('the projected downtime', () => {
   const total = [...expectedSeconds(plan, []).values()].reduce((sum, { seconds }) => sum + seconds, 0);
