@@ -57,6 +57,8 @@ export interface MigrationState {
   volumes?: VolumeRecord[];
   /** Write-once: taken with the applications stopped and the components still on the old hosts. */
   probes?: Probe[];
+  /** When all checks of the plan were good the last time. */
+  checkedAt?: string;
   /** What nothing will compare after the move, as last known; people accept it at a gate. */
   unproved?: string[];
   /** Stages whose apply was begun. */
@@ -86,7 +88,7 @@ export interface MigrationState {
   preCopyKiBps: number;
   /** When people were last asked to decide at a gate. */
   askedAt?: string;
-  freshening: { quietRounds: number; lastRoundSeconds: number; rounds: number };
+  freshening: { quietRounds: number; lastRoundSeconds: number; rounds: number; lastRoundAt?: string };
 }
 
 /** The state at the very beginning; phases in the order in which this plan runs them. */

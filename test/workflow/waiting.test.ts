@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { approveSignal, rejectSignal, tuneUpdate } from '../../src/workflows/messages.ts';
+import { approveSignal, rejectSignal, resumeUpdate, tuneUpdate } from '../../src/workflows/messages.ts';
 import { historyEvents } from '../../src/workflows/policies.ts';
 import type { Harness } from './harness.ts';
-import { approve, approveAll, startHarness, statusOf, until, untilGate } from './harness.ts';
+import { approve, approveAll, startHarness, statusOf, until, untilBlocked, untilGate } from './harness.ts';
 import { planOf } from './plans.ts';
 import { createWorld } from './world.ts';
 
@@ -99,6 +99,59 @@ describe('waiting for people', () => {
 
     expect(after - before).toBe(2);
     expect(status.gates.find((gate) => gate.name === 'remove-nodes')?.state).toBe('awaiting');
+  });
+
+  it.each([
+    ['which rests for days', { limits: { refreshSeconds: 86_400 } }],
+    ['without data to move', { components: [], transfers: [] }],
+  ])('reminds people once a day at the first gate of a migration %s', async (name, change) => {
+    const world = createWorld(planOf(`reminder-first-${name.length}`, change, ['redis']));
+    world.dirtyBytes = 0;
+
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    const before = world.notified.filter((event) => event === 'gate').length;
+    await harness.environment.sleep('5 days');
+    const after = world.notified.filter((event) => event === 'gate').length;
+    const rounds = world.calls.filter((call) => call === 'copyOnce').length / Math.max(1, world.plan.transfers.length);
+    await handle.terminate();
+
+    // Looked at every six hours: a day can become thirty hours, never more.
+    expect(after - before).toBeGreaterThanOrEqual(4);
+    // The rest keeps its length although it is looked after more often: after one day, then two, then four; three passes came before.
+    expect(rounds).toBeLessThanOrEqual(5);
+  });
+
+  it('checks the world once more before anything is stopped when people thought for long', async () => {
+    const world = createWorld(planOf('checked-again', { limits: { refreshSeconds: 14_400 } }, ['redis']));
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    await harness.environment.sleep('3 days');
+    await untilGate(handle, 'open-downtime');
+    world.checksFailing.add('nodes');
+
+    await approve(handle, 'open-downtime');
+    const blocked = await untilBlocked(handle);
+    const stopped = world.calls.includes('stopApplications');
+    world.checksFailing.clear();
+    await handle.executeUpdate(resumeUpdate, { args: [{ by: 'li' }] });
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome, status } = await handle.result();
+
+    expect(blocked.blocked).toMatchObject({ phase: 'stop-apps', cause: 'nodes: not as it was' });
+    expect(blocked.downtime.startedAt).toBeUndefined();
+    expect(stopped).toBe(false);
+    expect(outcome).toBe('migrated');
+    expect(status.phases.find(({ name }) => name === 'stop-apps')?.detail).toMatch(/^\d+ checks repeated; /);
+  });
+
+  it('does not check again what was checked just before', async () => {
+    const world = createWorld(planOf('checked-once', {}, ['redis']));
+    const handle = await harness.start(world.plan);
+    await approveAll(handle);
+    await handle.result();
+
+    expect(world.calls.filter((call) => call === 'preflight')).toHaveLength(1);
   });
 
   it('ends a round that runs when people decide, before anything is stopped', async () => {

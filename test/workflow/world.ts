@@ -65,6 +65,8 @@ export class World {
   readonly probesToBreak = new Set<string>();
   /** Components that answer no probe, nor did they when the plan was checked. */
   readonly probesUntaken = new Set<string>();
+  /** Checks of the plan that fail now. */
+  readonly checksFailing = new Set<string>();
   copiesNow = 0;
   mostCopies = 0;
   /** How often it was made sure that no apply runs. */
@@ -330,6 +332,9 @@ const activities: MigrationActivities & ModelCopyActivities = {
   preflight: (input) =>
     here().act('preflight', input, () => [
       { name: 'world', state: 'ok' as const },
+      ...[...here().checksFailing].map((name) => ({
+        ...{ name, state: 'failed' as const, cause: 'not as it was', next: `mend ${name}` },
+      })),
       here().probesUntaken.size === 0
         ? { name: 'probes', state: 'ok' as const }
         : {

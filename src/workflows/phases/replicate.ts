@@ -4,6 +4,7 @@ import { counted } from '../../plan/counted.ts';
 import { copyRound } from '../copies.ts';
 import { projectDowntime } from '../downtime.ts';
 import type { Migration, Phase } from '../migration.ts';
+import { now } from '../migration.ts';
 import { phaseOf } from '../state.ts';
 import { standsStill } from '../parking.ts';
 import { dueInSeconds, restSeconds } from '../shares.ts';
@@ -33,10 +34,10 @@ async function copyOnline(migration: Migration): Promise<string> {
  */
 export async function keepFresh(migration: Migration, until: () => boolean): Promise<void> {
   if (migration.plan.transfers.length === 0) {
-    await condition(until);
+    await condition(until, longestRest * 1000, { summary: 'until people are reminded' });
     return;
   }
-  await rest(migration, until);
+  if (!(await rest(migration, until))) return;
   const due = dueTransfers(migration);
   if (!until() && due.length > 0) {
     await oneRound(migration, due, until);
@@ -53,15 +54,21 @@ function waitOf(migration: Migration, id: string): number {
   return status?.isWhole === true ? dueInSeconds(status.passes.at(-1), Date.now()) : 0;
 }
 
-async function rest(migration: Migration, until: () => boolean): Promise<void> {
-  const { quietRounds, lastRoundSeconds } = migration.state.freshening;
+/** Rests until the next round is due, or for a part of that; answers whether it is due. */
+async function rest(migration: Migration, until: () => boolean): Promise<boolean> {
+  const { quietRounds, lastRoundSeconds, lastRoundAt } = migration.state.freshening;
   const usual = restSeconds(migration.plan.limits.refreshSeconds, quietRounds, lastRoundSeconds);
-  const untilOneIsDue = Math.min(...migration.plan.transfers.map(({ id }) => waitOf(migration, id)), longestRest);
-  const seconds = Math.max(usual, untilOneIsDue);
-  await condition(until, seconds * 1000, { summary: 'rest before copying once more' });
+  const since = Date.parse(lastRoundAt ?? phaseOf(migration.state, 'replicate').doneAt ?? now());
+  const untilOneIsDue = Math.min(...migration.plan.transfers.map(({ id }) => waitOf(migration, id)));
+  // Whole seconds: a rest for a part of a millisecond would come back at the same time, again and again.
+  const seconds = Math.ceil(Math.max(usual - (Date.now() - since) / 1000, untilOneIsDue));
+  if (seconds > 0) {
+    await condition(until, Math.min(seconds, longestRest) * 1000, { summary: 'rest before copying once more' });
+  }
   if (standsStill(migration)) {
     await condition(() => until() || !standsStill(migration));
   }
+  return seconds <= longestRest;
 }
 
 async function oneRound(migration: Migration, transfers: readonly Transfer[], until: () => boolean): Promise<void> {
@@ -89,6 +96,7 @@ async function oneRound(migration: Migration, transfers: readonly Transfer[], un
     rounds: freshening.rounds + 1,
     quietRounds: movedBytes(migration) === before ? freshening.quietRounds + 1 : 0,
     lastRoundSeconds: (Date.now() - startedAt) / 1000,
+    lastRoundAt: now(),
   };
   phaseOf(migration.state, 'replicate').detail = describeFreshness(migration);
 }

@@ -2,6 +2,7 @@ import { startDowntime, endDowntime } from '../clock.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { holdCluster } from '../one-at-a-time.ts';
 import { act } from '../parking.ts';
+import { checkAgain } from './preflight.ts';
 import { takenProbes, untakenProbes } from '../unproved.ts';
 
 /** Every application of the plan's namespaces down, proved by the API; what ran is recorded once and for all before. */
@@ -12,6 +13,7 @@ async function stop(migration: Migration): Promise<string> {
   const { namespaces } = plan.applications;
   // The gate may have been open for days, and somebody may have taken the mark away by hand.
   await holdCluster(migration, 'stop-apps');
+  const checked = migration.state.applications === undefined ? await checkAgain(migration, 'stop-apps') : undefined;
   migration.state.applications ??= await act(
     migration,
     'stop-apps',
@@ -36,7 +38,7 @@ async function stop(migration: Migration): Promise<string> {
     migration.state.probes = takenProbes(probes);
     migration.state.unproved = untakenProbes(probes);
   }
-  return stopped.proof;
+  return checked === undefined ? stopped.proof : `${checked}; ${stopped.proof}`;
 }
 
 async function startAgain(migration: Migration): Promise<string> {
