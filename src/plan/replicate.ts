@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { absolutePath, bringRsyncSchema, hostSchema, transferSchema } from './plan.ts';
 
+/** A last delta of so many seconds is short enough: more passes before it would not be worth their load. */
+export const defaultTargetSeconds = 60;
+
 /**
  * Input of the workflow `replicateDirectory`: moves one directory. `live` is one pre-copy round of a source in use (passes
  * until it converges or `maxPasses`); `final` is the last delta of a quiet source, then verification.
@@ -33,7 +36,7 @@ export const replicateInputSchema = z.strictObject({
   /** Passes of a live copy at most. */
   maxPasses: z.int().min(1).default(10),
   /** The final delta must be projected to fit in this many seconds before a live round calls itself fresh. */
-  targetFinalSeconds: z.number().min(1).default(60),
+  targetFinalSeconds: z.number().min(1).default(defaultTargetSeconds),
   /** `all` compares the content of every file in every pass; `changed` of those that may have changed since the last pass. */
   content: z.enum(['changed', 'all']).default('changed'),
   /** Keep passing at an adaptive cadence after convergence until signalled to stop; for copies that stand alone. */

@@ -1,6 +1,8 @@
 import { CancellationScope, ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
 import type { Transfer } from '../plan/plan.ts';
 import type { ReplicateRequest } from '../plan/replicate.ts';
+import { defaultTargetSeconds } from '../plan/replicate.ts';
+import { decide, figuresOf } from './convergence.ts';
 import type { PassSummary, PhaseName, TransferStatus } from './messages.ts';
 import type { Migration } from './migration.ts';
 import { hostNamed, publish } from './migration.ts';
@@ -16,6 +18,8 @@ export interface CopyOutcome {
   isWhole?: true;
   projectedFinalSeconds?: number;
   projectedErrorSeconds?: number;
+  /** What the wire carried when it was tried; absent where it was not. */
+  linkBytesPerSecond?: number;
   digest?: string;
 }
 
@@ -105,14 +109,37 @@ async function runChild(migration: Migration, transfer: Transfer, mode: CopyMode
 function noteOutcome(migration: Migration, id: string, mode: CopyMode, outcome: CopyOutcome): void {
   const before = statusOf(migration, id);
   const isWhole = outcome.isWhole === true;
+  const passes = [...before.passes, ...outcome.passes].slice(-passesKept);
+  const linkBytesPerSecond = outcome.linkBytesPerSecond ?? before.linkBytesPerSecond;
   note(migration, id, {
-    passes: [...before.passes, ...outcome.passes].slice(-passesKept),
+    passes,
+    ...(linkBytesPerSecond === undefined ? {} : { linkBytesPerSecond }),
     ...(isWhole || before.isWhole !== undefined ? { isWhole } : {}),
     state: mode.mode === 'final' ? 'verified' : 'fresh',
-    ...(outcome.projectedFinalSeconds === undefined ? {} : { projectedFinalSeconds: outcome.projectedFinalSeconds }),
-    ...(outcome.projectedErrorSeconds === undefined ? {} : { projectedErrorSeconds: outcome.projectedErrorSeconds }),
+    ...(mode.mode === 'final' ? {} : projected(migration, passes, isWhole, linkBytesPerSecond)),
     ...(outcome.digest === undefined ? {} : { digest: outcome.digest }),
   });
+}
+
+/** From all passes that are known: a round that keeps fresh has a single one, which says nothing of how fast things change. */
+function projected(
+  { plan }: Migration,
+  passes: readonly PassSummary[],
+  isWhole: boolean,
+  linkBytesPerSecond: number | undefined,
+): Pick<TransferStatus, 'projectedFinalSeconds' | 'projectedErrorSeconds' | 'advice'> {
+  const figures = figuresOf(passes).map((pass) => ({
+    ...pass,
+    ...(linkBytesPerSecond === undefined ? {} : { linkBytesPerSecond }),
+    ...(isWhole ? { isWhole } : {}),
+  }));
+  const target = { finalSeconds: defaultTargetSeconds, maxPasses: plan.limits.maxPasses };
+  const { next, why, projection } = decide(figures, target);
+  return {
+    projectedFinalSeconds: projection.finalSeconds,
+    projectedErrorSeconds: projection.errorSeconds,
+    advice: next === 'not-converging' ? clip(why, 400) : undefined,
+  };
 }
 
 function statusOf(migration: Migration, id: string): TransferStatus {

@@ -157,6 +157,10 @@ export interface TransferStatus {
   projectedFinalSeconds?: number;
   /** Half-width of its error band. */
   projectedErrorSeconds?: number;
+  /** What the wire carried when it was tried, bytes per second. */
+  linkBytesPerSecond?: number;
+  /** Why its last delta does not get short enough, and what would help; absent while it does. */
+  advice?: string | undefined;
   /** Root digest of the verified content, the same on both sides. */
   digest?: string;
 }

@@ -278,6 +278,7 @@ function outcomeOf(copy: Copy): Omit<TransferOutcome, 'ready' | 'notConverging' 
     passes: copy.status.passes,
     projectedFinalSeconds: projection.finalSeconds,
     projectedErrorSeconds: projection.errorSeconds,
+    ...(copy.linkBytesPerSecond !== undefined && { linkBytesPerSecond: copy.linkBytesPerSecond }),
     ...(copy.isWhole && { isWhole: true as const }),
     destinationState: 'incomplete',
   };

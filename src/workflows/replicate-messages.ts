@@ -14,6 +14,8 @@ export interface TransferOutcome {
   advice: string;
   projectedFinalSeconds: number;
   projectedErrorSeconds: number;
+  /** What the wire carried when it was tried; absent where it was not. */
+  linkBytesPerSecond?: number;
   /** Every pass moves everything: another one makes the last no shorter. */
   isWhole?: true;
   /** Root digest of the verified tree, the same on both sides; final mode only. */

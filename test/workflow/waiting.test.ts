@@ -122,6 +122,28 @@ describe('waiting for people', () => {
     expect(rounds).toBeLessThanOrEqual(5);
   });
 
+  it('projects the last delta from all passes, and says which directory does not converge', async () => {
+    const world = createWorld(planOf('busy', { limits: { refreshSeconds: 3600 } }, ['redis']));
+    // An hour's changes travel for five minutes.
+    world.dirtyBytes = 30e9;
+    world.passSeconds = 300;
+    const busy = world.plan.transfers.map(({ id }) => id)[0] ?? '';
+
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    await harness.environment.sleep('5 hours');
+    const status = await untilGate(handle, 'open-downtime');
+    await handle.terminate();
+
+    const { projectedFinalSeconds, advice } = status.transfers.find(({ id }) => id === busy) ?? {};
+    expect(projectedFinalSeconds).toBeGreaterThan(250);
+    expect(projectedFinalSeconds).toBeLessThan(400);
+    expect(advice).toMatch(/^the final delta stays at .*; what would help: /);
+    expect(status.phases.find(({ name }) => name === 'replicate')?.detail).toContain(
+      `; ${busy}: the final delta stays`,
+    );
+  });
+
   it('checks the world once more before anything is stopped when people thought for long', async () => {
     const world = createWorld(planOf('checked-again', { limits: { refreshSeconds: 14_400 } }, ['redis']));
     const handle = await harness.start(world.plan);

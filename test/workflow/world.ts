@@ -73,6 +73,7 @@ export class World {
   settled = 0;
   /** Bytes written at the sources since each last pass; a round that moves none is quiet. */
   dirtyBytes = 1000;
+  passSeconds = 1;
   state: Snapshot;
   /** Version of the data per transfer: at the source and as copied. */
   readonly source = new Map<string, number>();
@@ -583,11 +584,11 @@ function copy(world: World, request: ReplicateRequest): CopyOutcome {
         mode,
         // The server's clock, which may run ahead.
         startedAt: new Date(Context.current().info.currentAttemptScheduledTimestampMs).toISOString(),
-        seconds: whole ?? 1,
+        seconds: whole ?? world.passSeconds,
         files: 10,
         filesTransferred: 1,
         deleted: 0,
-        totalBytes: 1_000_000,
+        totalBytes: Math.max(1_000_000, world.dirtyBytes),
         literalBytes: mode === 'live' ? world.dirtyBytes : 10,
         matchedBytes: 0,
         bytesPerSecond: 1_000_000,

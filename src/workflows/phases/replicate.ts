@@ -119,5 +119,8 @@ function describeFreshness(migration: Migration): string {
   const whole = state.transfers.filter(({ isWhole }) => isWhole === true).length;
   const byTar =
     whole === 0 ? '' : `, ${whole} by tar, which moves everything: again for at most a twentieth of the time`;
-  return `${fresh} of ${counted(state.transfers.length, 'directory', 'directories')} copied${rounds}${byTar}; projected downtime ${duration(projection.seconds)} ± ${duration(projection.errorSeconds)}`;
+  const slow = state.transfers.filter(({ advice }) => advice !== undefined);
+  const named = slow.slice(0, 3).map(({ id, advice = '' }) => `; ${id}: ${advice}`);
+  const others = slow.length > named.length ? `; and ${slow.length - named.length} more do not converge` : '';
+  return `${fresh} of ${counted(state.transfers.length, 'directory', 'directories')} copied${rounds}${byTar}; projected downtime ${duration(projection.seconds)} ± ${duration(projection.errorSeconds)}${named.join('')}${others}`;
 }
