@@ -1,5 +1,5 @@
 import type { Host, Plan } from '../plan/plan.ts';
-import { controlSuccessor, exchangeOf } from '../plan/quorum.ts';
+import { controlSuccessor, exchangeOf, mastersStopped } from '../plan/quorum.ts';
 import type { PhaseName } from './messages.ts';
 import type { Migration } from './migration.ts';
 import { callActivity, hostNamed } from './migration.ts';
@@ -28,6 +28,12 @@ export function possibleMasters({ plan, state }: Migration): string[] {
   }
   const joined = exchange.joining.filter((name) => state.joined?.includes(name));
   return [...exchange.masters, ...joined].filter((name) => !state.departed?.includes(name));
+}
+
+/** Masters whose members may be silent: what runs etcd is among the services that are stopped there. */
+export function mastersAway(migration: Migration): string[] {
+  const { plan, state } = migration;
+  return mastersStopped(mastersNow(migration), { hosts: state.hostsStopped, units: plan.hostServices.units });
 }
 
 /** The master where proton-cli and helm run. */
@@ -73,11 +79,10 @@ export async function handOverLead(migration: Migration, phase: PhaseName, name:
   if (others.length === 0 || others.length === mastersNow(migration).length) {
     return;
   }
+  const away = mastersAway(migration);
   await act(migration, phase, 'handOverLead', `another master leads while ${name} is away`, {
     master: hostNamed(plan, name),
-    remaining: others
-      .filter((master) => !migration.state.hostsStopped.includes(master))
-      .map((master) => hostNamed(plan, master)),
+    remaining: others.filter((master) => !away.includes(master)).map((master) => hostNamed(plan, master)),
     leavingLater: plan.nodes.remove,
   });
 }

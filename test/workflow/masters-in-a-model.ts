@@ -10,6 +10,8 @@ export class Masters {
   /** Who stands behind the load balancers; undefined: as the last apply left it. */
   balancers: string[];
   readonly dead = new Set<string>();
+  /** Whose member is down while the machine runs. */
+  readonly down = new Set<string>();
   readonly drained = new Set<string>();
   readonly reset = new Set<string>();
   readonly tainted = new Set<string>();
@@ -29,7 +31,11 @@ export class Masters {
   }
 
   get healthy(): string[] {
-    return this.members.filter((name) => !this.dead.has(name));
+    return this.members.filter((name) => this.answers(name));
+  }
+
+  answers(name: string): boolean {
+    return !this.dead.has(name) && !this.down.has(name);
   }
 
   hasQuorum(): boolean {
@@ -84,11 +90,20 @@ export class Masters {
       name,
       learner: false,
       leader: name === this.leader,
-      healthy: !this.dead.has(name),
-      ...(this.dead.has(name) ? {} : { applied: 1000 }),
+      healthy: this.answers(name),
+      ...(this.answers(name) ? { applied: 1000 } : {}),
     }));
     const unstarted = { id: 'unstarted', name: '', learner: false, leader: false, healthy: false };
     return this.unstarted === undefined ? started : [...started, unstarted];
+  }
+
+  reboot(name: string): void {
+    if (this.balancers.includes(name)) this.world.violate(`${name} reboots behind the load balancers`);
+    if (this.leader === name) this.world.violate(`${name} reboots while it leads`);
+    const others = this.healthy.filter((member) => member !== name);
+    if (this.members.includes(name) && others.length < quorumOf(this.members.length)) {
+      this.world.violate(`no quorum while ${name} reboots`);
+    }
   }
 
   leave(name: string): void {
@@ -125,7 +140,7 @@ export function masterActivities(here: () => World): MasterActivities {
         const away = new Set(input.away);
         const wanted = input.masters.map(({ name }) => name).toSorted();
         const found = masters().members.toSorted();
-        const silent = found.filter((name) => masters().dead.has(name) && !away.has(name));
+        const silent = found.filter((name) => !masters().answers(name) && !away.has(name));
         if (wanted.join() !== found.join()) throw failure(`members are ${found.join()}, expected ${wanted.join()}`);
         if (silent.length > 0) throw failure(`${silent.join()} does not answer`);
         return { ...evidence(false, `${found.length} members healthy`), members: masters().describe() };
@@ -179,11 +194,11 @@ export function masterActivities(here: () => World): MasterActivities {
         ) {
           here().violate(`${master.name} leaves etcd; told of ${remaining.length} others, there are ${others.join()}`);
         }
-        const silent = others.filter((name) => masters().dead.has(name));
+        const silent = others.filter((name) => !masters().answers(name));
         const { unstarted } = masters();
         if (unstarted !== undefined && unstarted !== master.name)
           throw failure('one that has never started is in the way');
-        const hasNoVote = masters().dead.has(master.name) || unstarted === master.name;
+        const hasNoVote = !masters().answers(master.name) || unstarted === master.name;
         if (silent.length > 0 && !hasNoVote) throw failure(`${silent.join()} does not answer`);
         masters().unstarted = undefined;
         const isMember = masters().members.includes(master.name);

@@ -157,6 +157,30 @@ describe.concurrent('an exchange of masters', () => {
     );
   });
 
+  it('reboots no master while the member of another is down whose registry alone is stopped', async () => {
+    const hostServices = { hosts: ['old1', 'old2', 'old3'], units: ['proton-cr'], restart: 'reboot' as const };
+    const world = createWorld(stackedPlanOf('stacked-reboot-down', { hostServices }));
+    const hold = world.hold('readBootId');
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await hold.reached;
+    for (const name of ['old2', 'old3']) world.masters?.down.add(name);
+    hold.release();
+    const { blocked } = await untilBlocked(handle);
+    const reboots = world.calls.filter((name) => name === 'rebootHost').length;
+    world.masters?.down.clear();
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome } = await handle.result();
+    const leads = world.inputs.filter(({ name }) => name === 'handOverLead');
+
+    expect(blocked).toMatchObject({ phase: 'start-host-services', cause: 'old2,old3 does not answer' });
+    expect(reboots).toBe(0);
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(leads.map(({ input }) => (input as { remaining: unknown[] }).remaining.length)).toEqual([5, 5, 5]);
+  });
+
   it('stands still while a remaining member is down, and goes on after it is back', async () => {
     const world = createWorld(stackedPlanOf('stacked-wait'));
     const handle = await harness.start(world.plan);

@@ -514,10 +514,7 @@ const activities: MigrationActivities & ModelCopyActivities = {
     }),
   rebootHost: (input) =>
     here().act('rebootHost', input, () => {
-      if (here().masters?.balancers.includes(input.host.name) === true) {
-        here().violate(`${input.host.name} reboots behind the load balancers`);
-      }
-      if (here().masters?.leader === input.host.name) here().violate(`${input.host.name} reboots while it leads`);
+      here().masters?.reboot(input.host.name);
       here().state.services[input.host.name] = 'up';
       return evidence(true, 'another boot id');
     }),

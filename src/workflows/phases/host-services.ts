@@ -2,7 +2,7 @@ import { condition } from '@temporalio/workflow';
 import type { Plan } from '../../plan/plan.ts';
 import type { PhaseName } from '../messages.ts';
 import { letLostGo } from '../lost.ts';
-import { balance, handOverLead, proveMembers } from '../masters.ts';
+import { balance, handOverLead, mastersAway, proveMembers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { hostNamed, publish } from '../migration.ts';
 import { act } from '../parking.ts';
@@ -51,7 +51,7 @@ async function start(migration: Migration): Promise<string> {
   const workers = plan.hostServices.hosts.filter((name) => !isControlPlane(plan, name));
   for (const name of plan.hostServices.hosts.filter((host) => isControlPlane(plan, host))) {
     await startHost(migration, name);
-    await proveMembers(migration, 'start-host-services', `with ${name} back`, migration.state.hostsStopped);
+    await proveMembers(migration, 'start-host-services', `with ${name} back`, mastersAway(migration));
     if (plan.hostServices.restart === 'reboot') {
       await balance(migration, 'start-host-services');
     }
@@ -68,7 +68,7 @@ async function startHost(migration: Migration, name: string): Promise<void> {
       migration.state.bootIds[name] ??
       (await act(migration, 'start-host-services', 'readBootId', `boot id of ${name}`, { host }));
     // Never a second member away because of a reboot.
-    await proveMembers(migration, 'start-host-services', `before ${name} reboots`, migration.state.hostsStopped);
+    await proveMembers(migration, 'start-host-services', `before ${name} reboots`, mastersAway(migration));
     migration.state.bootIds = { ...migration.state.bootIds, [name]: bootId };
     await balance(migration, 'start-host-services', { without: [name] });
     await handOverLead(migration, 'start-host-services', name);
