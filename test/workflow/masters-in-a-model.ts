@@ -100,8 +100,13 @@ export class Masters {
   reboot(name: string): void {
     if (this.balancers.includes(name)) this.world.violate(`${name} reboots behind the load balancers`);
     if (this.leader === name) this.world.violate(`${name} reboots while it leads`);
+    const isMaster = (node: string): boolean => this.members.includes(node);
+    const booting = [...this.world.booting];
+    if (booting.some((other) => isMaster(name) || isMaster(other))) {
+      this.world.violate(`${name} reboots beside ${booting.join()}`);
+    }
     const others = this.healthy.filter((member) => member !== name);
-    if (this.members.includes(name) && others.length < quorumOf(this.members.length)) {
+    if (isMaster(name) && others.length < quorumOf(this.members.length)) {
       this.world.violate(`no quorum while ${name} reboots`);
     }
   }
@@ -159,7 +164,7 @@ export function masterActivities(here: () => World): MasterActivities {
       here().act('matchTaints', input, () => evidence(masters().tainted.delete(input.node), `${input.node} has none`)),
     setBalancers: (input) =>
       here().act('setBalancers', input, () => {
-        const silent = input.on.filter(({ name }) => masters().dead.has(name));
+        const silent = input.on.filter(({ name }) => masters().dead.has(name) || here().booting.has(name));
         if (silent.length > 0) throw failure(`${silent.map(({ name }) => name).join()} does not answer`);
         masters().balancers = input.masters.map(({ name }) => name);
         return evidence(true, `load balancers lead to ${masters().balancers.join()}`);

@@ -181,6 +181,30 @@ describe.concurrent('an exchange of masters', () => {
     expect(leads.map(({ input }) => (input as { remaining: unknown[] }).remaining.length)).toEqual([5, 5, 5]);
   });
 
+  it('reboots workers side by side once the masters are back, and asks nothing of etcd or load balancers meanwhile', async () => {
+    const hosts = ['old1', 'old2', 'old4', 'old5', 'old6'];
+    const hostServices = { hosts, units: ['proton-cr'], restart: 'reboot' as const };
+    const world = createWorld(stackedPlanOf('stacked-workers', { hostServices, limits: { parallelReboots: 2 } }, 3));
+    for (const number of [4, 5, 6]) world.workers.add(`old${number}`).add(`new${number}`);
+    const holds = [world.hold('rebootHost', 'after', 2), world.hold('rebootHost', 'after')];
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await Promise.all(holds.map(({ reached }) => reached));
+    for (const hold of holds) hold.release();
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome } = await handle.result();
+    const asked = ['rebootHost', 'awaitMembers', 'setBalancers', 'handOverLead'];
+    const steps = callsOf(world, asked);
+    const reboots = steps.filter((step) => step.startsWith('rebootHost'));
+    const first = steps.indexOf('rebootHost old4');
+
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(world.mostBooting).toBe(2);
+    expect(reboots).toEqual(hosts.map((name) => `rebootHost ${name}`));
+    expect(steps.slice(first, first + 3)).toEqual(reboots.slice(2));
+  });
+
   it('stands still while a remaining member is down, and goes on after it is back', async () => {
     const world = createWorld(stackedPlanOf('stacked-wait'));
     const handle = await harness.start(world.plan);

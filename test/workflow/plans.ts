@@ -90,18 +90,18 @@ export function planOf(
   return result.plan;
 }
 
-/** Three masters that are members of etcd, and three new ones; components on the first two. */
-export function stackedPlanOf(cluster: string, change: Partial<PlanInput> = {}): Plan {
+/** Three masters that are members of etcd, and three new ones, with so many workers beside them; components on the first two. */
+export function stackedPlanOf(cluster: string, change: Partial<PlanInput> = {}, workers = 0): Plan {
   const plain = planOf(cluster);
-  const pairs = [1, 2, 3].map((number) => ({ from: `old${number}`, to: `new${number}` }));
+  const pairs = Array.from({ length: 3 + workers }, (_, index) => ({ from: `old${index + 1}`, to: `new${index + 1}` }));
   return planOf(cluster, {
     hosts: pairs.flatMap(({ from, to }) => [host(from, 'old'), host(to, 'new')]),
     mapping: pairs,
     nodes: {
-      add: pairs.map(({ to }, index) => ({ name: to, ip4: `10.0.0.${21 + index}`, controlPlane: true })),
+      add: pairs.map(({ to }, index) => ({ name: to, ip4: `10.0.0.${21 + index}`, controlPlane: index < 3 })),
       remove: pairs.map(({ from }) => from),
     },
-    controlPlane: { etcd: 'stacked', masters: pairs.map(({ from }) => from) },
+    controlPlane: { etcd: 'stacked', masters: pairs.slice(0, 3).map(({ from }) => from) },
     transfers: [
       ...plain.transfers,
       {

@@ -93,6 +93,9 @@ export class World {
   readonly lost = new Set<string>();
   readonly mute = new Set<string>();
   readonly workers = new Set<string>();
+  /** Machines that reboot and whose services were not started yet, and the most there were of them. */
+  readonly booting = new Set<string>();
+  mostBooting = 0;
   /** Pods of the application that are sound, before and after. */
   readyBefore: number | 'all' = 'all';
 
@@ -501,6 +504,7 @@ const activities: MigrationActivities & ModelCopyActivities = {
     here().act('startHostServices', input, () => {
       if (here().isOff(input.host.name)) throw needsHuman(`${input.host.name} does not answer`, 'switch it on');
       here().state.services[input.host.name] = 'up';
+      here().booting.delete(input.host.name);
       return evidence(true, 'started');
     }),
   readBootId: (input) =>
@@ -515,6 +519,8 @@ const activities: MigrationActivities & ModelCopyActivities = {
   rebootHost: (input) =>
     here().act('rebootHost', input, () => {
       here().masters?.reboot(input.host.name);
+      here().booting.add(input.host.name);
+      here().mostBooting = Math.max(here().mostBooting, here().booting.size);
       here().state.services[input.host.name] = 'up';
       return evidence(true, 'another boot id');
     }),

@@ -50,28 +50,35 @@ async function start(migration: Migration): Promise<string> {
   const { plan } = migration;
   const workers = plan.hostServices.hosts.filter((name) => !isControlPlane(plan, name));
   for (const name of plan.hostServices.hosts.filter((host) => isControlPlane(plan, host))) {
-    await startHost(migration, name);
-    await proveMembers(migration, 'start-host-services', `with ${name} back`, mastersAway(migration));
-    if (plan.hostServices.restart === 'reboot') {
-      await balance(migration, 'start-host-services');
-    }
+    await startMaster(migration, name);
   }
   await forEachBounded(workers, plan.limits.parallelReboots, (name) => startHost(migration, name));
   return proveHealthy(migration, 'start-host-services');
 }
 
-async function startHost(migration: Migration, name: string): Promise<void> {
+/** Never a second member of etcd away because of a reboot, and nobody led to an API server that goes down. */
+async function startMaster(migration: Migration, name: string): Promise<void> {
+  const { restart } = migration.plan.hostServices;
+  await startHost(migration, name, async () => {
+    await proveMembers(migration, 'start-host-services', `before ${name} reboots`, mastersAway(migration));
+    await balance(migration, 'start-host-services', { without: [name] });
+    await handOverLead(migration, 'start-host-services', name);
+  });
+  await proveMembers(migration, 'start-host-services', `with ${name} back`, mastersAway(migration));
+  if (restart === 'reboot') {
+    await balance(migration, 'start-host-services');
+  }
+}
+
+async function startHost(migration: Migration, name: string, beforeReboot?: () => Promise<void>): Promise<void> {
   const { plan } = migration;
   const host = hostNamed(plan, name);
   if (plan.hostServices.restart === 'reboot') {
     const bootId =
       migration.state.bootIds[name] ??
       (await act(migration, 'start-host-services', 'readBootId', `boot id of ${name}`, { host }));
-    // Never a second member away because of a reboot.
-    await proveMembers(migration, 'start-host-services', `before ${name} reboots`, mastersAway(migration));
     migration.state.bootIds = { ...migration.state.bootIds, [name]: bootId };
-    await balance(migration, 'start-host-services', { without: [name] });
-    await handOverLead(migration, 'start-host-services', name);
+    await beforeReboot?.();
     await act(migration, 'start-host-services', 'rebootHost', `reboot ${name}`, { host, bootId });
   }
   await act(migration, 'start-host-services', 'startHostServices', `host services on ${name}`, {
@@ -124,7 +131,8 @@ function workersFirst(plan: Plan): string[] {
   );
 }
 
-/** A host counts as control-plane unless the plan knows it as an added worker: careful is never wrong here. */
-function isControlPlane(plan: Plan, name: string): boolean {
-  return plan.nodes.add.find((node) => node.name === name)?.controlPlane ?? true;
+/** Where the plan does not say who the old masters are, every old node counts as one: careful is never wrong here. */
+function isControlPlane({ nodes, controlPlane }: Plan, name: string): boolean {
+  const added = nodes.add.find((node) => node.name === name);
+  return added?.controlPlane ?? controlPlane?.masters.includes(name) ?? true;
 }
