@@ -3,7 +3,7 @@ import { mastersNow, possibleMasters, proveMembers, setBalancers } from './maste
 import type { PhaseName } from './messages.ts';
 import type { Migration } from './migration.ts';
 import { callActivity, hostNamed, publish } from './migration.ts';
-import { act, step } from './parking.ts';
+import { act, needsHuman, step } from './parking.ts';
 
 /*
  * How nodes leave where the platform's tool must not do it: it never takes a member out of etcd, it deletes several nodes at once, and it
@@ -69,9 +69,16 @@ async function leave(departure: Departure, name: string): Promise<void> {
   if (isMaster) {
     await leaveEtcd(departure, name);
   }
-  const { reached } = await act(migration, phase, 'resetNode', `${name} is no node any more`, {
-    migration: plan.cluster,
-    host,
+  const { reached } = await step(migration, phase, async () => {
+    const reset = await callActivity(migration, 'resetNode', `${name} is no node any more`, {
+      migration: plan.cluster,
+      host,
+    });
+    // Of a master its member has told before whether it is dead.
+    if (!reset.reached && !isMaster) {
+      await refuseHalfAway(migration, name);
+    }
+    return reset;
   });
   await act(migration, phase, 'deleteNode', `delete Node ${name}`, {
     node: name,
@@ -85,6 +92,18 @@ async function leave(departure: Departure, name: string): Promise<void> {
   departure.proofs.push(
     reached ? `${name} left` : `${name} left without answering: kubeadm reset --force on it before it is used again`,
   );
+}
+
+/** A machine whose kubelet reports to the API and that only this worker cannot reach is not gone: it would be a node again at its next start. */
+async function refuseHalfAway(migration: Migration, name: string): Promise<void> {
+  const live = await callActivity(migration, 'listNodes', `whether ${name} is Ready`);
+  if (live.some((node) => node.name === name && node.ready)) {
+    throw needsHuman({
+      cause: `${name} did not answer ssh, and its kubelet reports that all is well: such a machine would be a node again at its next start`,
+      untouched: `Node ${name}, and all nodes whose turn comes later`,
+      next: `repair ssh to ${name}, or switch it off and wait until kubectl get nodes says NotReady, then: ferry resume`,
+    });
+  }
 }
 
 function otherMasters(migration: Migration, name: string): Host[] {

@@ -219,6 +219,7 @@ export function masterActivities(here: () => World): MasterActivities {
     resetNode: (input) =>
       here().act('resetNode', input, () => {
         const { name } = input.host;
+        if (here().mute.has(name)) return { ...evidence(false, `${name} did not answer`), reached: false };
         if (here().masters?.members.includes(name) === true) here().violate(`${name} reset as a member of etcd`);
         if (here().masters?.joining === name) here().violate(`${name} reset in the middle of its join`);
         here().masters?.reset.add(name);

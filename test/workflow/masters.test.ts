@@ -230,6 +230,38 @@ describe.concurrent('an exchange of masters', () => {
   });
 });
 
+describe.concurrent('a worker beside the masters that leaves', () => {
+  it.each([
+    ['is reached again', false, 'old4 left;'],
+    ['is off', true, 'old4 left without answering'],
+  ])('counts as gone not before it %s, while its kubelet reports', async (_when, off, said) => {
+    const world = createWorld(stackedPlanOf(`stacked-mute-${off ? 'off' : 'back'}`, {}, 1));
+    world.workers.add('old4').add('new4');
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await untilGate(handle, 'remove-nodes');
+    world.mute.add('old4');
+    await approve(handle, 'remove-nodes');
+    const { blocked } = await untilBlocked(handle);
+    const { nodes, members } = world.snapshot();
+    world.mute.clear();
+    if (off) world.lost.add('old4');
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approve(handle, 'close-downtime');
+    const { outcome, status } = await handle.result();
+
+    expect(blocked).toMatchObject({
+      phase: 'remove-nodes',
+      cause: expect.stringContaining('old4 did not answer ssh, and its kubelet reports') as string,
+    });
+    expect(nodes).toContain('old4');
+    expect(members).toHaveLength(6);
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(status.phases.find(({ name }) => name === 'remove-nodes')?.detail).toContain(said);
+  });
+});
+
 describe.concurrent('going back takes new masters out the same way', () => {
   const rows: { activity: Activity; passes: number; when: 'before' | 'after'; gates: GateName[] }[] = [
     { activity: 'applyConfig', passes: 0, when: 'before', gates: ['open-downtime'] },
