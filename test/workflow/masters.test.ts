@@ -230,6 +230,51 @@ describe.concurrent('an exchange of masters', () => {
   });
 });
 
+describe.concurrent('a master leaves while one that stays dies', () => {
+  const steps: { activity: Activity; passes?: number; before: number; after: number }[] = [
+    { activity: 'awaitMembers', before: 6, after: 6 },
+    { activity: 'moveControl', before: 6, after: 6 },
+    { activity: 'setBalancers', before: 6, after: 6 },
+    { activity: 'drainNode', before: 6, after: 6 },
+    { activity: 'leaveEtcd', before: 6, after: 5 },
+    { activity: 'resetNode', before: 5, after: 5 },
+    { activity: 'deleteNode', before: 5, after: 5 },
+    { activity: 'awaitMembers', passes: 1, before: 5, after: 5 },
+    { activity: 'applyConfig', before: 3, after: 3 },
+  ];
+  const rows = steps.flatMap(({ activity, passes = 0, before, after }) => [
+    { activity, passes, when: 'before' as const, members: before },
+    { activity, passes, when: 'after' as const, members: after },
+  ]);
+
+  it.each(rows)('$when $activity number $passes', async ({ activity, passes, when, members }) => {
+    const world = createWorld(stackedPlanOf(`dies-${activity.toLowerCase()}-${passes}-${when}`));
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await untilGate(handle, 'remove-nodes');
+    const hold = world.hold(activity, when, passes);
+    await approve(handle, 'remove-nodes');
+    await hold.reached;
+    world.masters?.dead.add('new2');
+    hold.release();
+    const { blocked } = await untilBlocked(handle);
+    const left = world.snapshot().members;
+    world.masters?.dead.delete('new2');
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approve(handle, 'close-downtime');
+    const { outcome } = await handle.result();
+
+    expect(blocked).toMatchObject({ phase: 'remove-nodes' });
+    expect(left).toHaveLength(members);
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(world.snapshot()).toMatchObject({
+      nodes: ['new1', 'new2', 'new3'],
+      members: ['new1', 'new2', 'new3'],
+    });
+  });
+});
+
 describe.concurrent('a worker beside the masters that leaves', () => {
   it.each([
     ['is reached again', false, 'old4 left;'],
