@@ -45,6 +45,9 @@ export class Masters {
   /** Machines whose next join fails half-way, e.g. with a full disk, and those on which one has. */
   readonly unfit = new Set<string>();
   readonly half = new Set<string>();
+  /** Machines whose next join fails once their member runs, as what it does then, a master being whole; and those that run without a vote. */
+  readonly failsAs = new Map<string, 'voter' | 'learner' | 'master'>();
+  readonly learners = new Set<string>();
   /** Whose member was added and has never started. */
   unstarted: string | undefined;
   /** Whose join may go on on the machines, as far as the migration knows: its apply was given up, nobody saw it end. */
@@ -73,12 +76,18 @@ export class Masters {
       this.joining = name;
       throw failure(`${name}: failed to run kubeadm join`);
     }
+    const role = this.failsAs.get(name);
+    this.failsAs.delete(name);
     if (!this.hasQuorum() || this.healthy.length < this.members.length) {
       this.world.violate(
         `${name} joins while ${this.members.filter((member) => this.dead.has(member)).join()} is dead`,
       );
     }
-    this.members = [...this.members, name];
+    if (role === 'learner') this.learners.add(name);
+    else this.members = [...this.members, name];
+    if (role === 'learner' || role === 'voter') this.half.add(name);
+    if (role === 'master') this.world.state.nodes = [...this.world.state.nodes, name];
+    if (role !== undefined) throw failure(`${name}: failed to run kubeadm join`);
     this.tainted.add(name);
     this.reset.delete(name);
     this.drained.delete(name);
@@ -94,7 +103,14 @@ export class Masters {
       ...(this.answers(name) ? { applied: 1000 } : {}),
     }));
     const unstarted = { id: 'unstarted', name: '', learner: false, leader: false, healthy: false };
-    return this.unstarted === undefined ? started : [...started, unstarted];
+    const learners = [...this.learners].map((name) => ({
+      id: name,
+      name,
+      learner: true,
+      leader: false,
+      healthy: true,
+    }));
+    return [...started, ...learners, ...(this.unstarted === undefined ? [] : [unstarted])];
   }
 
   reboot(name: string): void {
@@ -113,7 +129,9 @@ export class Masters {
 
   leave(name: string): void {
     if (this.balancers.includes(name)) this.world.violate(`${name} leaves etcd behind the load balancers`);
-    if (!this.drained.has(name) && !this.dead.has(name)) this.world.violate(`${name} leaves etcd with pods on it`);
+    const isNode = this.world.state.nodes.includes(name);
+    if (isNode && !this.drained.has(name) && !this.dead.has(name))
+      this.world.violate(`${name} leaves etcd with pods on it`);
     if (!this.hasQuorum()) throw failure(`etcd has no quorum to remove ${name}`);
     this.members = this.members.filter((member) => member !== name);
     if (this.leader === name) this.leader = this.healthy[0] ?? '';
@@ -206,6 +224,7 @@ export function masterActivities(here: () => World): MasterActivities {
         const hasNoVote = !masters().answers(master.name) || unstarted === master.name;
         if (silent.length > 0 && !hasNoVote) throw failure(`${silent.join()} does not answer`);
         masters().unstarted = undefined;
+        masters().learners.delete(master.name);
         const isMember = masters().members.includes(master.name);
         const movedLeadership = masters().leader === master.name;
         if (isMember) masters().leave(master.name);
@@ -220,7 +239,8 @@ export function masterActivities(here: () => World): MasterActivities {
       here().act('resetNode', input, () => {
         const { name } = input.host;
         if (here().mute.has(name)) return { ...evidence(false, `${name} did not answer`), reached: false };
-        if (here().masters?.members.includes(name) === true) here().violate(`${name} reset as a member of etcd`);
+        const runs = [...(here().masters?.members ?? []), ...(here().masters?.learners ?? [])];
+        if (runs.includes(name)) here().violate(`${name} reset as a member of etcd`);
         if (here().masters?.joining === name) here().violate(`${name} reset in the middle of its join`);
         here().masters?.reset.add(name);
         here().masters?.half.delete(name);

@@ -141,6 +141,26 @@ describe.concurrent('an exchange of masters', () => {
     expect(callsOf(world, ['resetNode']).at(0)).toBe('resetNode new2');
   });
 
+  it.each([
+    ['a voter without the mark of a master', 'voter', ['leaveEtcd new2', 'resetNode new2', 'deleteNode new2']],
+    ['one without a vote', 'learner', ['leaveEtcd new2', 'resetNode new2', 'deleteNode new2']],
+    ['nobody who has become a master', 'master', ['leaveEtcd old1', 'resetNode old1', 'deleteNode old1']],
+  ] as const)('takes out whose member ran when its apply failed: %s', async (_who, role, first) => {
+    const world = createWorld(stackedPlanOf(`stacked-${role}`));
+    world.masters?.failsAs.set('new2', role);
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    const { blocked } = await untilBlocked(handle);
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome } = await handle.result();
+
+    expect(blocked).toMatchObject({ phase: 'add-nodes', cause: 'new2: failed to run kubeadm join' });
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(callsOf(world, ['leaveEtcd', 'resetNode', 'deleteNode']).slice(0, 3)).toEqual(first);
+  });
+
   it('reboots one master at a time, with the others sound and no load balancer leading to it', async () => {
     const hostServices = { hosts: ['old1', 'old2'], units: ['proton-cr'], restart: 'reboot' as const };
     const world = createWorld(stackedPlanOf('stacked-reboot', { hostServices }));

@@ -1,6 +1,6 @@
 import { apply, planReference } from '../apply-config.ts';
 import { depart, toolCanRemove } from '../departure.ts';
-import { isStacked, mastersNow, proveMembers } from '../masters.ts';
+import { isStacked, mastersNow, proveMembers, setBalancers } from '../masters.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { callActivity, hostNamed } from '../migration.ts';
 import { act } from '../parking.ts';
@@ -46,15 +46,32 @@ async function joinMaster(migration: Migration, name: string): Promise<void> {
   await proveMembers(migration, 'add-nodes', `with ${name}`);
 }
 
-/** Leftovers of a join that failed half-way make every further one fail in its preflight. A machine that did join is left alone. */
+/**
+ * Leftovers of a join that failed half-way make every further one fail in its preflight. A machine that did join is left alone: its Node gets
+ * the mark of a master after its member got its vote. One whose member runs without that leaves etcd first.
+ */
 async function clearFailedJoin(migration: Migration, name: string): Promise<void> {
   const { plan } = migration;
-  const before = mastersNow(migration).filter((master) => master !== name);
+  const before = mastersNow(migration)
+    .filter((master) => master !== name)
+    .map((master) => hostNamed(plan, master));
   const { members } = await callActivity(migration, 'listMembers', `whether ${name} is a member of etcd`, {
-    via: before.map((master) => hostNamed(plan, master)),
+    via: before,
   });
-  if (members.some((member) => member.name === name && !member.learner)) {
-    return;
+  // One that was added and has never started has no name yet: the next join takes it over.
+  const member = members.find((candidate) => candidate.name === name);
+  if (member !== undefined) {
+    const live = await callActivity(migration, 'listNodes', `whether ${name} is marked as a master`);
+    if (!member.learner && live.some((node) => node.name === name && node.controlPlane)) {
+      return;
+    }
+    await setBalancers(migration, { without: [name], on: (other) => other.name !== name });
+    await callActivity(migration, 'leaveEtcd', `${name} leaves etcd: its join failed`, {
+      migration: plan.cluster,
+      master: hostNamed(plan, name),
+      remaining: before,
+      leavingLater: plan.nodes.remove,
+    });
   }
   await callActivity(migration, 'resetNode', `${name} is cleared of a join that failed`, {
     migration: plan.cluster,
