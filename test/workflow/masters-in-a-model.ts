@@ -15,6 +15,8 @@ export class Masters {
   readonly drained = new Set<string>();
   readonly reset = new Set<string>();
   readonly tainted = new Set<string>();
+  /** Lines of the hosts files that name what is removed. */
+  readonly leftovers = new Map<string, string[]>();
   /** Hosts that have the file with which nodes join. */
   readonly joinFiles: Set<string>;
   /** Hosts on which proton-cli can work. */
@@ -270,6 +272,8 @@ export function masterActivities(here: () => World): MasterActivities {
         return evidence(changed, `nodes can join through ${input.to.name}`);
       }),
     listLeftovers: (input) =>
-      here().act('listLeftovers', input, () => input.hosts.map(({ name }) => ({ host: name, lines: [] }))),
+      here().act('listLeftovers', input, () =>
+        input.hosts.map(({ name }) => ({ host: name, lines: masters().leftovers.get(name) ?? [] })),
+      ),
   };
 }

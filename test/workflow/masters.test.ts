@@ -30,6 +30,11 @@ describe.concurrent('an exchange of masters', () => {
     const plan = stackedPlanOf('stacked');
     const world = createWorld(plan);
     const seen: string[] = [];
+    world.masters?.leftovers.set('new1', ['10.0.0.11\told1']);
+    world.masters?.leftovers.set(
+      'new3',
+      [1, 2, 3, 4, 5, 6, 7].map((number) => `10.0.0.1${number} old${number}`),
+    );
     const handle = await harness.start(plan);
     await approveAll(handle);
     const { outcome, status } = await handle.result();
@@ -56,7 +61,11 @@ describe.concurrent('an exchange of masters', () => {
       ]),
     );
     expect(world.masters?.tainted.size).toBe(0);
-    expect(status.phases.find(({ name }) => name === 'remove-nodes')?.detail).toContain('masters: new1, new2, new3');
+    const detail = status.phases.find(({ name }) => name === 'remove-nodes')?.detail;
+    expect(detail).toContain('masters: new1, new2, new3');
+    expect(detail).toContain(
+      'lines of /etc/hosts still name removed nodes on new1 (10.0.0.11 old1), on new3 (10.0.0.11 old1 | 10.0.0.12 old2 | 10.0.0.13 old3 | 10.0.0.14 old4 | 10.0.0.15 old5 | 2 more)',
+    );
   });
 
   it.each([

@@ -59,14 +59,23 @@ async function removeMasters(migration: Migration): Promise<string> {
     hosts: plan.hosts.filter((host) => migration.state.nodes.includes(host.name)),
     removed: plan.nodes.remove.map((name) => ({ name, address: hostNamed(plan, name).address })),
   });
-  const named = leftovers.filter(({ lines }) => lines.length > 0).map(({ host, lines }) => `${host} (${lines.length})`);
+  const named = leftovers.filter(({ lines }) => lines.length > 0).map(nameLines);
   return [
     ...left,
     applied,
     ...(members === undefined ? [] : [members]),
     `masters: ${mastersNow(migration).join(', ')}`,
-    ...(named.length === 0 ? [] : [`lines of /etc/hosts still name removed nodes on ${named.join(', ')}`]),
+    ...(named.length === 0 ? [] : [`lines of /etc/hosts still name removed nodes on ${named.join(', on ')}`]),
   ].join('; ');
+}
+
+/** Of one machine; a hosts file may have thousands of them. */
+const mostLines = 5;
+
+function nameLines({ host, lines }: { host: string; lines: readonly string[] }): string {
+  const shown = lines.slice(0, mostLines).map((line) => line.replaceAll(/\s+/g, ' ').slice(0, 100));
+  const more = lines.length - shown.length;
+  return `${host} (${[...shown, ...(more > 0 ? [`${more} more`] : [])].join(' | ')})`;
 }
 
 /** Keys are made on the first of those that are masters now, which need not be the control host: without its file the next node cannot join. */
