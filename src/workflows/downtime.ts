@@ -31,6 +31,7 @@ const defaultSeconds: Record<(typeof windowPhases)[number], number> = {
 const errorOfDefault = 0.5;
 const errorOfLearned = 0.15;
 const errorOfModel = 0.25;
+const errorOfUndo = 1;
 
 /** Without a measured pass a final delta is guessed as a twentieth of the tree at 50 MB/s. */
 const guessedShare = 0.05;
@@ -146,6 +147,7 @@ function verificationSeconds(
 /**
  * The whole downtime as it looks now: what is spent, what the running phase still needs, what the phases to come need. Before the
  * window it is the projection people approve. Time that people take at gates inside the window cannot be known and is not in it.
+ * On the way back (`undo`: what is still to be undone) the phases to come never come.
  */
 export function projectDowntime(
   plan: Plan,
@@ -153,10 +155,14 @@ export function projectDowntime(
   transfers: readonly TransferStatus[],
   spans: readonly DowntimeSpan[],
   now: number,
+  undo?: readonly PhaseName[],
 ): Projection {
   const spent = spentSeconds(spans, now);
-  if (spans.length > 0 && !isDown(spans)) {
+  if ((spans.length > 0 || undo !== undefined) && !isDown(spans)) {
     return { seconds: spent, errorSeconds: 0 };
+  }
+  if (undo !== undefined) {
+    return projectUndo(expectedSeconds(plan, transfers), undo, spent);
   }
   let seconds = spent;
   let errorSeconds = 0;
@@ -170,4 +176,10 @@ export function projectDowntime(
     errorSeconds += expected.errorSeconds;
   }
   return { seconds, errorSeconds };
+}
+
+/** An undo takes about as long as what it undoes; copies have none. Nobody rehearses it, so the band is wide. */
+function projectUndo(expected: Map<PhaseName, Projection>, undo: readonly PhaseName[], spent: number): Projection {
+  const seconds = undo.reduce((sum, name) => sum + (name === 'final-copy' ? 0 : (expected.get(name)?.seconds ?? 0)), 0);
+  return { seconds: spent + seconds, errorSeconds: seconds * errorOfUndo };
 }

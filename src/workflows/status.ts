@@ -14,7 +14,8 @@ const nbsp = '\u00a0';
 
 /** What people and programs see of a migration at a moment (`now`: ms since the epoch). A pure view of the state. */
 export function viewStatus(plan: Plan, state: MigrationState, now: number): MigrationStatus {
-  const projection = projectDowntime(plan, state.phases, state.transfers, state.downtime, now);
+  const undo = state.abort === undefined ? undefined : state.undo;
+  const projection = projectDowntime(plan, state.phases, state.transfers, state.downtime, now, undo);
   const awaiting = awaitingGate(state);
   const blocked = state.parked.findLast((parked) => blockedBy(parked) !== undefined);
   const paused = state.parked.find((parked) => parked.kind === 'paused');

@@ -197,6 +197,20 @@ describe('the projected downtime', () => {
     expect(seconds).toBeCloseTo(100 + total - 120 - 40);
   });
 
+  it('counts on the way back what is still to be undone, and never what will not come', () => {
+    const spans = [{ startedAt: start }];
+    const now = startTime + 100_000;
+    const project = (undo: PhaseName[], down = spans): number =>
+      projectDowntime(plan, fresh().phases, [], down, now, undo).seconds;
+
+    // stop-apps 120 s, uninstall 120 s; the last copies are not undone.
+    expect(project(['stop-apps', 'uninstall', 'final-copy'])).toBeCloseTo(100 + 240);
+    expect(project(['stop-apps'])).toBeCloseTo(100 + 120);
+    expect(project([])).toBeCloseTo(100);
+    // Nothing was stopped yet: going back costs nobody anything.
+    expect(project(['backup'], [])).toBe(0);
+  });
+
   it('is never less than what was spent, at any moment of any phase', () => {
     const names = plan.components.length > 0 ? fresh().phases.map(({ name }) => name) : [];
     fc.assert(
