@@ -103,8 +103,9 @@ function guardSpace(request: ReplicateInput, facts: GuardFacts, inplace: boolean
   const { transfer } = request;
   const there = `${transfer.destination.host}:${facts.destinationPath}`;
   const missing = Math.max(0, facts.sourceBytes - facts.allocatedThere);
-  // A changed file is written beside the old one unless it is written in place.
-  const needed = Math.ceil(missing * 1.05 + (inplace || missing > 0 ? 0 : facts.largestFile)) + 16 * 1024 ** 2;
+  // What is there already, changed or cut short, is written anew beside the old one unless it is written in place.
+  const beside = inplace || facts.firstEntry === undefined ? 0 : Math.min(facts.largestFile, facts.sourceBytes);
+  const needed = Math.ceil(missing * 1.05 + beside) + 16 * 1024 ** 2;
   if (needed > facts.freeBytes) {
     throw needsHuman({
       what: `${there} has too little space`,

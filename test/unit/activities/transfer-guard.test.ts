@@ -190,21 +190,32 @@ describe('what stands in the destination', () => {
 });
 
 describe('room', () => {
+  const ours = { firstEntry: 'a', marker, allocatedThere: 0.9 * GiB, filesThere: 990 };
+
   it.each<[string, Partial<GuardFacts>, boolean, string | RegExp]>([
+    ['for what is still to come alone, written in place', { ...ours, freeBytes: GiB / 5 }, true, 'none'],
+    ['for the largest file beside it', { ...ours, freeBytes: GiB / 5 }, false, /too little space: 63\d(?:\.\d)? MiB/],
+    ['for both', { ...ours, freeBytes: 0.7 * GiB }, false, 'none'],
     [
-      'for what is still to come alone',
-      { allocatedThere: 0.9 * GiB, filesThere: 990, freeBytes: GiB / 5 },
+      'for a file with holes as for the whole tree',
+      { ...ours, largestFile: 99 * GiB, freeBytes: 1.2 * GiB },
       false,
       'none',
     ],
+    ['for a first copy', { filesThere: 1, allocatedThere: 4096, freeBytes: 1.1 * GiB }, false, 'none'],
     [
       'too little',
       { freeBytes: GiB / 2 },
       false,
       /^NeedsHuman: .*too little space: 1\.1 GiB are needed, 512(?:\.0)? MiB are free/,
     ],
-    ['for the largest file beside the old one', { allocatedThere: GiB, freeBytes: GiB / 4 }, false, /too little space/],
-    ['unless it is written in place', { allocatedThere: GiB, freeBytes: GiB / 4 }, true, 'none'],
+    [
+      'for the largest file when all is there',
+      { ...ours, allocatedThere: GiB, freeBytes: GiB / 4 },
+      false,
+      /too little/,
+    ],
+    ['unless it is written in place', { ...ours, allocatedThere: GiB, freeBytes: GiB / 4 }, true, 'none'],
     ['for names as well', { freeInodes: 500 }, false, /^NeedsHuman: .*too few inodes: 1100 are needed, 500 are free/],
     ['for names still to come', { filesThere: 900, freeInodes: 500 }, false, 'none'],
     ['where names are not counted', { freeInodes: undefined }, false, 'none'],
