@@ -84,11 +84,15 @@ export async function readyDestination(
   path: string,
   names: TransferNames,
   streamToken: string,
+  signal: AbortSignal | undefined,
 ): Promise<Ready> {
   // Another version of the worker may have left a gate that knows less.
   const gate = createHash('sha256').update(gateScript(path, names)).digest('hex');
   const args = [names.claim, names.key, names.directory, path, streamToken, gate];
-  const text = await runScript(destination, `looking into ${path}`, readyScript, args, { timeout: 6 * 3_600_000 });
+  const text = await runScript(destination, `looking into ${path}`, readyScript, args, {
+    timeout: 6 * 3_600_000,
+    ...(signal && { signal }),
+  });
   const fields = parseFields(text);
   return {
     gate: fields.get('gate') === 'there',

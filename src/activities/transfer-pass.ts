@@ -14,7 +14,7 @@ import { judgeExit, parseProgress, parseStats, sayings } from './rsync-output.ts
 import { evictWriter, grantAccess, readyDestination, remoteTarget } from './transfer-access.ts';
 import type { CopyProgress, PassInput, PassReport } from './transfer-contract.ts';
 import type { Marker } from './transfer-marker.ts';
-import { advanceMarker, readMarker } from './transfer-marker.ts';
+import { advanceMarker, flushTimeout, readMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { passScript, resultScript, watchScript, watchWriterScript } from './transfer-pass-script.ts';
 import { judgeTar, tarPassScript } from './transfer-tar.ts';
@@ -61,8 +61,8 @@ export async function runRsyncPass(
   if (seen.active && seen.token !== scope.token) await endPass(jobs, ends, names);
   if (!seen.active && seen.token !== undefined && seen.token !== scope.token) await jobs.clear(ends.source, names.job);
   const isNew = seen.token !== scope.token;
-  if (isNew) await startPass(jobs, ends, input, names, { marker, seen, token: scope.token });
   try {
+    if (isNew) await startPass(jobs, ends, input, names, { marker, seen, scope });
     // What an earlier job of this pass had done is there; the new one finds it and counts from the beginning.
     const before = isNew ? scope.earlier.bytes : scope.earlier.before;
     const ended = await observe(jobs, ends, input, names, scope, before);
@@ -107,18 +107,19 @@ async function startPass(
   ends: PassEnds,
   input: PassInput,
   names: TransferNames,
-  { marker, seen, token }: { marker: Marker; seen: Seen; token: string },
+  { marker, seen, scope: { token, signal } }: { marker: Marker; seen: Seen; scope: TransferScope },
 ): Promise<void> {
   const { source, destination } = ends;
   const isTar = input.choice.tool === 'tar';
   const streamToken = randomBytes(12).toString('hex');
   await placeScript(source, names, isTar ? tarPassScript : passScript);
-  const there = await readyDestination(destination, ends.destinationPath, names, streamToken);
+  const there = await readyDestination(destination, ends.destinationPath, names, streamToken, signal);
   if (!ends.sameHost && !(seen.key && there.gate)) {
     const access = { destinationPath: ends.destinationPath, cipher: input.choice.cipher };
     await grantAccess(source, destination, input.request, names, access);
   }
-  if (input.partLinks === true && there.links && !isTar) await partLinks(destination, ends.destinationPath, names);
+  if (input.partLinks === true && there.links && !isTar)
+    await partLinks(destination, ends.destinationPath, names, signal);
   for (const end of input.choice.brought ?? []) await renewProgram(ends[end], input.request, names);
   const base = there.restarted ? undefined : marker.base;
   const since = isTar || there.empty ? 'none' : input.content === 'all' ? 'all' : doubtfulSince(base, seen.now);
@@ -165,8 +166,16 @@ find . -xdev -type f -links +1 -print0 | xargs -0 -r -n 100 sh -c '
 `;
 
 /** Gives every name a file of its own; the pass after it links those again that belong together. Where there is no room for it, the comparison says so. */
-async function partLinks(destination: HostConnection, path: string, names: TransferNames): Promise<void> {
-  await tryScript(destination, partScript, [path, names.claim], { timeout: 6 * 3_600_000 });
+async function partLinks(
+  destination: HostConnection,
+  path: string,
+  names: TransferNames,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  await tryScript(destination, partScript, [path, names.claim], {
+    timeout: 6 * 3_600_000,
+    ...(signal && { signal }),
+  });
 }
 
 /**
@@ -314,7 +323,7 @@ async function observe(
       }
       // It has ended, and systemd is about to notice.
       if (seen.exit !== undefined) rest = 50;
-      if (last === undefined || seen.bytes !== last.bytes || seen.work - last.work >= workThatCounts) {
+      if (last === undefined || hasMoved(last, seen)) {
         movedAt = Date.now();
         last = seen;
       } else if (Date.now() - movedAt > askWriterAfter) {
@@ -328,11 +337,12 @@ async function observe(
       scope.heartbeat({ ...progress, bytesPerSecond: 0, waiting: error.message });
       if (Date.now() - answeredAt > patienceWithSource) throw outOfReach(error, ends, input);
     }
-    if (Date.now() - movedAt > input.request.stallSeconds * 1000) {
+    const patience = Math.max(input.request.stallSeconds * 1000, last?.step === 'flushing' ? flushTimeout : 0);
+    if (Date.now() - movedAt > patience) {
       await endPass(jobs, ends, names);
       throw transient({
         what: `the copy of ${input.request.transfer.id} stood still`,
-        cause: `neither machine moved or read anything for ${input.request.stallSeconds} s`,
+        cause: `neither machine moved or read anything for ${patience / 1000} s`,
         untouched: 'what was copied stays and is used by the next attempt',
         next: 'it is tried again by itself; if it repeats, look at disks and network of both machines',
       });
@@ -340,6 +350,11 @@ async function observe(
     interval = Math.min(watchInterval, interval * 2);
     if (rest > 0) await sleep(rest, undefined, { ...(scope.signal && { signal: scope.signal }) });
   }
+}
+
+/** What a program did that has ended no longer counts in `work`: less than before means that another one is at it. */
+function hasMoved(last: Seen, { bytes, step, work }: Seen): boolean {
+  return bytes !== last.bytes || step !== last.step || work < last.work || work - last.work >= workThatCounts;
 }
 
 function outOfReach(error: Error, ends: PassEnds, input: PassInput): Error {

@@ -1,3 +1,4 @@
+import { CancelledFailure } from '@temporalio/common';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { CopyChoice, CopyProgress, PassInput } from '../../../src/activities/transfer-contract.ts';
 import { namesOf } from '../../../src/activities/transfer-names.ts';
@@ -7,6 +8,11 @@ import type { TransferScope } from '../../../src/activities/transfer-scope.ts';
 import type { HostConnection, Jobs, RunResult } from '../../../src/hosts/contract.ts';
 import { HostUnreachable } from '../../../src/hosts/errors.ts';
 import { replicateInputSchema } from '../../../src/plan/replicate.ts';
+
+// Those of Node are real also where the global ones are not.
+vi.mock('node:timers/promises', () => ({
+  setTimeout: (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds)),
+}));
 
 const host = {
   address: '10.0.0.1',
@@ -26,6 +32,7 @@ const request = replicateInputSchema.parse({
 });
 const names = namesOf(request);
 const input = { request, pass: 2, mode: 'live', expectedBytes: 1000 } as PassInput;
+const choice = { tool: 'rsync', inplace: true, streams: 1, compress: 'none', reasons: [] } as unknown as CopyChoice;
 const base = { epoch: '1.5', uptime: 1, bootId: 'x' };
 const marker = JSON.stringify({
   ...{ migration: 'lab', transfer: 'redis-0', sourceHost: 'old1', sourcePath: '/sysvol/redis' },
@@ -146,8 +153,6 @@ describe('a pass whose source is out of reach', () => {
 
 describe('a destination that restarted', () => {
   const idle = 'ActiveState=inactive\nepoch=9\nuptime=9\nboot=x\nkey=there\n';
-  const choice = { tool: 'rsync', inplace: true, streams: 1, compress: 'none', reasons: [] } as unknown as CopyChoice;
-
   it.each([
     ['before the pass', 'restarted=yes\n', 'all'],
     ['never', '', '-1'],
@@ -179,5 +184,94 @@ describe('a destination that restarted', () => {
     await expect(
       runRsyncPass(idleJobs().jobs, both, { ...input, choice }, names, scopeOf({ bytes: 0, before: 0 }).scope),
     ).rejects.toMatchObject({ type: 'Transient', message: expect.stringContaining('new1 restarted') as unknown });
+  });
+});
+
+describe('what goes before a pass', () => {
+  it.each([
+    ['looks at the destination', 'ferry_script', ''],
+    ['parts names that share a file', '-links +1', 'links=3\n'],
+  ])('ends at once when it is cancelled while it %s', async (_name, slow, answer) => {
+    const { jobs, started } = idleJobs();
+    const stopped = vi.spyOn(jobs, 'stop');
+    const cancel = new AbortController();
+    let isReached = false;
+    const both = ends(() => 'ActiveState=inactive\nepoch=9\nuptime=9\nboot=x\nkey=there\n');
+    both.destination.run = (_argv, options = {}) => {
+      const text = String(options.input);
+      const isSlow = text.includes(slow) && text.includes('awk') === (answer === '');
+      if (!isSlow || isReached)
+        return Promise.resolve({ code: 0, signal: null, stdout: `gate=there\nempty=no\n${answer}`, stderr: '' });
+      isReached = true;
+      // For hours, unless it is told to end.
+      return new Promise((_resolve, reject) => {
+        options.signal?.addEventListener('abort', () => reject(options.signal?.reason as Error));
+      });
+    };
+    const scope: TransferScope = {
+      ...scopeOf({ bytes: 0, before: 0 }).scope,
+      signal: cancel.signal,
+      cancellation: () => (cancel.signal.aborted ? { cancelRequested: true, paused: false } : undefined),
+    };
+
+    const outcome = runRsyncPass(jobs, both, { ...input, choice, partLinks: true }, names, scope).catch(
+      (error: unknown) => error,
+    );
+    await vi.waitFor(() => expect(isReached).toBe(true));
+    cancel.abort(new CancelledFailure('cancelled'));
+
+    expect(await outcome).toBeInstanceOf(CancelledFailure);
+    expect(stopped).toHaveBeenCalled();
+    expect(started).toEqual([]);
+  });
+});
+
+describe('a pass stands still', () => {
+  /** A look a second; the n-th one sees what `at` says. Answers the failure and after how many seconds it came, or undefined. */
+  async function outcomeOf(at: (second: number) => string, seconds: number): Promise<{ message: string } | undefined> {
+    const begin = Date.now();
+    const both = ends(() => '');
+    both.source.run = async () => {
+      await new Promise((resolve) => setTimeout(resolve, 1000));
+      return { code: 0, signal: null, stdout: at((Date.now() - begin) / 1000), stderr: '' };
+    };
+    let outcome: { message: string } | undefined;
+    const request = { ...input.request, stallSeconds: 30 };
+    void runRsyncPass(
+      idleJobs().jobs,
+      both,
+      { ...input, request },
+      names,
+      scopeOf({ bytes: 0, before: 0 }).scope,
+    ).catch((error: unknown) => {
+      outcome = error as { message: string };
+    });
+    await vi.advanceTimersByTimeAsync(seconds * 1000);
+    return outcome;
+  }
+  const seen = (step: string, work: number): string => `${running(300).replace('copying', step)}work=${work}\n`;
+  const MiB = 1024 ** 2;
+
+  it('when nothing was done for so long as the plan says', async () => {
+    expect(await outcomeOf(() => seen('copying', 900 * MiB), 60)).toMatchObject({
+      message: expect.stringContaining('neither machine moved or read anything for 30 s') as unknown,
+    });
+  });
+
+  it.each([
+    [
+      'while what it did is less than what one did that has ended',
+      (at: number) => seen('copying', at < 10 ? 900 * MiB : at * MiB),
+    ],
+    ['when it goes over to another step', (at: number) => seen(at < 25 ? 'comparing' : 'copying', 900 * MiB)],
+    ['while the source is flushed, for half an hour', () => seen('flushing', 0)],
+  ])('not %s', async (_name, at) => {
+    expect(await outcomeOf(at, 50)).toBeUndefined();
+  });
+
+  it('when the source is flushed for longer', async () => {
+    expect(await outcomeOf(() => seen('flushing', 0), 1900)).toMatchObject({
+      message: expect.stringContaining('for 1800 s') as unknown,
+    });
   });
 });
