@@ -52,6 +52,29 @@ it('an application that was ill before may end as ill as it was', async () => {
   );
 });
 
+it('applications that run while old nodes leave are looked at once more when they have left', async () => {
+  const gates = { ...planOf('template').gates, removeNodesAfter: 'start-apps' as const };
+  const world = createWorld(planOf('late', { gates }));
+  const handle = await harness.start(world.plan);
+  await approveAll(handle, ['open-downtime', 'close-downtime', 'remove-nodes']);
+  const { outcome, status } = await handle.result();
+
+  const last = world.inputs.map(({ name, input }) => ({ name, input })).slice(callsUntil(world, 'remove-nodes'));
+  expect(outcome).toBe('migrated');
+  expect(last).toContainEqual({
+    name: 'awaitClusterHealthy',
+    input: expect.objectContaining({ namespaces: expect.arrayContaining(['anyshare']) as string[] }) as unknown,
+  });
+  expect(last.map(({ name }) => name)).toContain('takeProbes');
+  expect(status.phases.find(({ name }) => name === 'remove-nodes')?.detail).toMatch(/; \d+ probes answered/);
+});
+
+function callsUntil(world: World, stage: string): number {
+  return world.inputs.findLastIndex(
+    ({ name, input }) => name === 'applyConfig' && (input as { stage: string }).stage === stage,
+  );
+}
+
 /** Calls about single nodes, in order, with applies of the tool among them. */
 function callsOf(world: World): string[] {
   return world.inputs.flatMap(({ name, input }) => {

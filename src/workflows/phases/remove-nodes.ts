@@ -7,6 +7,7 @@ import { hostNamed, publish } from '../migration.ts';
 import { act, pausePoint } from '../parking.ts';
 import { provePlaces } from '../placement.ts';
 import { retire } from '../retirement.ts';
+import { checkRunning } from './verify.ts';
 
 /** The old nodes leave the cluster. From the moment this is applied there is no way back to them. */
 export const removeNodes: Phase = {
@@ -22,6 +23,10 @@ const afterwards =
 
 async function remove(migration: Migration): Promise<string> {
   const proof = isStacked(migration.plan) ? await removeMasters(migration) : await removeByTool(migration);
+  if (migration.plan.gates.removeNodesAfter === 'start-apps') {
+    // Applications run since before; what ran on the old nodes has to run elsewhere now.
+    return `${proof}; ${await checkRunning(migration, 'remove-nodes')}`;
+  }
   if (migration.plan.components.length > 0) {
     await provePlaces(migration, 'remove-nodes', 'to');
   }

@@ -8,13 +8,14 @@ import { provePlaces } from '../placement.ts';
 import { takenProbes } from '../unproved.ts';
 
 /** Nodes, services, placement, and every component's probes once more with applications running. */
-export const verify: Phase = { name: 'verify', section: 17, run: checkRunning };
+export const verify: Phase = { name: 'verify', section: 17, run: (migration) => checkRunning(migration, 'verify') };
 
-async function checkRunning(migration: Migration): Promise<string> {
+/** With applications running: after they were started, and once more where old nodes leave under them. */
+export async function checkRunning(migration: Migration, phase: PhaseName): Promise<string> {
   const { plan } = migration;
   // What was broken before comes back as broken as it was, and nobody should have to heal it before a migration can end.
   const illBefore = (migration.state.applications?.workloads ?? []).filter(({ ready = 'all' }) => ready !== 'all');
-  const healthy = await act(migration, 'verify', 'awaitClusterHealthy', 'nodes, components and applications', {
+  const healthy = await act(migration, phase, 'awaitClusterHealthy', 'nodes, components and applications', {
     nodes: migration.state.nodes,
     namespaces: ['kube-system', plan.platform.resourceNamespace, ...plan.applications.namespaces],
     ...(illBefore.length === 0 ? {} : { illBefore }),
@@ -22,9 +23,9 @@ async function checkRunning(migration: Migration): Promise<string> {
   if (plan.components.length === 0) {
     return healthy.proof;
   }
-  const placed = await provePlaces(migration, 'verify', 'to');
+  const placed = await provePlaces(migration, phase, 'to');
   // Applications write again: values may have moved on, but every probe must answer.
-  const probed = await compareProbes(migration, 'verify', () => true);
+  const probed = await compareProbes(migration, phase, () => true);
   const { stillIll = [] } = healthy;
   return [
     placed,
