@@ -2,9 +2,10 @@ import { parse } from 'yaml';
 import type { HostConnection } from '../hosts/contract.ts';
 import { componentTable } from '../plan/components.ts';
 import { counted } from '../plan/counted.ts';
+import { controlSuccessor } from '../plan/quorum.ts';
 import { readVersion } from './facts.ts';
 import { helmBinary, lastLines, noHelm } from './helm.ts';
-import { etcdDirectoryOf } from './preflight-masters.ts';
+import { etcdDirectoryOf, knock, opensWithApply } from './preflight-masters.ts';
 import { checkRsync } from './preflight-rsync.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
 import { askMachines } from './preflight-world.ts';
@@ -93,22 +94,37 @@ const agentPorts = [
   { port: 9547, what: 'SLB manager' },
 ];
 
-/** The platform's agents, as the machine where proton-cli runs reaches them. */
+/**
+ * The platform's agents, as the machines reach them where proton-cli runs: the control host, and the master that follows it when it leaves.
+ * That one applies last, past the point of no return, to the machines that stay.
+ */
 async function checkPorts(world: World): Promise<Finding> {
-  const control = await world.connect(world.plan.platform.controlHost);
-  const script =
-    'for e in "$@"; do if timeout 5 bash -c "exec 3<>/dev/tcp/${e%%:*}/${e##*:}" 2>/dev/null; then echo "open $e"; else echo "closed $e"; fi; done';
-  const ends = world.machines.flatMap(({ name, address }) =>
-    agentPorts.map(({ port, what }) => ({ name, port, what, end: `${address}:${port}` })),
-  );
-  const result = await control.run(['sh', '-c', script, 'sh', ...ends.map(({ end }) => end)], { timeout: 120_000 });
-  const lines = new Set(result.stdout.split('\n'));
+  const { plan, machines } = world;
+  const { controlHost } = plan.platform;
+  const successor = plan.controlPlane === undefined ? undefined : controlSuccessor(plan);
+  const closed: string[] = [];
+  const askers = successor === undefined ? [controlHost] : [controlHost, successor];
+  const failures = await askMachines(world, askers, async (connection, asker) => {
+    const asked = asker === controlHost ? machines : machines.filter(({ name }) => !plan.nodes.remove.includes(name));
+    const ends = asked.flatMap(({ name, address }) =>
+      agentPorts.map(({ port, what }) => ({ name, port, what, end: `${address}:${port}` })),
+    );
+    const doors = await knock(
+      connection,
+      ends.map(({ end }) => end),
+    );
+    for (const { name, port, what, end } of ends) {
+      if (doors.get(end) === 'open') continue;
+      const isNew = asker !== controlHost && doors.get(end) !== 'refused';
+      if (isNew && (await opensWithApply(world, name, connection.host.address))) continue;
+      closed.push(`${what} on ${name} does not answer on port ${port} from ${asker}`);
+    }
+    return undefined;
+  });
   return {
-    failures: ends
-      .filter(({ end }) => !lines.has(`open ${end}`))
-      .map(({ name, port, what }) => `${what} on ${name} does not answer on port ${port} from ${control.host.name}`),
+    failures: [...failures, ...closed],
     next: 'systemctl status ecms proton_slb_manager on these machines; open 9202/tcp and 9547/tcp between the nodes',
-    proof: `9202 and 9547 open on ${counted(world.machines.length, 'machine')}, asked from ${control.host.name}`,
+    proof: `9202 and 9547 open on ${counted(machines.length, 'machine')}, asked from ${askers.join(' and ')}`,
   };
 }
 

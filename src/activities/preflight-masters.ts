@@ -10,7 +10,7 @@ import { hasStaticControlPlane } from './facts.ts';
 import { lastLines } from './helm.ts';
 import { tryScript } from './host-script.ts';
 import { listeningPorts } from './kubelet.ts';
-import type { Check, Finding, World } from './preflight-world.ts';
+import type { Check, Door, Finding, World } from './preflight-world.ts';
 import { askMachines } from './preflight-world.ts';
 
 /** Where the control plane is; and, where it runs on the nodes themselves, whether its masters can be exchanged. */
@@ -132,13 +132,40 @@ async function checkServers(world: World): Promise<Finding> {
   const troubles = reports
     .filter(({ trouble }) => trouble !== undefined)
     .map(({ server, trouble }) => `${server} cannot be used: ${trouble ?? ''}`);
-  if (well.length < 2) {
+  const next =
+    'open 6443/tcp from the worker to all masters, old and new, or name servers that it can reach: FERRY_API_SERVERS=10.0.0.12,10.0.0.13';
+  const silent = await silentFromHere(world);
+  const unreached = silent.map(
+    (name) => `port ${apiPort} of ${name} swallows what is sent from here, as packet filters do`,
+  );
+  const { remove } = world.plan.nodes;
+  const leaving = new Set(
+    world.plan.hosts.filter(({ name }) => remove.includes(name)).flatMap(({ name, address }) => [name, address]),
+  );
+  const stay = well.filter(({ server }) => !leaving.has(new URL(server).hostname.replace(/^\[(.*)\]$/, '$1')));
+  const joining = await joiningOf(world);
+  if (remove.length > 0 && stay.length === 0 && silent.length === joining.length) {
+    return {
+      failures: [
+        `every API server that answers leaves (${well.map(({ server }) => server).join(', ') || 'none'}), and no new master can be reached from here`,
+        ...troubles,
+        ...unreached,
+      ],
+      next,
+    };
+  }
+  if (well.length < 2 || silent.length > 0) {
     return {
       warnings: [
-        `the API is reached through ${well[0]?.server ?? 'no server'} alone and is lost while that machine restarts or when it leaves`,
+        ...(well.length < 2
+          ? [
+              `the API is reached through ${well[0]?.server ?? 'no server'} alone and is lost while that machine restarts or when it leaves`,
+            ]
+          : []),
         ...troubles,
+        ...unreached,
       ],
-      next: 'open 6443/tcp from the worker to all masters, or name servers that it can reach: FERRY_API_SERVERS=10.0.0.12,10.0.0.13',
+      next,
     };
   }
   return {
@@ -146,13 +173,23 @@ async function checkServers(world: World): Promise<Finding> {
   };
 }
 
+/** New masters whose API will not be reached from here: nothing listens there yet, so refused is the best that can be seen. */
+async function silentFromHere(world: World): Promise<string[]> {
+  const joining = await joiningOf(world);
+  const doors = await Promise.all(
+    joining.map((name) => {
+      const address = world.plan.hosts.find((host) => host.name === name)?.address ?? name;
+      return world.dial(address, apiPort);
+    }),
+  );
+  return joining.filter((_name, index) => doors[index] === 'silent');
+}
+
 const etcdPorts = [2379, 2380];
 const apiPort = 6443;
 
-/** `open`, `refused` (reached, nobody listens) or `silent`, as seen from a machine. */
-type Door = 'open' | 'refused' | 'silent';
-
-async function knock(connection: HostConnection, ends: readonly string[]): Promise<Map<string, Door>> {
+/** How ports answer from a machine. */
+export async function knock(connection: HostConnection, ends: readonly string[]): Promise<Map<string, Door>> {
   const script =
     'for e in "$@"; do m=$(timeout 3 bash -c "exec 3<>/dev/tcp/${e%%:*}/${e##*:}" 2>&1) && echo "open $e" && continue; case $m in *refused*) echo "refused $e";; *) echo "silent $e";; esac; done';
   const result = await connection.run(['sh', '-c', script, 'sh', ...ends], {
@@ -193,27 +230,43 @@ async function checkMasterPorts(world: World): Promise<Finding> {
     }
     return undefined;
   });
-  // Nothing listens there yet: refused is the best that can be seen.
-  const back = await askMachines(world, masters, async (connection, name) => {
-    const ends = joining.flatMap((joined) =>
-      [2380, apiPort].map((port) => ({ joined, port, end: `${address.get(joined) ?? joined}:${port}` })),
-    );
+  // Nothing listens there yet: refused is the best that can be seen. New ones are members beside each other as well.
+  const back = await askMachines(world, [...masters, ...joining], async (connection, name) => {
+    const ends = joining
+      .filter((joined) => joined !== name)
+      .flatMap((joined) =>
+        [2380, apiPort].map((port) => ({ joined, port, end: `${address.get(joined) ?? joined}:${port}` })),
+      );
     if (ends.length === 0) return undefined;
     const doors = await knock(
       connection,
       ends.map(({ end }) => end),
     );
     for (const { joined, port, end } of ends) {
-      if ((doors.get(end) ?? 'silent') === 'silent') {
-        warnings.push(`port ${port} of ${joined} swallows what ${name} sends, as packet filters do`);
-      }
+      if ((doors.get(end) ?? 'silent') !== 'silent') continue;
+      if (await opensWithApply(world, joined, address.get(name) ?? '')) continue;
+      warnings.push(`port ${port} of ${joined} swallows what ${name} sends, as packet filters do`);
     }
     return undefined;
   });
+  const open =
+    'open 2379, 2380 and 6443/tcp between all masters, old and new (firewalls between the machines, nft list ruleset)';
+  const found = [...unreachable, ...back, ...failures];
+  const isOwn = await leavesFirewallsAlone(world);
   return {
-    failures: [...unreachable, ...back, ...failures],
-    warnings,
-    next: 'open 2379, 2380 and 6443/tcp between all masters, old and new (firewalls between the machines, nft list ruleset)',
+    failures: found,
+    warnings: isOwn
+      ? [
+          ...warnings,
+          'firewall.mode is usermanaged: nothing keeps a master out that died before its turn and boots again; its etcd goes on asking the members',
+        ]
+      : warnings,
+    next: [
+      ...(found.length + warnings.length > 0 ? [open] : []),
+      ...(isOwn
+        ? ['keep a master that dies before its turn off the network until kubeadm reset --force was run on it']
+        : []),
+    ].join('; '),
     proof:
       joining.length === 0
         ? 'no master has to join'
@@ -221,8 +274,16 @@ async function checkMasterPorts(world: World): Promise<Finding> {
   };
 }
 
+/** Masters leave, and the platform does not shut them out. */
+async function leavesFirewallsAlone(world: World): Promise<boolean> {
+  const { document } = await world.cluster();
+  const { firewall } = (parse(document, { schema: 'failsafe' }) ?? {}) as { firewall?: { mode?: unknown } | null };
+  const leaves = mastersOf(world).some((name) => world.plan.nodes.remove.includes(name));
+  return leaves && firewall?.mode === 'usermanaged';
+}
+
 /** The platform's firewall lets known nodes in only; the apply that adds a node makes it known. */
-async function opensWithApply(world: World, master: string, address: string): Promise<boolean> {
+export async function opensWithApply(world: World, master: string, address: string): Promise<boolean> {
   const connection = await world.connect(master);
   const listed = await connection.run(['firewall-cmd', '--ipset=proton-cs-host', '--get-entries'], { timeout: short });
   return listed.code === 0 && !listed.stdout.split(/\s+/).includes(address);

@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import type { HostConnection, Hosts } from '../hosts/contract.ts';
 import { componentFacts, configFacts } from '../plan/config-facts.ts';
 import type { ComponentFact, ConfigFact, NodeFact } from '../plan/facts.ts';
@@ -33,11 +34,28 @@ export interface World {
   newNames: string[];
   time: Time;
   listMembers: MasterActivities['listMembers'];
+  /** How a port answers from here, where the checks run. */
+  dial: (address: string, port: number) => Promise<Door>;
   /** The migration that asks; absent where none does. */
   workflowId: string | undefined;
   /** Boot id of the worker's machine; absent where somebody else than the worker checks. */
   workerBootId: (() => Promise<string | undefined>) | undefined;
 }
+
+/** `open`, `refused` (reached, nobody listens) or `silent`. */
+export type Door = 'open' | 'refused' | 'silent';
+
+const dial: World['dial'] = (host, port) =>
+  new Promise((resolve) => {
+    const socket = connect({ host, port });
+    const end = (door: Door): void => {
+      socket.destroy();
+      resolve(door);
+    };
+    socket.setTimeout(3000, () => end('silent'));
+    socket.once('connect', () => end('open'));
+    socket.once('error', ({ code }: NodeJS.ErrnoException) => end(code === 'ECONNREFUSED' ? 'refused' : 'silent'));
+  });
 
 /** Milliseconds, of both kinds of clock, and time that passes. */
 interface Time {
@@ -57,6 +75,8 @@ export interface PreflightDeps {
   time?: Time;
   /** Default: asks the machines. */
   listMembers?: MasterActivities['listMembers'];
+  /** Default: over the network. */
+  dial?: World['dial'];
   workerBootId?: () => Promise<string | undefined>;
   workflowId?: string;
 }
@@ -103,6 +123,7 @@ export function openWorld(plan: Plan, deps: PreflightDeps): World {
       deps.listMembers ??
       createEtcdActivities({ hosts, backup: { directory: defaultBackupDirectory }, deadlines: defaultDeadlines })
         .listMembers,
+    dial: deps.dial ?? dial,
     workflowId: deps.workflowId,
     workerBootId: deps.workerBootId,
   };

@@ -3,8 +3,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ServerReport } from '../../../src/activities/api-roads.ts';
 import type { CheckResult, EtcdMember } from '../../../src/activities/contract.ts';
 import type { KubernetesApi } from '../../../src/activities/kubernetes-api.ts';
+import { clusterChecks } from '../../../src/activities/preflight-cluster.ts';
+import { hostChecks } from '../../../src/activities/preflight-hosts.ts';
 import { masterChecks } from '../../../src/activities/preflight-masters.ts';
-import { openWorld, runCheck } from '../../../src/activities/preflight-world.ts';
+import { type Door, openWorld, runCheck } from '../../../src/activities/preflight-world.ts';
 import { checksOf } from '../../../src/activities/preflight.ts';
 import type { HostConnection, Hosts, RunResult } from '../../../src/hosts/contract.ts';
 import { HostUnreachable } from '../../../src/hosts/errors.ts';
@@ -32,6 +34,8 @@ interface Platform {
   members: EtcdMember[];
   servers: ServerReport[];
   now: number;
+  /** How the API's port answers from the worker, by address; refused where nothing is said. */
+  fromHere: Record<string, Door>;
   /** `<host> <argv…>`: the first that fits answers. */
   commands: [RegExp, Partial<RunResult> | Error | ((argv: readonly string[]) => Partial<RunResult>)][];
 }
@@ -72,7 +76,9 @@ function healthyPlatform(): Platform {
     members: [member(1), member(2), member(3)],
     servers: ['11', '12', '13'].map((last) => ({ server: `https://10.0.0.${last}:6443`, origin: 'learned' })),
     now: ends - 200 * day,
+    fromHere: {},
     commands: [
+      [/dev\/tcp.*:9202/, doors('open')],
       [/node-[456] .*dev\/tcp/, doors('open')],
       [/node-[123] .*dev\/tcp/, doors('refused')],
       [
@@ -119,19 +125,31 @@ async function check(change: (platform: Platform) => void = () => undefined): Pr
             ? { metadata: { name: 'records' }, data: {} }
             : undefined,
       ),
-    list: () => Promise.resolve([]),
+    list: (path: string) =>
+      Promise.resolve(
+        path === '/api/v1/nodes'
+          ? [1, 2, 3].map((index) => ({
+              metadata: { name: `node-${index}`, labels: { 'node-role.kubernetes.io/control-plane': '' } },
+            }))
+          : [],
+      ),
   } as unknown as KubernetesApi;
   const world = openWorld(platform.plan, {
     api,
     hosts: hostsOf(platform),
     time: { now: () => platform.now, elapsed: () => platform.now, pause: () => Promise.resolve() },
+    dial: (address, port) => {
+      expect(port).toBe(6443);
+      return Promise.resolve(platform.fromHere[address] ?? 'refused');
+    },
     listMembers: ({ via }) => {
       expect(via.map(({ name }) => name)).toEqual(platform.plan.controlPlane?.masters);
       return Promise.resolve({ members: platform.members, askedOf: 'node-1' });
     },
   });
   const results: CheckResult[] = [];
-  for (const row of masterChecks(platform.plan)) results.push(await runCheck(row, world));
+  const others = [...hostChecks, ...clusterChecks].filter(({ name }) => name === 'ports' || name === 'name-order');
+  for (const row of [...masterChecks(platform.plan), ...others]) results.push(await runCheck(row, world));
   return results;
 }
 
@@ -158,11 +176,17 @@ describe('preflight of a stacked control plane', () => {
       'certificates',
       'etcd-room',
       'package-moves',
+      'ports',
+      'name-order',
     ]);
     expect(results[0]?.cause).toBe('etcd and API server on node-1, node-2, node-3');
     expect(results[1]?.cause).toBe(
       '3 → 4 → 5 → 6 → 5 → 4 → 3 members, quorum 2 → 3 → 3 → 4 → 3 → 3 → 2; at least 1 may be lost at every moment',
     );
+    expect(results.at(-1)?.cause).toBe(
+      "node-1 is the first control-plane node by name and leaves, which the platform's tool cannot do; nodes leave outside of apply, one at a time",
+    );
+    expect(results.at(-2)?.cause).toBe('9202 and 9547 open on 6 machines, asked from node-1 and node-4');
     expect(results[2]?.cause).toMatch(/node-1, node-2, node-3: all started, voting and healthy; node-2 leads/);
   });
 
@@ -279,6 +303,111 @@ describe('preflight of a stacked control plane', () => {
       /through https:\/\/10\.0\.0\.11:6443 alone .*; https:\/\/10\.0\.0\.12:6443 cannot be used: connect ETIMEDOUT/,
     ],
     [
+      'one way to the API only, by a master that leaves, and none to those that come',
+      (p) => {
+        p.servers.slice(1).forEach((server) => (server.trouble = 'connect ETIMEDOUT'));
+        p.fromHere = { '10.0.0.14': 'silent', '10.0.0.15': 'silent', '10.0.0.16': 'silent' };
+      },
+      'api-servers',
+      'failed',
+      /^every API server that answers leaves \(https:\/\/10\.0\.0\.11:6443\), and no new master can be reached from here/,
+    ],
+    [
+      'the same where one of those that come can be reached',
+      (p) => {
+        p.servers.slice(1).forEach((server) => (server.trouble = 'connect ETIMEDOUT'));
+        p.fromHere = { '10.0.0.14': 'silent', '10.0.0.16': 'silent' };
+      },
+      'api-servers',
+      'warning',
+      /alone and is lost .*; port 6443 of node-4 swallows what is sent from here.*; port 6443 of node-6 swallows/,
+    ],
+    [
+      'no way to those that come, while a load balancer of its own leads to the API',
+      (p) => {
+        p.servers.push({ server: 'https://10.0.0.99:6443', origin: 'learned' });
+        p.fromHere = { '10.0.0.14': 'silent', '10.0.0.15': 'silent', '10.0.0.16': 'silent' };
+      },
+      'api-servers',
+      'warning',
+      /^port 6443 of node-4 swallows what is sent from here/,
+    ],
+    [
+      'firewalls that the platform leaves alone',
+      (p) => (p.config = p.config.replace('mode: firewalld', 'mode: usermanaged')),
+      'master-ports',
+      'warning',
+      /^firewall\.mode is usermanaged: nothing keeps a master out that died before its turn and boots again/,
+    ],
+    [
+      'firewalls that the platform leaves alone, where no master leaves',
+      (p) => {
+        p.config = p.config.replace('mode: firewalld', 'mode: usermanaged');
+        p.plan = stackedPlan((plan) => (plan.nodes.remove = []));
+      },
+      'master-ports',
+      'ok',
+      /^27 of 27 ports/,
+    ],
+    [
+      'the port of the API alone closed',
+      command(/node-6 .*dev\/tcp/, (argv) =>
+        doors(...argv.slice(4).map((end) => `${end === '10.0.0.13:6443' ? 'refused' : 'open'} ${end}`)),
+      ),
+      'master-ports',
+      'failed',
+      /^nothing listens on port 6443 of node-3 \(asked from node-6\)$/,
+    ],
+    [
+      'a new machine that swallows what another new one sends',
+      (p) => {
+        command(/node-5 .*dev\/tcp/, (argv) =>
+          doors(...argv.slice(4).map((end) => `${end === '10.0.0.16:2380' ? 'silent' : 'open'} ${end}`)),
+        )(p);
+        command(/firewall-cmd/, { code: 127 })(p);
+      },
+      'master-ports',
+      'warning',
+      /^port 2380 of node-6 swallows what node-5 sends, as packet filters do$/,
+    ],
+    [
+      "the same behind the platform's own firewall, which does not know new nodes yet",
+      (p) => {
+        command(/node-5 .*dev\/tcp/, (argv) =>
+          doors(...argv.slice(4).map((end) => `${end === '10.0.0.16:2380' ? 'silent' : 'open'} ${end}`)),
+        )(p);
+        command(/node-6 firewall-cmd/, { stdout: '10.0.0.11\n' })(p);
+      },
+      'master-ports',
+      'ok',
+      /^27 of 27 ports/,
+    ],
+    [
+      'an agent that the next control host does not reach',
+      (p) => {
+        command(/node-4 .*dev\/tcp.*:9202/, (argv) =>
+          doors(...argv.slice(4).map((end) => `${end === '10.0.0.16:9547' ? 'silent' : 'open'} ${end}`)),
+        )(p);
+        command(/firewall-cmd/, { code: 127 })(p);
+      },
+      'ports',
+      'failed',
+      /^SLB manager on node-6 does not answer on port 9547 from node-4$/,
+    ],
+    [
+      "agents of machines that stay, behind the platform's own firewall, which does not know the next control host yet",
+      (p) => {
+        p.plan = stackedPlan((plan) => (plan.nodes.remove = ['node-1']));
+        command(/node-4 .*dev\/tcp.*:9202/, (argv) =>
+          doors(...argv.slice(4).map((end) => `${/10\.0\.0\.1[23]:/.test(end) ? 'silent' : 'open'} ${end}`)),
+        )(p);
+        command(/node-[23] firewall-cmd/, { stdout: '10.0.0.11\n10.0.0.12\n10.0.0.13\n' })(p);
+      },
+      'ports',
+      'ok',
+      /asked from node-1 and node-4$/,
+    ],
+    [
       'a closed port',
       command(/node-4 .*dev\/tcp/, (argv) =>
         doors(...argv.slice(4).map((end) => `${end === '10.0.0.12:2380' ? 'refused' : 'open'} ${end}`)),
@@ -319,7 +448,10 @@ describe('preflight of a stacked control plane', () => {
     ],
     [
       'a new machine that swallows what it is sent',
-      command(/node-1 .*dev\/tcp/, {}),
+      (p) => {
+        command(/node-1 .*dev\/tcp/, {})(p);
+        command(/firewall-cmd/, { code: 127 })(p);
+      },
       'master-ports',
       'warning',
       /port 2380 of node-4 swallows what node-1 sends/,

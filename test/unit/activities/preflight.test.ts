@@ -653,6 +653,13 @@ describe('preflight finds', () => {
       /node-6 is 300 s ahead of node-1/,
     ],
     [
+      'a clock just beyond it',
+      command('node-6 date', { stdout: `${beginning / 1000 - 31}` }),
+      'clock',
+      'failed',
+      /^node-6 is 31 s behind node-1; the node agents refuse beyond a minute$/,
+    ],
+    [
       'clocks that are near the one of the control host, and not near each other',
       (p) => {
         command('node-5 date', { stdout: `${beginning / 1000 - 20}` })(p);
@@ -1079,5 +1086,16 @@ describe('versions', () => {
     [500 * 1024 ** 3, '500 GiB'],
   ])('%d bytes are %s', (bytes, text) => {
     expect(formatBytes(bytes)).toBe(text);
+  });
+});
+
+describe('the clocks of the machines', () => {
+  it('may be just within half a minute of each other', async () => {
+    const results = await check(command('node-6 date', { stdout: `${beginning / 1000 + 29}` }));
+
+    expect(results.find(({ name }) => name === 'clock')).toMatchObject({
+      state: 'ok',
+      cause: 'clocks are at most 29.0 s apart',
+    });
   });
 });
