@@ -15,11 +15,6 @@ export type MigrationHandle = WorkflowHandle<typeof migrateNodes>;
 
 const byType = "WorkflowType = 'migrateNodes'";
 
-/** Id of the workflow that moves a cluster. */
-export function workflowIdOf(clusterOrId: string): string {
-  return clusterOrId.startsWith('migrate-') ? clusterOrId : `migrate-${clusterOrId}`;
-}
-
 /**
  * The migration meant by a cluster's name or a workflow id; without either the only one that runs, or for looking back (`ended`) the
  * one that ended last.
@@ -29,7 +24,7 @@ export async function findMigration(
   named: string | undefined,
   ended = false,
 ): Promise<MigrationHandle> {
-  if (named !== undefined) return existing(client, workflowIdOf(named));
+  if (named !== undefined) return existing(client, named);
   const running = await runningMigrations(client);
   const [only] = running;
   if (only !== undefined && running.length === 1) return client.workflow.getHandle<typeof migrateNodes>(only);
@@ -53,22 +48,32 @@ export async function findMigration(
   );
 }
 
-/** A handle of a migration that the server knows. */
-async function existing(client: Client, workflowId: string): Promise<MigrationHandle> {
-  const handle = client.workflow.getHandle<typeof migrateNodes>(workflowId);
+/**
+ * A migration that the server knows. Its exact id comes first: whoever starts with `temporal workflow start` may choose any or none, and
+ * the commands that are printed name the id, which must never mean another migration.
+ */
+async function existing(client: Client, named: string): Promise<MigrationHandle> {
+  const ids = [named, `migrate-${named}`].filter((id) => id !== '');
+  for (const id of ids) {
+    const handle = client.workflow.getHandle<typeof migrateNodes>(id);
+    if (await isMigration(handle)) return handle;
+  }
+  const [one, ...more] = (await runningMigrations(client)).toSorted();
+  const running = one === undefined ? 'none runs' : `those that run: ${[one, ...more].join(', ')}`;
+  throw new CliError(
+    'notFound',
+    `there is no migration ${ids.join(' or ')} in namespace ${client.options.namespace}; ${running}`,
+    one === undefined ? 'ferry start plan.yaml' : `the same command with the one you mean, such as ${one}`,
+  );
+}
+
+/** Other workflows may have the name of a cluster as their id. */
+async function isMigration(handle: MigrationHandle): Promise<boolean> {
   try {
-    await handle.describe();
-    return handle;
+    return (await handle.describe()).type === 'migrateNodes';
   } catch (error) {
-    if (!(error instanceof WorkflowNotFoundError)) throw error;
-    const [one, ...more] = (await runningMigrations(client)).toSorted();
-    const running = one === undefined ? 'none runs' : `those that run: ${[one, ...more].join(', ')}`;
-    throw new CliError(
-      'notFound',
-      `there is no migration ${workflowId} in namespace ${client.options.namespace}; ${running}`,
-      one === undefined ? 'ferry start plan.yaml' : `the same command with the one you mean, such as ${one}`,
-      error,
-    );
+    if (error instanceof WorkflowNotFoundError) return false;
+    throw error;
   }
 }
 

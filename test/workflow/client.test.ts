@@ -7,8 +7,9 @@ import { parse, stringify } from 'yaml';
 import type { ReportModel } from '../../src/client/report-model.ts';
 import type { GateName, Plan } from '../../src/plan/plan.ts';
 import type { MigrationStatus } from '../../src/workflows/messages.ts';
+import { taskQueue } from '../../src/workflows/messages.ts';
 import type { Handle, Harness } from './harness.ts';
-import { startHarness, statusOf, until, untilGate } from './harness.ts';
+import { startHarness, statusOf, until, untilBlocked, untilGate } from './harness.ts';
 import { author, planOf } from './plans.ts';
 import { createWorld } from './world.ts';
 
@@ -238,7 +239,10 @@ describe('what a command finds', () => {
     const plan = await ferry('start', invalid);
     await handleOf('somebody').terminate();
 
-    expect(nobody).toMatchObject({ code: 4, stderr: expect.stringContaining('no migration migrate-nobody') as string });
+    expect(nobody).toMatchObject({
+      code: 4,
+      stderr: expect.stringContaining('no migration nobody or migrate-nobody') as string,
+    });
     expect(nobody.stderr).toMatch(/those that run: .*migrate-somebody/);
     expect(nothing.code).toBe(4);
     expect(nowhere).toMatchObject({ code: 6, stderr: expect.stringContaining('does not answer at') as string });
@@ -282,6 +286,28 @@ describe('what a command finds', () => {
     expect(json.code).toBe(1);
     expect(JSON.parse(json.stdout)).toMatchObject({ execution: 'TERMINATED', state: 'terminated' });
     expect(JSON.parse(json.stdout)).not.toHaveProperty('awaitingGate');
+  });
+
+  it('finds a migration that was started without ferry, under whatever id', async () => {
+    const { plan } = planFile('by-temporal');
+    const { workflow } = harness.environment.client;
+    const handle: Handle = await workflow.start('migrateNodes', { workflowId: 'abc', taskQueue, args: [plan] });
+    // The model knows its worlds by the usual ids; this one stands blocked, which can be looked at and decided as well.
+    await untilBlocked(handle);
+
+    const status = await ferry('status', 'abc', '-o', 'json');
+    const report = await ferry('report', 'abc', '-o', 'json');
+    await expect
+      .poll(async () => (await ferry('completion', 'bash', '--migrations')).stdout.split('\n'), { timeout: 20_000 })
+      .toContain('abc');
+    const paused = await ferry('pause', 'abc', '--reason', 'who started this?');
+    await handle.terminate();
+    const watched = await ferry('watch', 'abc', '--interval', '0.2');
+
+    expect(JSON.parse(status.stdout)).toMatchObject({ workflowId: 'abc', cluster: 'by-temporal', state: 'blocked' });
+    expect(JSON.parse(report.stdout)).toMatchObject({ workflowId: 'abc', cluster: 'by-temporal' });
+    expect([status, report, paused, watched].map(({ code }) => code)).toEqual([0, 0, 0, 1]);
+    expect(watched.stdout).toContain('The workflow is terminated.');
   });
 
   it('says that no worker answers, and what the server knows', async () => {

@@ -1,8 +1,8 @@
 import type { Client } from '@temporalio/client';
-import { defaultPayloadConverter, TypedSearchAttributes } from '@temporalio/common';
+import { defaultPayloadConverter, TypedSearchAttributes, WorkflowNotFoundError } from '@temporalio/common';
 import { describe, expect, it } from 'vitest';
 import type { MigrationHandle } from '../../../src/client/migrations.ts';
-import { clockAt, describeMigration, readStatus } from '../../../src/client/migrations.ts';
+import { clockAt, describeMigration, findMigration, readStatus } from '../../../src/client/migrations.ts';
 import type { MigrationStatus } from '../../../src/workflows/messages.ts';
 
 /** A server without any worker: it holds results, and answers no query. */
@@ -35,6 +35,48 @@ function running(attempt: number, events: readonly object[], pendingActivities: 
       }),
   } as unknown as MigrationHandle;
 }
+
+describe('a migration that is named', () => {
+  /** A server with these workflows, by id. */
+  function serverWith(types: Readonly<Record<string, string>>): Client {
+    const getHandle = (workflowId: string): object => ({
+      workflowId,
+      describe: () =>
+        types[workflowId] === undefined
+          ? Promise.reject(new WorkflowNotFoundError('gone', workflowId, undefined))
+          : Promise.resolve({ type: types[workflowId] }),
+    });
+    const list = (): Iterable<object> => [];
+    return { options: { namespace: 'default' }, workflow: { getHandle, list } } as unknown as Client;
+  }
+  const found = async (named: string, ids: Record<string, string>): Promise<string> =>
+    (await findMigration(serverWith(ids), named)).workflowId;
+  const type = 'migrateNodes';
+
+  it.each<[string, string, Record<string, string>, string]>([
+    ['by its cluster', 'a', { 'migrate-a': type }, 'migrate-a'],
+    ['by the usual id', 'migrate-a', { 'migrate-a': type }, 'migrate-a'],
+    ['by any id', '0198-7c1e', { '0198-7c1e': type }, '0198-7c1e'],
+    ['by a cluster whose name looks like an id', 'migrate-a', { 'migrate-migrate-a': type }, 'migrate-migrate-a'],
+    ['by its exact id, whatever the clusters are called', 'a', { a: type, 'migrate-a': type }, 'a'],
+    ['by its exact id, which a cluster may have as its name', 'migrate-a', twoNamedAlike(), 'migrate-a'],
+    ['beside a workflow of another kind', 'a', { a: 'replicateDirectory', 'migrate-a': type }, 'migrate-a'],
+  ])('is found %s', async (_, named, ids, expected) => {
+    expect(await found(named, ids)).toBe(expected);
+  });
+
+  it.each<[string, Record<string, string>, string]>([
+    ['a', {}, 'there is no migration a or migrate-a in namespace default; none runs'],
+    ['a', { a: 'replicateDirectory' }, 'there is no migration a or migrate-a'],
+    ['', {}, 'there is no migration migrate- in namespace'],
+  ])('is not found as "%s" in %j', async (named, ids, message) => {
+    await expect(found(named, ids)).rejects.toThrow(message);
+  });
+
+  function twoNamedAlike(): Record<string, string> {
+    return { 'migrate-a': type, 'migrate-migrate-a': type };
+  }
+});
 
 describe('a worker that fails at a migration', () => {
   const failed = { workflowTaskFailedEventAttributes: { failure: { message: 'no such phase' } } };
