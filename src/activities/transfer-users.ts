@@ -151,9 +151,11 @@ function containerUsers(mounts: readonly Mount[], text: string, path: string, wa
     const mount = seen.find(
       (candidate) =>
         candidate.device === place.device &&
-        isWithin(candidate.root, place.path) &&
-        (want === 'any' || candidate.writable) &&
-        !isOfWhole(candidate),
+        !isOfWhole(candidate) &&
+        (isWithin(candidate.root, place.path)
+          ? want === 'any' || candidate.writable
+          : // What takes in the tree among others counts only where it can be written to: many agents read far and wide.
+            isWithin(place.path, candidate.root) && candidate.writable),
     );
     if (mount === undefined) return [];
     const text = `the container ${unit ?? ''} of ${name ?? ''} (pid ${pid ?? ''}) mounts it at ${mount.mountPoint}`;

@@ -20,12 +20,24 @@ const sections = (own: string, containers = '', cron = '', processes = ''): stri
 
 const rootDisk = line('8:1', '/', '/');
 const dataDisk = line('8:16', '/', '/data/redis');
+const parentDisk = line('8:16', '/', '/data');
 const image = line('0:40', '/', '/');
 
 describe('a container counts as a user of a directory', () => {
   it.each<[string, string, string, boolean]>([
     ['a directory of the root disk', rootDisk, image + line('8:1', '/data/redis', '/var/lib/redis'), true],
     ['a directory below it', rootDisk, image + line('8:1', '/data/redis/aof', '/aof'), true],
+    ['a directory above it', rootDisk, image + line('8:1', '/data', '/data'), true],
+    ['a directory above it, to read', rootDisk, image + line('8:1', '/data', '/data', 'ro'), false],
+    ['the disk that it lies on', rootDisk + parentDisk, image + line('8:16', '/', '/data'), true],
+    ['the disk that it lies on, to read', rootDisk + parentDisk, image + line('8:16', '/', '/data', 'ro'), false],
+    ['the whole machine, to read', rootDisk, image + line('8:1', '/', '/rootfs', 'ro'), false],
+    [
+      'the whole machine with the disk above it',
+      rootDisk + parentDisk,
+      image + line('8:1', '/', '/host') + line('8:16', '/', '/host/data'),
+      false,
+    ],
     ['its neighbour', rootDisk, image + line('8:1', '/data/redis2', '/var/lib/redis'), false],
     ['the same by its name on another disk', rootDisk + dataDisk, image + line('8:1', '/data/redis', '/x'), false],
     ['a disk of its own', rootDisk + dataDisk, image + line('8:16', '/', '/var/lib/redis'), true],
@@ -48,6 +60,15 @@ describe('a container counts as a user of a directory', () => {
     const users = await usersOf(machine(text), '/data/redis', 'write');
 
     expect(users.map(({ kind }) => kind)).toEqual(isUser ? ['container'] : []);
+  });
+
+  it('that mounts it to read, not one that reads what lies above, where nobody may use it', async () => {
+    const container = (pid: number, root: string): string =>
+      `=== ${pid} reader pod.scope\n${image}${line('8:1', root, '/x', 'ro')}`;
+    const text = sections(rootDisk, container(1, '/data/redis') + container(2, '/data'));
+    const users = await usersOf(machine(text), '/data/redis', 'any');
+
+    expect(users.map(({ text: said }) => said)).toEqual([expect.stringContaining('(pid 1)')]);
   });
 });
 
