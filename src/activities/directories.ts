@@ -64,9 +64,12 @@ export async function measureFreeSpace(connection: HostConnection, path: string)
   };
 }
 
+/** For find: what counts at the top of a directory. The root of a fresh ext file system holds an empty lost+found. */
+export const contentOfTop = "-mindepth 1 -maxdepth 1 ! '(' -name lost+found -type d -empty ')'";
+
 const stateScript =
   'if [ -L "$1" ]; then echo link; elif ! [ -e "$1" ]; then echo absent; elif ! [ -d "$1" ]; then echo other; ' +
-  'elif [ -z "$(find "$1" -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit)" ]; then echo empty; else echo filled; fi; ' +
+  `elif [ -z "$(find "$1" ${contentOfTop} -print -quit)" ]; then echo empty; else echo filled; fi; ` +
   'readlink -m -- "$1"';
 
 /** What stands at a path, and the path without symbolic links. */

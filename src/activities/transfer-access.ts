@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { HostConnection } from '../hosts/contract.ts';
 import { quote } from '../hosts/quote.ts';
 import type { ReplicateInput } from '../plan/replicate.ts';
+import { contentOfTop } from './directories.ts';
 import { needsHuman } from './failures.ts';
 import { parseFields, runScript } from './host-script.ts';
 import { gateBusy, gateRefused } from './rsync-output.ts';
@@ -384,7 +385,7 @@ if [ -d "$1" ]; then
 fi
 gate "$2" "$3" "$6" || return 1
 [ ! -f "$1/${flushedIn}" ] || [ "$(cat "$1/${flushedIn}")" = "$(cat /proc/sys/kernel/random/boot_id)" ] || echo restarted=yes
-[ -z "$(find "$4" -mindepth 1 -maxdepth 1 -printf x -quit)" ] || echo empty=no
+[ -z "$(find "$4" ${contentOfTop} -printf x -quit)" ] || echo empty=no
 find "$4" -type f -printf '%n %s\n' | awk '$1 > 1 { links++ } { bytes += $2 } END { printf "links=%d\nbytes=%.0f\n", links, bytes }'
 :
 `;

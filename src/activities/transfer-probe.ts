@@ -1,4 +1,5 @@
 import type { HostAddress, HostConnection } from '../hosts/contract.ts';
+import { contentOfTop } from './directories.ts';
 import { parseFields, runScript } from './host-script.ts';
 import type { Mount } from './mounts.ts';
 import { parseMountInfo } from './mounts.ts';
@@ -158,12 +159,12 @@ set -- "$(realpath -m -- "$1")"
 d=$1; while [ ! -d "$d" ]; do d=$(dirname -- "$d"); done
 stat -f -c 'space=%a %S %d %c' -- "$d"
 if [ -d "$1" ]; then
-  first=$(find "$1" -mindepth 1 -maxdepth 1 -printf '%f\n' -quit | head -n 1); printf 'first=%s\n' "$first"
+  first=$(find "$1" ${contentOfTop} -printf '%f\n' -quit | head -n 1); printf 'first=%s\n' "$first"
 fi
 :
 `;
 
-/** Free space and the first entry of the destination. */
+/** Free space and the first entry of the destination. An empty lost+found goes with the copy, as everything that the source does not have. */
 export async function lookAtDestination(
   connection: HostConnection,
   path: string,
@@ -188,8 +189,12 @@ export async function keepsNanoseconds(connection: HostConnection, directory: st
   return text.includes('.123456789');
 }
 
-/** Kernel ticks and file systems with whole seconds: what lies so close before a moment may be after it. */
-export const clockSlack = 2;
+/**
+ * What lies so close before a moment may be after it: kernel ticks, file systems with whole seconds, and a write that takes its time
+ * first and is then held up for long because too much waits for the disk. It costs a comparison of content, of files that changed just
+ * before a pass.
+ */
+export const clockSlack = 30;
 
 /**
  * Files whose change time is not older than this may have changed after the moment `base`: seconds since 1970 for `find -newerct`.

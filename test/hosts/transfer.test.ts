@@ -126,7 +126,7 @@ touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
   });
 
   it('misses no change behind a name that rsync takes for a comment, nor in a directory that took the place of another', async () => {
-    const { activities, source } = mover;
+    const { activities, source, destination } = mover;
     const request = await freshRequest('comments');
     const tree = request.transfer.source.path;
     // The redo log of MySQL 8 lies in #innodb_redo. Same sizes, same times to the nanosecond: only content can tell.
@@ -137,14 +137,13 @@ touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
     const { choice } = await prepare(mover, request);
     await once(() => activities.runPass(pass(request, choice, 1)));
     // What is older than the clocks' slack is no longer in doubt by itself.
-    await sleep(3000);
-    await once(() => activities.runPass(pass(request, choice, 2)));
-    await sleep(3000);
+    await believeAll(destination, request.transfer.id);
+    await sleep(2000);
     await script(source, `cd '${tree}'; mv data data.old; mv data.new data`);
-    await once(() => activities.runPass(pass(request, choice, 3)));
+    await once(() => activities.runPass(pass(request, choice, 2)));
     const [leftThen, rightThen] = await bothTrees(mover, request);
     await script(source, write('two').replaceAll('data.new/f', 'data.old/f'));
-    const final = await once(() => activities.runPass(pass(request, choice, 4, { mode: 'final' })));
+    const final = await once(() => activities.runPass(pass(request, choice, 3, { mode: 'final' })));
     const [left, right] = await bothTrees(mover, request);
 
     expect(rightThen).toEqual(leftThen);
@@ -197,6 +196,27 @@ touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
     expect(await script(destination, `cat '${flushed}'`)).toBe(
       await script(destination, 'cat /proc/sys/kernel/random/boot_id'),
     );
+  });
+
+  it('fills a fresh file system, where lost+found is all that there is', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('fresh');
+    const tree = request.transfer.source.path;
+    await script(source, `mkdir -p '${tree}'; echo a >'${tree}/a'`);
+    await script(destination, `mkdir -p '${tree}/lost+found'; chmod 700 '${tree}/lost+found'`);
+    const { choice } = await prepare(mover, request);
+    await once(() => activities.runPass(pass(request, choice, 1, { mode: 'final' })));
+    const verification = await once(() => activities.verifyTransfer({ request, choice }));
+    const there = await script(destination, `ls -A '${tree}'`);
+    await script(destination, `mkdir -p '${tree}-used/lost+found/#12'`);
+    const used = { ...request.transfer, id: freshName('used'), destination: { host: 'new1', path: `${tree}-used` } };
+
+    expect(verification).toMatchObject({ equal: true, differences: [] });
+    expect(there).toBe('a\n');
+    await expect(prepare(mover, { ...request, transfer: used })).rejects.toMatchObject({
+      message: /not empty.*lost\+found/,
+    });
+    await script(destination, `rm -r '${tree}-used'`);
   });
 
   it('gets a new gate where another version of the worker left one', async () => {

@@ -52,6 +52,7 @@ describe('directories of a machine', () => {
     ['absent', () => undefined, 'absent'],
     ['empty', (path) => mkdirSync(path), 'empty'],
     ['with lost+found only', (path) => mkdirSync(join(path, 'lost+found'), { recursive: true }), 'empty'],
+    ['with a full lost+found', (path) => mkdirSync(join(path, 'lost+found', '#12'), { recursive: true }), 'filled'],
     ['filled', (path) => mkdirSync(join(path, '.hidden'), { recursive: true }), 'filled'],
     ['a file', (path) => writeFileSync(path, ''), 'other'],
     ['a link', (path) => symlinkSync('/', path), 'link'],
