@@ -1,6 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { counted } from '../plan/counted.ts';
 import type {
+  BlockedStatus,
   DecisionRecord,
   MigrationStatus,
   PhaseState,
@@ -335,7 +336,11 @@ function renderRetries({ retries = [], columns }: ViewOptions): string[] {
 
 /** `applyConfig, try 2: proton-cli ended with 1`, always one line. */
 export function describeRetry({ activity, attempt, failure }: Retry): string {
-  return `${activity}, try ${attempt}: ${stripVTControlCharacters(failure).replaceAll(/\s+/g, ' ').trim()}`;
+  return `${activity}, try ${attempt}: ${oneLine(failure)}`;
+}
+
+function oneLine(text: string): string {
+  return stripVTControlCharacters(text).replaceAll(/\s+/g, ' ').trim();
 }
 
 /** Parts in one line, or in several that hold them whole. */
@@ -349,7 +354,8 @@ function fold(parts: readonly string[], columns: number): string[] {
   return lines;
 }
 
-function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet, brokenOff }: ViewOptions): string[] {
+function renderWaiting(status: MigrationStatus, options: ViewOptions): string[] {
+  const { workflowId, columns, quiet, brokenOff } = options;
   const lines: string[] = [];
   const say = (text: string, paint: (line: string) => string = (line) => line): void => {
     lines.push(...wrapColumns(text, columns).map(paint));
@@ -373,6 +379,7 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet, br
     say(`next: ${next}`, pc.bold);
     hint(`  ferry resume ${workflowId}`, pc.bold);
     if (choices?.includes('abort') ?? !status.pointOfNoReturn) hint(`  ferry abort ${workflowId} --reason "…"`);
+    lines.push(...renderOthers(status, options));
   }
   if (status.paused !== undefined) {
     lines.push('');
@@ -388,6 +395,31 @@ function renderWaiting(status: MigrationStatus, { workflowId, columns, quiet, br
     hint(`  ferry reject ${status.awaitingGate} ${workflowId} --reason "…"`);
   }
   return lines;
+}
+
+const mostOthers = 3;
+
+/** What is blocked beside the latest: whole where there is room, else a line each, so that the clock stays on the screen. */
+function renderOthers(status: MigrationStatus, { workflowId, columns, rows, quiet }: ViewOptions): string[] {
+  const { alsoBlocked = [], moreBlocked = 0 } = status;
+  if (alsoBlocked.length === 0) return [];
+  const shown = rows === undefined ? alsoBlocked : alsoBlocked.slice(0, mostOthers);
+  const hidden = alsoBlocked.length - shown.length + moreBlocked;
+  const more = hidden === 0 ? [] : [`and ${hidden} more ${hidden === 1 ? 'is' : 'are'} blocked`];
+  const all =
+    rows === undefined
+      ? 'resume tries all of it again'
+      : `resume tries all of it again; whole: ferry status ${workflowId}`;
+  const told = shown.flatMap(({ phase, cause, untouched, next }) => {
+    const what = `also blocked in ${phase}: ${cause}`;
+    if (rows !== undefined) return [clipColumns(pc.red(oneLine(what)), columns)];
+    return [
+      ...wrapColumns(what, columns).map((line) => pc.red(line)),
+      ...wrapColumns(`untouched: ${untouched}`, columns),
+      ...wrapColumns(`next: ${next}`, columns).map((line) => pc.bold(line)),
+    ];
+  });
+  return [...told, ...more, ...(quiet === true ? [] : wrapColumns(all, columns))];
 }
 
 /** The first of some clauses, and how to see the others. */
@@ -519,10 +551,12 @@ function waitingChanges(
   workflowId: string,
   isBroken: boolean,
 ): Change[] {
-  const { awaitingGate, blocked, downtime } = after;
+  const { awaitingGate, downtime } = after;
   const changes: Change[] = [];
-  if (blocked !== undefined && before?.blocked?.since !== blocked.since) {
-    const { phase, cause, untouched, next, since } = blocked;
+  const known = new Set(stopsOf(before).map(keyOf));
+  for (const stop of stopsOf(after)) {
+    if (known.has(keyOf(stop))) continue;
+    const { phase, cause, untouched, next, since } = stop;
     changes.push({
       at: since,
       text: `BLOCKED in ${phase}: ${cause}; untouched: ${untouched}${isBroken ? '' : `; next: ${next}; then: ferry resume ${workflowId}`}`,
@@ -543,6 +577,16 @@ function waitingChanges(
     changes.push({ ...(last === undefined ? {} : { at: last }), text: `migration ${state}` });
   }
   return changes;
+}
+
+/** Everything that is blocked. */
+function stopsOf(status: MigrationStatus | undefined): BlockedStatus[] {
+  return [...(status?.alsoBlocked ?? []), ...(status?.blocked === undefined ? [] : [status.blocked])];
+}
+
+/** Two may stop in one moment, and the text of one that is not the latest any more is shortened. */
+function keyOf({ phase, since, cause }: BlockedStatus): string {
+  return `${phase}/${since}/${cause.slice(0, 100)}`;
 }
 
 function transfersChanges(before: MigrationStatus | undefined, after: MigrationStatus): Change[] {

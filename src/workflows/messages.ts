@@ -202,7 +202,12 @@ export interface MigrationStatus {
   gates: GateStatus[];
   decisions: DecisionRecord[];
   transfers: TransferStatus[];
+  /** The latest of what is blocked. */
   blocked?: BlockedStatus;
+  /** What else is blocked meanwhile, in the order in which it happened, with shortened texts; absent: nothing. Not told by older workers. */
+  alsoBlocked?: BlockedStatus[];
+  /** How many more are blocked than there is room for; absent: none. */
+  moreBlocked?: number;
   paused?: { by: string; reason: string; since: string };
   downtime: DowntimeStatus;
 }

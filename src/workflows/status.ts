@@ -10,6 +10,10 @@ import type { MigrationState, Parked } from './state.ts';
 /** The server's limit on current details, with room to spare. */
 const detailsBytes = 18_000;
 
+/** Blocks told beside the latest, and bytes of each of their texts: a status has to fit into one message. */
+const othersTold = 10;
+const otherBytes = 500;
+
 const nbsp = '\u00a0';
 
 /** What people and programs see of a migration at a moment (`now`: ms since the epoch). A pure view of the state. */
@@ -17,7 +21,8 @@ export function viewStatus(plan: Plan, state: MigrationState, now: number): Migr
   const undo = state.abort === undefined ? undefined : state.undo;
   const projection = projectDowntime(plan, state.phases, state.transfers, state.downtime, now, undo);
   const awaiting = awaitingGate(state);
-  const blocked = state.parked.findLast((parked) => blockedBy(parked) !== undefined);
+  const stops = state.parked.filter((parked) => blockedBy(parked) !== undefined);
+  const blocked = stops.at(-1);
   const paused = state.parked.find((parked) => parked.kind === 'paused');
   const startedAt = state.downtime[0]?.startedAt;
   const endedAt = isDown(state.downtime) ? undefined : state.downtime.at(-1)?.endedAt;
@@ -33,6 +38,7 @@ export function viewStatus(plan: Plan, state: MigrationState, now: number): Migr
     decisions: state.decisions,
     transfers: state.transfers,
     ...(blocked === undefined ? {} : { blocked: { ...viewBlocked(blocked), choices: choicesOf(state) } }),
+    ...viewOthers(stops.slice(0, -1)),
     ...(paused === undefined
       ? {}
       : { paused: { by: paused.by ?? '', reason: paused.reason ?? '', since: paused.since } }),
@@ -110,6 +116,26 @@ function blockedBy(parked: Parked): BlockedStatus | undefined {
 
 function viewBlocked(parked: Parked): BlockedStatus {
   return { phase: parked.phase, since: parked.since, ...explanation(parked) };
+}
+
+/** Steps at work side by side may fail side by side, and each needs its own repair before the one resume that tries them all again. */
+function viewOthers(stops: readonly Parked[]): Pick<MigrationStatus, 'alsoBlocked' | 'moreBlocked'> {
+  const more = stops.length - othersTold;
+  const alsoBlocked = stops
+    .slice(0, othersTold)
+    .map(viewBlocked)
+    .map((stop) => ({
+      ...stop,
+      cause: shortened(stop.cause),
+      untouched: shortened(stop.untouched),
+      next: shortened(stop.next),
+    }));
+  return { ...(alsoBlocked.length === 0 ? {} : { alsoBlocked }), ...(more > 0 ? { moreBlocked: more } : {}) };
+}
+
+function shortened(text: string): string {
+  const kept = clip(text, otherBytes);
+  return kept === text ? text : `${kept}…`;
 }
 
 function explanation(parked: Parked): Omit<BlockedStatus, 'phase' | 'since'> {
@@ -201,6 +227,7 @@ function describeParking(plan: Plan, status: MigrationStatus, workflowId: string
     if (status.blocked.choices?.includes('abort') === true) {
       lines.push(fenced(decisionCommand(workflowId, 'abort', { by: 'YOUR-NAME', reason: 'WHY' })));
     }
+    lines.push(...describeOthers(status));
   }
   if (status.paused !== undefined) {
     lines.push(
@@ -209,6 +236,17 @@ function describeParking(plan: Plan, status: MigrationStatus, workflowId: string
     );
   }
   return lines;
+}
+
+function describeOthers({ alsoBlocked = [], moreBlocked = 0 }: MigrationStatus): string[] {
+  if (alsoBlocked.length === 0) {
+    return [];
+  }
+  const items = alsoBlocked.map(({ phase, cause, next }) =>
+    `- \`${phase}\`: ${cause} Next: ${next}`.replaceAll('\n', ' '),
+  );
+  const more = moreBlocked === 0 ? [] : [`- and ${moreBlocked} more`];
+  return ['**Also blocked**; resume tries all of it again:', [...items, ...more].join('\n')];
 }
 
 function describeDowntime(status: MigrationStatus): string {

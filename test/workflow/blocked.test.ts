@@ -100,6 +100,34 @@ describe.concurrent('a failure that retries cannot heal', () => {
     expect(world.violations).toEqual([]);
   });
 
+  it('is told beside another one that came at the same time, and both go on with one resume', async () => {
+    const world = createWorld(planOf('two-stuck'));
+    const second = { cause: 'a finalizer holds a volume', untouched: 'the volume', next: 'remove the finalizer' };
+    world.fail('uninstallComponent', 'NeedsHuman', detail);
+    world.fail('uninstallComponent', 'NeedsHuman', second);
+
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    const { blocked, alsoBlocked } = await until(handle, 'two blocks', (status) => status.alsoBlocked !== undefined);
+    const { currentDetails } = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome, status } = await handle.result();
+
+    const byCause = [blocked, ...(alsoBlocked ?? [])].toSorted((a, b) => (a!.cause < b!.cause ? -1 : 1));
+    expect(byCause).toMatchObject([
+      { phase: 'uninstall', ...second },
+      { phase: 'uninstall', ...detail },
+    ]);
+    for (const { cause, next } of [detail, second]) {
+      expect(currentDetails).toContain(cause);
+      expect(currentDetails).toContain(next);
+    }
+    expect(outcome).toBe('migrated');
+    expect(status).not.toHaveProperty('alsoBlocked');
+    expect(world.violations).toEqual([]);
+  });
+
   it('keeps the first gate shut while a copy is blocked', async () => {
     const plan = planOf('gate-shut', { limits: { refreshSeconds: 10 } });
     const world = createWorld(plan);

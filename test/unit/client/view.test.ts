@@ -72,6 +72,19 @@ const blocked = statusIn('final-copy', {
   },
 });
 
+const manyBlocked: MigrationStatus = {
+  ...blocked,
+  alsoBlocked: Array.from({ length: 5 }, (_, index) => ({
+    phase: 'uninstall',
+    cause: `component-${index}: a finalizer\nof its volume holds it, and whoever set it does not answer any more at all`,
+    untouched: `the volume of component-${index}`,
+    next: `kubectl get pv volume-${index}`,
+    heals: 'human',
+    since: at,
+  })),
+  moreBlocked: 2,
+};
+
 function screen(status: MigrationStatus, size = { columns: 80, rows: 24 }, more: Partial<Look> = {}): string[] {
   const look: Look = { status, answeredAt: Date.now(), progress: new Map(), execution: 'RUNNING', ...more };
   return screenLines(look, workflowId, size).map((line) => stripVTControlCharacters(line));
@@ -122,6 +135,19 @@ describe('a terminal of 24 lines and 80 columns', () => {
     expect(text).toContain('running 12m05s');
     expect(text).toContain('budget 30m00s (exceeded)');
     expect(text).toContain('9 done');
+  });
+
+  it('names what else is blocked, a line each, and keeps the clock', () => {
+    const lines = screen(manyBlocked);
+    const text = squeezed(lines);
+
+    expect(lines.length).toBeLessThanOrEqual(23);
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80);
+    expect(lines.filter((line) => line.startsWith('also blocked in uninstall: '))).toHaveLength(3);
+    expect(text).toContain('also blocked in uninstall: component-0: a finalizer');
+    expect(text).toContain(`and 4 more are blocked resume tries all of it again; whole: ferry status ${workflowId}`);
+    expect(text).toContain(manyBlocked.blocked?.next);
+    expect(text).toContain('running 12m05s');
   });
 
   it('keeps the command when no worker answers as well', () => {
@@ -265,6 +291,23 @@ describe('what happened, line by line', () => {
   it('is told once', () => {
     expect(changesBetween(status, status, workflowId)).toEqual([]);
   });
+
+  it('tells every block once, also those that came in one moment or are shortened since', () => {
+    const stop = { ...blocked.blocked!, cause: `the latest so far: ${'x'.repeat(600)}` };
+    const later = { ...stop, cause: 'later', phase: 'uninstall' as const };
+    const one = { ...blocked, blocked: stop };
+    const two = { ...blocked, blocked: later, alsoBlocked: [{ ...stop, cause: `${stop.cause.slice(0, 500)}…` }] };
+    const causes = (before: MigrationStatus | undefined, after: MigrationStatus): string[] =>
+      changesBetween(before, after, workflowId)
+        .filter(({ text }) => text.startsWith('BLOCKED in '))
+        .map(({ text }) => text.slice(11).split(';')[0] ?? '');
+
+    expect(causes(one, two)).toEqual(['uninstall: later']);
+    expect(causes(undefined, two)).toHaveLength(2);
+    expect(causes(undefined, manyBlocked)).toHaveLength(6);
+    expect(causes(two, two)).toEqual([]);
+    expect(causes(two, one)).toEqual([]);
+  });
 });
 
 describe('what is tried again', () => {
@@ -295,14 +338,25 @@ describe('a file or a pipe', () => {
     expect(lines.join('\n')).toContain('redis-11');
     expect(lines.join('\n')).not.toMatch(/…(?!")/);
   });
+
+  it('gets everything that is blocked, with what helps each', () => {
+    const lines = renderStatus(manyBlocked, { workflowId, now: 0, columns: Infinity, progress: new Map() });
+    const text = stripVTControlCharacters(lines.join('\n'));
+
+    for (const stop of [manyBlocked.blocked!, ...manyBlocked.alsoBlocked!]) {
+      for (const part of [stop.cause, `untouched: ${stop.untouched}`, `next: ${stop.next}`])
+        expect(text).toContain(part);
+    }
+    expect(text).toContain('\nand 2 more are blocked\nresume tries all of it again\n');
+  });
 });
 
 describe('--quiet', () => {
-  it.each([gate, blocked])('leaves out what to type, and nothing else', (status) => {
+  it.each([gate, blocked, manyBlocked])('leaves out what to type, and nothing else', (status) => {
     const options = { workflowId, now: 0, columns: Infinity, progress: new Map<string, never>() };
     const text = renderStatus(status, { ...options, quiet: true }).join('\n');
 
-    expect(text).not.toMatch(/ferry (approve|reject|resume|abort)/);
+    expect(text).not.toMatch(/ferry (approve|reject|resume|abort)|resume tries/);
     expect(text).toContain(status.blocked?.cause ?? 'gate open-downtime awaits');
     expect(describeServerView({ workflowId, runId: 'r', execution: 'RUNNING' }, true)).not.toContain('ferry worker');
   });

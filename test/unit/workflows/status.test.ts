@@ -98,6 +98,42 @@ describe('the status', () => {
     });
   });
 
+  it('names what else is blocked, in the order in which it happened, short and not too much of it', () => {
+    const names = ['uninstall', 'stop-host-services', 'final-copy'] as const;
+    const state = Array.from({ length: 14 }).reduce<MigrationState>(
+      (before, _, index) =>
+        parked(before, {
+          kind: 'blocked',
+          phase: names[index % 3]!,
+          blocked: { cause: `${index}: ${'数'.repeat(900)}`, untouched: 'u', next: 'n', heals: 'human' },
+        }),
+      fresh(),
+    );
+    const status = view(state);
+
+    expect(status.blocked?.cause).toMatch(/^13: 数{900}$/);
+    expect(status.alsoBlocked?.map(({ cause }) => Number.parseInt(cause, 10))).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(status.alsoBlocked?.[1]).toEqual({
+      ...{ phase: 'stop-host-services', since: start, untouched: 'u', next: 'n', heals: 'human' },
+      cause: expect.stringMatching(/^1: 数{165}…$/) as string,
+    });
+    expect(status.moreBlocked).toBe(3);
+    expect(markdown(state)).toContain('- and 3 more');
+  });
+
+  it('says nothing of others where one is blocked, or where those have been resumed', () => {
+    const two = blockedIn('final-copy', blockedIn('uninstall', pausedBy('li', first)));
+    const [gate, pause, old, last] = two.parked;
+    const resumed = { ...two, parked: [gate!, pause!, { ...old!, outcome: 'resumed' as const }, last!] };
+
+    expect(view(two).alsoBlocked?.map(({ phase }) => phase)).toEqual(['uninstall']);
+    for (const state of [resumed, blockedIn('uninstall'), fresh()]) {
+      expect(view(state)).not.toHaveProperty('alsoBlocked');
+      expect(view(state)).not.toHaveProperty('moreBlocked');
+      expect(markdown(state)).not.toContain('Also blocked');
+    }
+  });
+
   it('explains a result that was sent back and an abort that came too late', () => {
     const sentBack = view(parked(fresh(), { kind: 'sent-back', gate: 'close-downtime', by: 'li', reason: 'slow' }));
     const tooLate = view(parked(fresh(), { kind: 'no-way-back', by: 'li', reason: 'panic' }));
@@ -191,6 +227,20 @@ describe('the current details', () => {
     expect(markdown({ ...blocked, pointOfNoReturn: true })).not.toContain('--name abort');
     expect(markdown({ ...blocked, finishing: true })).not.toContain('--name abort');
     expect(markdown({ ...blocked, abort: { by: 'li', reason: 'x', at: start } })).not.toContain('--name abort');
+  });
+
+  it('name everything that is blocked, each with what helps', () => {
+    const text = markdown(
+      parked(blockedIn('uninstall'), {
+        kind: 'blocked',
+        phase: 'final-copy',
+        blocked: { cause: 'new2 is full', untouched: 'all', next: 'make room on new2', heals: 'human' },
+      }),
+    );
+
+    expect(text).toContain('**Blocked in `final-copy`:** new2 is full');
+    expect(text).toContain('\n- `uninstall`: disk full Next: make room\n');
+    expect(text.match(/--name resume/g)).toHaveLength(1);
   });
 
   it('say nothing of a downtime that has not begun, and everything of one that has', () => {
