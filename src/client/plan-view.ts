@@ -107,14 +107,19 @@ function describeAround(plan: Plan): string[] {
     ['applications', plan.applications.namespaces.join(', ') || 'none'],
     ['control host', `${plan.platform.controlHost}:${plan.platform.packageDirectory}`],
     ['registry', plan.containerRegistry],
-    [
-      'online limit',
-      plan.limits.preCopyKiBps === 0 ? 'none' : `${formatBytes(plan.limits.preCopyKiBps * 1024)}/s per host`,
-    ],
+    ['online limit', onlineLimit(plan)],
     ...gates,
   ];
   const width = Math.max(...rows.map(([name = '']) => name.length));
   return rows.map(([name = '', value = '']) => `${pc.dim(name.padEnd(width))}  ${value}`);
+}
+
+function onlineLimit({ limits }: Plan): string {
+  const text = (limit: number): string => (limit === 0 ? 'none' : `${formatBytes(limit * 1024)}/s per host`);
+  const hours = (limits.preCopySchedule ?? []).map(
+    ({ from, to, limitKiBps }) => `; ${from} to ${to} UTC ${text(limitKiBps)}`,
+  );
+  return `${text(limits.preCopyKiBps)}${hours.join('')}`;
 }
 
 /** Members of etcd from step to step, and how many of them may be lost at the weakest. */

@@ -109,9 +109,20 @@ export const gateSchema = z.strictObject({
   selfApproval: z.boolean().default(false),
 });
 
+/** Bandwidth limits for hours of the day. */
+export const limitScheduleSchema = z.array(
+  z.strictObject({
+    from: z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/),
+    to: z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/),
+    limitKiBps: z.int().min(0),
+  }),
+);
+
 export const limitsSchema = z.strictObject({
   /** KiB/s per source host while applications run; 0 = unlimited. Shared fairly by the transfers of a host. */
   preCopyKiBps: z.int().min(0).default(50_000),
+  /** Other such limits for hours of the day, UTC, e.g. 22:00 to 06:00; the first that holds counts, and `tune` changes only the limit outside of them. */
+  preCopySchedule: limitScheduleSchema.optional(),
   /** Transfers at the same time per host pair. */
   transfersPerHost: z.int().min(1).max(16).default(4),
   /** Pre-copy passes before a transfer that does not converge is reported as such. */

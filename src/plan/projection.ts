@@ -52,6 +52,7 @@ function firstCopy(plan: Plan): Estimate {
     perHost.set(host, (perHost.get(host) ?? 0) + workOf(transfer) / rate + 5);
   }
   const seconds = Math.max(0, ...perHost.values());
-  // With a limit the rate is known; without one it is a guess.
-  return { seconds, errorSeconds: seconds * (limit === 0 ? 0.5 : 0.2) };
+  // With one limit the rate is known; without one, or with others by the hour, it is a guess.
+  const isKnown = limit > 0 && plan.limits.preCopySchedule === undefined;
+  return { seconds, errorSeconds: seconds * (isKnown ? 0.2 : 0.5) };
 }

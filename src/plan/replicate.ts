@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { absolutePath, bringRsyncSchema, hostSchema, transferSchema } from './plan.ts';
+import { absolutePath, bringRsyncSchema, hostSchema, limitScheduleSchema, transferSchema } from './plan.ts';
 
 /** A last delta of so many seconds is short enough: more passes before it would not be worth their load. */
 export const defaultTargetSeconds = 60;
@@ -24,15 +24,7 @@ export const replicateInputSchema = z.strictObject({
   /** KiB/s, 0 = unlimited. Ignored by `final`. */
   limitKiBps: z.int().min(0).default(0),
   /** Other limits for hours of the day, UTC; the first that holds counts. */
-  schedule: z
-    .array(
-      z.strictObject({
-        from: z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/),
-        to: z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/),
-        limitKiBps: z.int().min(0),
-      }),
-    )
-    .default([]),
+  schedule: limitScheduleSchema.default([]),
   /** Passes of a live copy at most. */
   maxPasses: z.int().min(1).default(10),
   /** The final delta must be projected to fit in this many seconds before a live round calls itself fresh. */

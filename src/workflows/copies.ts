@@ -1,5 +1,5 @@
 import { CancellationScope, ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
-import type { Transfer } from '../plan/plan.ts';
+import type { Plan, Transfer } from '../plan/plan.ts';
 import type { ReplicateRequest } from '../plan/replicate.ts';
 import { defaultTargetSeconds } from '../plan/replicate.ts';
 import { decide, figuresOf } from './convergence.ts';
@@ -8,7 +8,7 @@ import type { Migration } from './migration.ts';
 import { hostNamed, publish } from './migration.ts';
 import { step } from './parking.ts';
 import { clip, passesKept } from './policies.ts';
-import { pairOf, shareOf } from './shares.ts';
+import { pairOf, scheduleOf, shareOf } from './shares.ts';
 import type { Slots } from './slots.ts';
 import { allOrFirstFailure, createSlots } from './slots.ts';
 
@@ -84,19 +84,7 @@ async function runChild(migration: Migration, transfer: Transfer, mode: CopyMode
     // A migration that is terminated leaves no copy running behind it.
     parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
     cancellationType: 'WAIT_CANCELLATION_COMPLETED',
-    args: [
-      {
-        migration: plan.cluster,
-        transfer,
-        source: hostNamed(plan, transfer.source.host),
-        destination: hostNamed(plan, transfer.destination.host),
-        mode: mode.mode,
-        verify: plan.verify,
-        limitKiBps: mode.mode === 'final' ? 0 : shareOf(plan, state.preCopyKiBps, transfer.id),
-        maxPasses: mode.maxPasses,
-        ...(plan.bringRsync === undefined ? {} : { bringRsync: plan.bringRsync }),
-      },
-    ],
+    args: [requestOf(plan, state.preCopyKiBps, transfer, mode)],
   });
   copies.set(transfer.id, copy);
   try {
@@ -104,6 +92,23 @@ async function runChild(migration: Migration, transfer: Transfer, mode: CopyMode
   } finally {
     copies.delete(transfer.id);
   }
+}
+
+/** What a child is asked for. Nothing limits the last delta, at whatever hour. */
+export function requestOf(plan: Plan, preCopyKiBps: number, transfer: Transfer, mode: CopyMode): ReplicateRequest {
+  const schedule = mode.mode === 'final' ? [] : scheduleOf(plan, transfer.id);
+  return {
+    migration: plan.cluster,
+    transfer,
+    source: hostNamed(plan, transfer.source.host),
+    destination: hostNamed(plan, transfer.destination.host),
+    mode: mode.mode,
+    verify: plan.verify,
+    limitKiBps: mode.mode === 'final' ? 0 : shareOf(plan, preCopyKiBps, transfer.id),
+    ...(schedule.length === 0 ? {} : { schedule }),
+    maxPasses: mode.maxPasses,
+    ...(plan.bringRsync === undefined ? {} : { bringRsync: plan.bringRsync }),
+  };
 }
 
 function noteOutcome(migration: Migration, id: string, mode: CopyMode, outcome: CopyOutcome): void {

@@ -190,7 +190,7 @@ export function applyDecision(plan: Plan, state: MigrationState, decision: Decis
     case 'tune':
       return going(
         { ...state, preCopyKiBps: decision.preCopyKiBps },
-        `online copies now use ${decision.preCopyKiBps === 0 ? 'all the bandwidth there is' : `${decision.preCopyKiBps} KiB/s per source host`}`,
+        `online copies now use ${decision.preCopyKiBps === 0 ? 'all the bandwidth there is' : `${decision.preCopyKiBps} KiB/s per source host`}${plan.limits.preCopySchedule === undefined ? '' : ', except in the hours for which the plan has a limit'}`,
       );
   }
 }

@@ -1,4 +1,5 @@
 import type { Plan } from '../plan/plan.ts';
+import type { ReplicateInput } from '../plan/replicate.ts';
 
 /** Key of the two machines between which a transfer runs. */
 export function pairOf(plan: Plan, transferId: string): string {
@@ -27,6 +28,14 @@ export function shareOf(plan: Plan, limitKiBps: number, transferId: string): num
     together += count;
   }
   return Math.max(1, Math.floor(limitKiBps / Math.max(1, together)));
+}
+
+/** One transfer's part of the limits that the plan has for hours of the day. */
+export function scheduleOf(plan: Plan, transferId: string): ReplicateInput['schedule'] {
+  return (plan.limits.preCopySchedule ?? []).map((entry) => ({
+    ...entry,
+    limitKiBps: shareOf(plan, entry.limitKiBps, transferId),
+  }));
 }
 
 /**

@@ -150,6 +150,19 @@ describe('the table of a plan', () => {
   });
 });
 
+it('shows the limits of online copies, by the hour where the plan has such', () => {
+  const shown = stripVTControlCharacters(
+    describePlan(
+      samplePlan((input) => {
+        const preCopySchedule = [{ from: '22:00', to: '06:00', limitKiBps: 0 }];
+        input.limits = { preCopyKiBps: 10_240, preCopySchedule };
+      }),
+    ),
+  );
+
+  expect(shown).toMatch(/online limit +10\.0 MiB\/s per host; 22:00 to 06:00 UTC none\n/);
+});
+
 it('says how many members of etcd there are at every step, and how many may be lost', () => {
   const shown = (masters: string[]): string =>
     stripVTControlCharacters(

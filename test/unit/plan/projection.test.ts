@@ -30,6 +30,14 @@ describe('the time before the window', () => {
     expect(replicate.errorSeconds).toBeCloseTo(replicate.seconds * 0.5);
   });
 
+  it('is only half known where other limits hold for hours of the day', () => {
+    const of = copying(1e9, 0, 10_240);
+    const preCopySchedule = [{ from: '22:00', to: '06:00', limitKiBps: 0 }];
+    const { replicate } = estimateOnline({ ...of, limits: { ...of.limits, preCopySchedule } });
+
+    expect(replicate.errorSeconds).toBeCloseTo(replicate.seconds * 0.5);
+  });
+
   it('needs no time for images that are not prewarmed, and none for no data', () => {
     expect(estimateOnline({ ...plan, images: { prewarm: false, references: [] } }).prewarm.seconds).toBe(0);
     expect(estimateOnline({ ...plan, transfers: [] }).replicate.seconds).toBe(0);

@@ -352,6 +352,10 @@ describe('tune', () => {
       answer: 'online copies now use 9 KiB/s per source host',
     });
     expect(send(fresh(), 'tune', { by: 'li', preCopyKiBps: 0 }).answer).toContain('all the bandwidth there is');
+    const limits = { preCopySchedule: [{ from: '22:00', to: '06:00', limitKiBps: 1 }] };
+    expect(send(fresh(), 'tune', { by: 'li', preCopyKiBps: 0 }, planOf('hours', { limits })).answer).toBe(
+      'online copies now use all the bandwidth there is, except in the hours for which the plan has a limit',
+    );
   });
 
   it.each<Partial<MigrationState>>([

@@ -1,5 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { requestOf } from '../../../src/workflows/copies.ts';
+import { replicateInputSchema } from '../../../src/plan/replicate.ts';
 import { dueInSeconds, pairOf, restSeconds, shareOf } from '../../../src/workflows/shares.ts';
 import { planOf } from '../../workflow/plans.ts';
 import { plan } from './states.ts';
@@ -38,6 +40,32 @@ describe('shares of the bandwidth', () => {
 
   it('never become 0, which would mean unlimited', () => {
     for (const { id } of plan.transfers) expect(shareOf(plan, 1, id)).toBe(1);
+  });
+});
+
+describe('hours with another limit', () => {
+  const night = { from: '22:00', to: '06:00', limitKiBps: 0 };
+  const noon = { from: '12:00', to: '13:00', limitKiBps: 9000 };
+  const of = planOf('hours', { limits: { preCopyKiBps: 60_000, preCopySchedule: [night, noon] } });
+  const transfer = of.transfers.find(({ id }) => id === 'kafka-0')!;
+
+  it('reach an online copy, shared like the plain limit', () => {
+    const request = requestOf(of, 60_000, transfer, { mode: 'live', maxPasses: 3 });
+    const limitKiBps = shareOf(of, 9000, 'kafka-0');
+
+    expect(limitKiBps).toBeLessThan(9000);
+    expect(request.limitKiBps).toBe(shareOf(of, 60_000, 'kafka-0'));
+    expect(request.schedule).toEqual([night, { ...noon, limitKiBps }]);
+    expect(replicateInputSchema.parse(request).schedule).toEqual(request.schedule);
+  });
+
+  it('do not hold for the last delta, nor where the plan has none', () => {
+    const final = requestOf(of, 60_000, transfer, { mode: 'final', maxPasses: 1 });
+    const plain = requestOf(plan, 60_000, transfer, { mode: 'live', maxPasses: 3 });
+
+    expect(final).toMatchObject({ mode: 'final', limitKiBps: 0 });
+    expect(final).not.toHaveProperty('schedule');
+    expect(plain).not.toHaveProperty('schedule');
   });
 });
 
