@@ -105,6 +105,8 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
   refuseUnproved(source, destination);
   const digest = chooseDigest(source, destination);
   const cipher = chooseCipher(source, destination);
+  if (digest === 'blake2b') reasons.push('digest blake2b: faster than sha256 on both machines');
+  if (!wishes.sameHost && cipher.startsWith('chacha')) reasons.push('cipher ChaCha20: no AES in hardware');
   const link = wishes.linkBytesPerSecond;
   const common = { cipher, digest, reasons, ...(link > 0 && { linkBytesPerSecond: Math.round(link) }) };
   const missing = [source.rsync === undefined && 'the source', destination.rsync === undefined && 'the destination'];
@@ -147,7 +149,9 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
       'no writing in place: a file with several names would pass its content on to a name that was replaced',
     );
   }
+  if (tree.hardLinks && !wishes.sameHost) reasons.push('one stream: some file has several names');
   const small = tree.largestFile >= large && tree.largestFile <= largestForSmallBlocks;
+  if (small) reasons.push(`blocks of ${blockSize / 1024} KiB: a file of ${Math.round(tree.largestFile / MiB)} MiB`);
   return {
     ...common,
     tool: 'rsync',

@@ -345,6 +345,23 @@ describe('what a pass says about itself', () => {
   });
 });
 
+describe('a choice that is not the usual one', () => {
+  const digests = { sha256: 500e6, blake2b: 800e6 };
+
+  it.each<[string, EndFacts, Partial<TreeFacts>, string]>([
+    ['of the cipher', end('3.4.1', { aesInHardware: false }), {}, 'cipher ChaCha20: no AES in hardware'],
+    ['of the digest', end('3.4.1', { digests }), {}, 'digest blake2b: faster than sha256 on both machines'],
+    ['of the blocks', end('3.4.1'), { largestFile: 96 * MiB }, 'blocks of 16 KiB: a file of 96 MiB'],
+    ['of the streams', end('3.4.1'), { hardLinks: true }, 'one stream: some file has several names'],
+  ])('%s is explained, and the usual one is not', (_name, ends, data, reason) => {
+    expect(choose(ends, ends, { ...tree, ...data }).reasons).toContain(reason);
+    expect(choose(end('3.4.1')).reasons).not.toContain(reason);
+    expect(choose(ends, ends, { ...tree, ...data }, { ...wishes, sameHost: true }).reasons.join()).not.toMatch(
+      /cipher|stream/,
+    );
+  });
+});
+
 describe('cipher and digest', () => {
   it('put AES first where both machines have it in hardware, ChaCha otherwise', () => {
     expect(choose(end('3.4.1')).cipher).toMatch(/^aes128-gcm@openssh\.com,/);
