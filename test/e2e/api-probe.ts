@@ -1,6 +1,7 @@
 /**
  * api-probe.ts KUBECONFIG SERVER: from the first answer on, every 100 ms one quorum read and one write of a ConfigMap through SERVER, each on a
- * connection of its own, as clients behind a load balancer do. On SIGTERM: one line of JSON about failures and the longest times without success.
+ * connection of its own, as clients behind a load balancer do. On SIGTERM: one line of JSON about failures and the longest times without
+ * success, also of one that had not ended by then.
  */
 import { readFileSync } from 'node:fs';
 import { Agent, request } from 'node:https';
@@ -74,26 +75,45 @@ function note(kind: keyof typeof counts, from: number, why: string | undefined):
     count.failures.push({ from, to, why });
     return;
   }
+  closeGap(kind, to);
+}
+
+/** The time without success ends here. */
+function closeGap(kind: keyof typeof counts, to: number): void {
   const last = lastSuccess[kind];
   lastSuccess[kind] = to;
   if (last === 0) return;
+  const count = counts[kind];
   if (to - last > longGap) count.gaps.push({ from: last, to });
   count.longestGapSeconds = Math.max(count.longestGapSeconds, (to - last) / 1000);
 }
 
-function report(): void {
+let isAsking = true;
+const pending = new Set<Promise<void>>();
+
+function send(kind: keyof typeof counts, answer: Promise<string | undefined>): void {
+  const from = Date.now();
+  const noted = answer.then((failure) => note(kind, from, failure)).finally(() => pending.delete(noted));
+  pending.add(noted);
+}
+
+/** What was asked gets its answer, or its time limit: a request without an end is a failure, not nothing. */
+async function report(): Promise<void> {
+  isAsking = false;
+  await Promise.all(pending);
+  for (const kind of ['read', 'write'] as const) closeGap(kind, Date.now());
   console.log(JSON.stringify(counts));
   process.exit(0);
 }
 
-process.on('SIGTERM', report);
+process.on('SIGTERM', () => void report());
 while ((await ask('POST', collection, { metadata: { name: 'api-probe' } })) !== undefined) {
   await new Promise((resolve) => setTimeout(resolve, 200));
 }
 console.error('the first answer came');
 setInterval(() => {
-  const from = Date.now();
-  void ask('GET', `${collection}/api-probe`).then((failure) => note('read', from, failure));
-  const data = { at: String(from) };
-  void ask('PATCH', `${collection}/api-probe`, { data }).then((failure) => note('write', from, failure));
+  if (!isAsking) return;
+  send('read', ask('GET', `${collection}/api-probe`));
+  const data = { at: String(Date.now()) };
+  send('write', ask('PATCH', `${collection}/api-probe`, { data }));
 }, 100);
