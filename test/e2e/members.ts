@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { kubectl, must } from './operator.ts';
 
-/* Members of etcd as etcd's own tool sees them, through a pod: nothing of the product takes part. */
+/* Masters as their own tools and files show them: nothing of the product takes part. */
 
 interface Member {
   ID: number;
@@ -19,6 +19,12 @@ export async function etcdctl(master: string, ...args: string[]): Promise<string
   ];
   const pod = ['kubectl', '-n', 'kube-system', 'exec', `etcd-${master}`, '--', 'etcdctl'];
   return must([...pod, '--endpoints=https://127.0.0.1:2379', ...keys, ...args]);
+}
+
+/** How many members say that they are healthy, each asked by itself. */
+export async function healthyMembers(via: string): Promise<number> {
+  const answer = await etcdctl(via, 'endpoint', 'health', '--cluster', '-w', 'json');
+  return (JSON.parse(answer) as { health: boolean }[]).filter(({ health }) => health).length;
 }
 
 /** Names of the members that vote. */
@@ -62,4 +68,48 @@ export async function goThrough(address: string, file: string): Promise<void> {
   }
   await writeFile(file, JSON.stringify(config), { mode: 0o600 });
   process.env.KUBECONFIG = file;
+}
+
+async function on(host: string, script: string): Promise<string[]> {
+  const said = await must([process.execPath, 'lab/cli.ts', 'ssh', host, 'sh', '-c', script]);
+  return said.split('\n').filter((line) => line !== '');
+}
+
+/** What still makes a machine a master: a kubelet that starts, static pods, a member's data, open ports. */
+export async function partsOfMaster(host: string): Promise<string[]> {
+  // One line: no control character travels through a shell.
+  const script = [
+    "systemctl is-enabled --quiet kubelet && echo 'kubelet is enabled'",
+    "systemctl is-active --quiet kubelet && echo 'kubelet is active'",
+    "find /etc/kubernetes/manifests /sysvol/proton_data/cs_etcd_data -name member -o -name '*.yaml' 2> /dev/null",
+    "ss -Hltn '( sport = :2379 or sport = :2380 or sport = :6443 )'",
+  ];
+  return on(host, script.join('; '));
+}
+
+/**
+ * What a fresh install over a live cluster would have left. It fails in kubeadm's preflight, so that Nodes and objects stay as they are;
+ * but it stops every kubelet on its way, and the agents of the machines keep what they were told. A machine that joins is told to stop
+ * its kubelet as well.
+ */
+export async function freshInstalls({ nodes, joined }: { nodes: string[]; joined: string[] }): Promise<string[]> {
+  const found: string[] = [];
+  for (const host of [...nodes, ...joined]) {
+    const log = await on(host, 'cat /var/log/ecms/server.log');
+    if (!log.some((line) => line.includes(' exec '))) found.push(`${host}: its agent was never asked`);
+    const told = log.filter(
+      (line) =>
+        /exec kubeadm init (?!phase)/.test(line) ||
+        (nodes.includes(host) && line.includes('exec systemctl stop kubelet')),
+    );
+    const applies = await on(host, "grep -rl 'init kubernetes cluster begin' /var/lib/ferry/jobs 2> /dev/null || true");
+    found.push(...[...told, ...applies].map((line) => `${host}: ${line}`));
+  }
+  return found;
+}
+
+/** Of these machines, those whose kubelet runs. */
+export async function withKubelet(hosts: readonly string[]): Promise<string[]> {
+  const states = await Promise.all(hosts.map((host) => on(host, 'systemctl is-active kubelet || true')));
+  return hosts.filter((_host, index) => states[index]?.[0] === 'active');
 }
