@@ -7,6 +7,7 @@ import type { Client } from '@temporalio/client';
 import { workerKubeconfig } from '../worker-account.ts';
 import type { Plan } from '../../src/plan/plan.ts';
 import type { MigrationResult, MigrationStatus } from '../../src/workflows/messages.ts';
+import { healthyMembers, membersOf, partsOfMaster } from './members.ts';
 import {
   command,
   killWorker,
@@ -44,6 +45,15 @@ async function bootIds(plan: Plan): Promise<Map<string, string>> {
   return ids;
 }
 
+interface Etcd {
+  members: string[];
+  healthy: number;
+}
+
+async function etcd(): Promise<Etcd> {
+  return { members: await membersOf('old1'), healthy: await healthyMembers('old1') };
+}
+
 it('brings the old cluster back, its data never written, when the removal of its nodes is rejected', async () => {
   const planFile = join(directory, 'plan.json');
   await must(['ferry', 'plan', '--map', 'old1=new1,old2=new2,old3=new3', '-o', 'json', '--output-file', planFile]);
@@ -57,6 +67,7 @@ it('brings the old cluster back, its data never written, when the removal of its
   const bootsBefore = await bootIds(plan);
   const workflowId = `migrate-${plan.cluster}`;
   const before = await photograph('anyshare');
+  const etcdBefore = await etcd();
   const oldPaths = new Map(
     plan.hosts
       .filter(({ role }) => role === 'old')
@@ -92,11 +103,15 @@ it('brings the old cluster back, its data never written, when the removal of its
   await signal(workflowId, 'resume', { by: 'li' });
   await until(client, workflowId, 'gate remove-nodes', (status) => status.awaitingGate === 'remove-nodes', 900);
   const afterReinstall = await digestOld();
+  const joined = await membersOf('old1');
   await signal(workflowId, 'reject', { gate: 'remove-nodes', by: 'wang', reason: 'rehearsal ends here' });
   // The platform's tool works through the first control-plane node by name and cannot take that one out; here it is a new one. So the new
   // nodes leave one by one before the last apply.
   const result = (await client.workflow.getHandle(workflowId).result()) as MigrationResult;
   const after = await photograph('anyshare');
+  const etcdAfter = await etcd();
+  const left: Record<string, string[]> = {};
+  for (const { to } of plan.mapping) left[to] = await partsOfMaster(to);
 
   expect(result.outcome).toBe('rolled-back');
   const rebooted = await bootIds(plan);
@@ -104,6 +119,11 @@ it('brings the old cluster back, its data never written, when the removal of its
   for (const [host, id] of rebooted) expect(id, host).not.toBe(bootsBefore.get(host));
   expect(afterReinstall).toEqual(quiet);
   expect(after).toEqual(before);
+  // All six were masters; the new ones are as if they had never been.
+  expect(joined).toEqual(['new1', 'new2', 'new3', 'old1', 'old2', 'old3']);
+  expect(etcdBefore).toEqual({ members: ['old1', 'old2', 'old3'], healthy: 3 });
+  expect(etcdAfter).toEqual(etcdBefore);
+  expect(left).toEqual({ new1: [], new2: [], new3: [] });
   await must([process.execPath, 'lab/workloads/main.ts', 'ledger']);
   await writeFile(join(directory, 'result.json'), JSON.stringify(result));
 }, 2_400_000);
