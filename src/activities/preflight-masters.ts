@@ -249,24 +249,16 @@ async function checkMasterPorts(world: World): Promise<Finding> {
     }
     return undefined;
   });
-  const open =
-    'open 2379, 2380 and 6443/tcp between all masters, old and new (firewalls between the machines, nft list ruleset)';
-  const found = [...unreachable, ...back, ...failures];
   const isOwn = await leavesFirewallsAlone(world);
   return {
-    failures: found,
+    failures: [...unreachable, ...back, ...failures],
     warnings: isOwn
       ? [
           ...warnings,
           'firewall.mode is usermanaged: nothing keeps a master out that died before its turn and boots again; its etcd goes on asking the members',
         ]
       : warnings,
-    next: [
-      ...(found.length + warnings.length > 0 ? [open] : []),
-      ...(isOwn
-        ? ['keep a master that dies before its turn off the network until kubeadm reset --force was run on it']
-        : []),
-    ].join('; '),
+    next: 'open 2379, 2380 and 6443/tcp between all masters, old and new (firewalls between the machines, nft list ruleset); where firewall.mode is usermanaged, keep a master that dies before its turn off the network until kubeadm reset --force was run on it',
     proof:
       joining.length === 0
         ? 'no master has to join'
