@@ -15,6 +15,7 @@ import type {
   TransferStatus,
 } from '../workflows/messages.ts';
 import { phaseNames } from '../workflows/messages.ts';
+import { afterRound } from '../workflows/copy-outcome.ts';
 import type { DowntimeSpan } from '../workflows/downtime.ts';
 import { begin, end, expectedSeconds, isDown, spentSeconds } from '../workflows/downtime.ts';
 import type { TransferOutcome } from '../workflows/replicate-messages.ts';
@@ -502,10 +503,10 @@ function projectionOf(
     return { projectedSeconds: projectedDowntime(plan).seconds, projectedFrom: 'plan' };
   }
   const measured = initialState(plan, [], opened.at).transfers.map((transfer) => {
-    const last = outcomes.findLast(({ at, workflowId }) => workflowId === transfer.workflowId && at <= opened.at);
-    const carried = status?.transfers.find(({ id }) => id === transfer.id);
-    const projectedFinalSeconds = last?.projectedFinalSeconds ?? carried?.projectedFinalSeconds;
-    return { ...transfer, ...(projectedFinalSeconds === undefined ? {} : { projectedFinalSeconds }) };
+    const carried = status?.transfers.find(({ id }) => id === transfer.id) ?? transfer;
+    return outcomes
+      .filter(({ at, workflowId }) => workflowId === transfer.workflowId && at <= opened.at)
+      .reduce((known, outcome) => afterRound(plan, known, 'live', outcome), carried);
   });
   const sum = [...expectedSeconds(plan, measured).values()].reduce((total, phase) => total + phase.seconds, 0);
   return { projectedSeconds: Math.round(sum), projectedFrom: 'approval' };

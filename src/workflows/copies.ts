@@ -1,27 +1,16 @@
 import { CancellationScope, ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
 import type { Plan, Transfer } from '../plan/plan.ts';
 import type { ReplicateRequest } from '../plan/replicate.ts';
-import { defaultTargetSeconds } from '../plan/replicate.ts';
-import { decide, figuresOf } from './convergence.ts';
-import type { PassSummary, PhaseName, TransferStatus } from './messages.ts';
+import type { CopyOutcome } from './copy-outcome.ts';
+import { afterRound } from './copy-outcome.ts';
+import type { PhaseName, TransferStatus } from './messages.ts';
 import type { Migration } from './migration.ts';
 import { hostNamed, publish } from './migration.ts';
 import { step } from './parking.ts';
-import { clip, passesKept } from './policies.ts';
+import { clip } from './policies.ts';
 import { pairOf, scheduleOf, shareOf } from './shares.ts';
 import type { Slots } from './slots.ts';
 import { allOrFirstFailure, createSlots } from './slots.ts';
-
-/** What a migration reads of the result of `replicateDirectory`. */
-export interface CopyOutcome {
-  passes: PassSummary[];
-  isWhole?: true;
-  projectedFinalSeconds?: number;
-  projectedErrorSeconds?: number;
-  /** What the wire carried when it was tried; absent where it was not. */
-  linkBytesPerSecond?: number;
-  digest?: string;
-}
 
 export interface CopyMode {
   mode: 'live' | 'final';
@@ -65,7 +54,7 @@ export async function copyDirectory(
     note(migration, transfer.id, { state: mode.mode === 'final' ? 'final' : 'copying' });
     try {
       const outcome = await runChild(migration, transfer, mode);
-      noteOutcome(migration, transfer.id, mode, outcome);
+      note(migration, transfer.id, afterRound(migration.plan, statusOf(migration, transfer.id), mode.mode, outcome));
       return outcome;
     } catch (error) {
       note(migration, transfer.id, { state: CancellationScope.current().consideredCancelled ? before : 'failed' });
@@ -108,42 +97,6 @@ export function requestOf(plan: Plan, preCopyKiBps: number, transfer: Transfer, 
     ...(schedule.length === 0 ? {} : { schedule }),
     maxPasses: mode.maxPasses,
     ...(plan.bringRsync === undefined ? {} : { bringRsync: plan.bringRsync }),
-  };
-}
-
-function noteOutcome(migration: Migration, id: string, mode: CopyMode, outcome: CopyOutcome): void {
-  const before = statusOf(migration, id);
-  const isWhole = outcome.isWhole === true;
-  const passes = [...before.passes, ...outcome.passes].slice(-passesKept);
-  const linkBytesPerSecond = outcome.linkBytesPerSecond ?? before.linkBytesPerSecond;
-  note(migration, id, {
-    passes,
-    ...(linkBytesPerSecond === undefined ? {} : { linkBytesPerSecond }),
-    ...(isWhole || before.isWhole !== undefined ? { isWhole } : {}),
-    state: mode.mode === 'final' ? 'verified' : 'fresh',
-    ...(mode.mode === 'final' ? {} : projected(migration, passes, isWhole, linkBytesPerSecond)),
-    ...(outcome.digest === undefined ? {} : { digest: outcome.digest }),
-  });
-}
-
-/** From all passes that are known: a round that keeps fresh has a single one, which says nothing of how fast things change. */
-function projected(
-  { plan }: Migration,
-  passes: readonly PassSummary[],
-  isWhole: boolean,
-  linkBytesPerSecond: number | undefined,
-): Pick<TransferStatus, 'projectedFinalSeconds' | 'projectedErrorSeconds' | 'advice'> {
-  const figures = figuresOf(passes).map((pass) => ({
-    ...pass,
-    ...(linkBytesPerSecond === undefined ? {} : { linkBytesPerSecond }),
-    ...(isWhole ? { isWhole } : {}),
-  }));
-  const target = { finalSeconds: defaultTargetSeconds, maxPasses: plan.limits.maxPasses };
-  const { next, why, projection } = decide(figures, target);
-  return {
-    projectedFinalSeconds: projection.finalSeconds,
-    projectedErrorSeconds: projection.errorSeconds,
-    advice: next === 'not-converging' ? clip(why, 400) : undefined,
   };
 }
 

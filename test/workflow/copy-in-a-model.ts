@@ -1,6 +1,6 @@
 import { condition, proxyActivities, setHandler } from '@temporalio/workflow';
 import type { ReplicateRequest } from '../../src/plan/replicate.ts';
-import type { CopyOutcome } from '../../src/workflows/copies.ts';
+import type { CopyOutcome } from '../../src/workflows/copy-outcome.ts';
 import { pauseSignal, resumeSignal, tuneSignal } from '../../src/workflows/messages.ts';
 import type { ModelCopyActivities } from './world.ts';
 

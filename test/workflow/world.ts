@@ -14,7 +14,7 @@ import { toolCanRemove } from '../../src/workflows/departure.ts';
 import type { ComponentKind, Plan } from '../../src/plan/plan.ts';
 import { packageService } from '../../src/plan/quorum.ts';
 import type { ReplicateRequest } from '../../src/plan/replicate.ts';
-import type { CopyOutcome } from '../../src/workflows/copies.ts';
+import type { CopyOutcome } from '../../src/workflows/copy-outcome.ts';
 import { masterActivities, Masters } from './masters-in-a-model.ts';
 
 export interface ModelCopyActivities {
@@ -598,7 +598,6 @@ function copy(world: World, request: ReplicateRequest): CopyOutcome {
         vanished: false,
       },
     ],
-    projectedFinalSeconds: 7,
     ...(mode === 'final' ? { digest: `sha256:${transfer.id}` } : {}),
   };
 }

@@ -189,11 +189,16 @@ function windowOf(plan: Plan): { name: PhaseName; section: number }[] {
 describe('the report of a migration that runs', () => {
   const plan = sample();
   const [first = '', second = ''] = plan.transfers.map(({ id }) => id);
-  const copied = (minutes: number, projectedFinalSeconds: number): ReportEvent => ({
+  // Every pass moves everything: the last one will take as long.
+  const whole = (minutes: number, seconds: number): ReturnType<typeof pass> => ({
+    ...pass(minutes, 1, 'live', seconds * 1e8),
+    ...{ seconds, totalBytes: seconds * 1e8 },
+  });
+  const copied = (minutes: number, seconds: number): ReportEvent => ({
     at: at(minutes),
     kind: 'child-completed',
     workflowId: `migrate-sample/${second}`,
-    result: { id: second, mode: 'live', passes: [], projectedFinalSeconds },
+    result: { id: second, mode: 'live', isWhole: true, passes: [whole(minutes, seconds)] },
   });
   const events = [
     started(plan, 0),
@@ -301,7 +306,7 @@ describe('the report of a migration that runs', () => {
   it('projects as people saw it when they opened the window, and before that by the plan', () => {
     const early = reportOf(history(events.filter((event) => Date.parse(event.at) < Date.parse(at(90)))), at(80));
     const transfers = initialState(plan, [], at(0)).transfers.map((transfer) =>
-      transfer.id === second ? { ...transfer, projectedFinalSeconds: 400 } : transfer,
+      transfer.id === second ? { ...transfer, projectedFinalSeconds: 400, passes: [whole(30, 400)] } : transfer,
     );
     const seen = projectDowntime(plan, initialState(plan, windowOf(plan), at(0)).phases, transfers, [], 0);
 
