@@ -23,7 +23,8 @@ async function fault(name: string, ...args: string[]): Promise<void> {
   await act(args);
 }
 
-const killSshd = `systemd-run --quiet --collect sh -c 'pkill -KILL -x sshd; sleep 1; systemctl restart ssh'`;
+// Killed several times in a few seconds it would not be started again: systemd counts.
+const killSshd = `systemd-run --quiet --collect sh -c 'pkill -KILL -x sshd; sleep 1; systemctl reset-failed ssh; systemctl restart ssh'`;
 
 const mishaps: Record<string, Mishap> = {
   'rsync is killed on the source': async () => fault('kill-rsync', from),
