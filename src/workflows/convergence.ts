@@ -183,9 +183,10 @@ export function restBetweenPasses(passes: readonly PassFigures[], shortest: numb
   return Math.max(last.seconds, Math.min(calm, shortest * 16));
 }
 
-/** Figures of summaries as they stand in history; those of older workers lack the limit. */
+/** Figures of summaries as they stand in history, with what is known of wire and tool; those of older workers lack the limit. */
 export function figuresOf(
   summaries: readonly (PassSummary & { scanSeconds?: number; limitKiBps?: number })[],
+  { linkBytesPerSecond, isWhole }: { linkBytesPerSecond?: number | undefined; isWhole?: boolean } = {},
 ): PassFigures[] {
   return summaries.map((summary, index) => {
     const before = summaries[index - 1];
@@ -199,6 +200,8 @@ export function figuresOf(
       totalBytes: summary.totalBytes,
       limitKiBps: summary.limitKiBps ?? 0,
       ...(sinceLast !== undefined && sinceLast > 0 && { sinceLast }),
+      ...(linkBytesPerSecond !== undefined && { linkBytesPerSecond }),
+      ...(isWhole === true && { isWhole }),
     };
   });
 }

@@ -41,13 +41,8 @@ function projected(
   isWhole: boolean,
   linkBytesPerSecond: number | undefined,
 ): Pick<TransferStatus, 'projectedFinalSeconds' | 'projectedErrorSeconds' | 'advice'> {
-  const figures = figuresOf(passes).map((pass) => ({
-    ...pass,
-    ...(linkBytesPerSecond === undefined ? {} : { linkBytesPerSecond }),
-    ...(isWhole ? { isWhole } : {}),
-  }));
   const target = { finalSeconds: defaultTargetSeconds, maxPasses: plan.limits.maxPasses };
-  const { next, why, projection } = decide(figures, target);
+  const { next, why, projection } = decide(figuresOf(passes, { linkBytesPerSecond, isWhole }), target);
   return {
     projectedFinalSeconds: projection.finalSeconds,
     projectedErrorSeconds: projection.errorSeconds,

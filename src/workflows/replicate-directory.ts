@@ -290,12 +290,7 @@ function limitOf(copy: Copy): { kiBps: number; changesInMs?: number } {
 }
 
 function figures(copy: Copy): PassFigures[] {
-  const link = copy.linkBytesPerSecond;
-  return figuresOf(copy.status.passes).map((pass) => ({
-    ...pass,
-    ...(link !== undefined && { linkBytesPerSecond: link }),
-    ...(copy.isWhole && { isWhole: true }),
-  }));
+  return figuresOf(copy.status.passes, copy);
 }
 
 function summarize(
