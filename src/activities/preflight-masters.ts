@@ -134,7 +134,8 @@ async function checkServers(world: World): Promise<Finding> {
     .map(({ server, trouble }) => `${server} cannot be used: ${trouble ?? ''}`);
   const next =
     'open 6443/tcp from the worker to all masters, old and new, or name servers that it can reach: FERRY_API_SERVERS=10.0.0.12,10.0.0.13';
-  const silent = await silentFromHere(world);
+  const joining = await joiningOf(world);
+  const silent = await silentFromHere(world, joining);
   const unreached = silent.map(
     (name) => `port ${apiPort} of ${name} swallows what is sent from here, as packet filters do`,
   );
@@ -143,7 +144,6 @@ async function checkServers(world: World): Promise<Finding> {
     world.plan.hosts.filter(({ name }) => remove.includes(name)).flatMap(({ name, address }) => [name, address]),
   );
   const stay = well.filter(({ server }) => !leaving.has(new URL(server).hostname.replace(/^\[(.*)\]$/, '$1')));
-  const joining = await joiningOf(world);
   if (remove.length > 0 && stay.length === 0 && silent.length === joining.length) {
     return {
       failures: [
@@ -174,8 +174,7 @@ async function checkServers(world: World): Promise<Finding> {
 }
 
 /** New masters whose API will not be reached from here: nothing listens there yet, so refused is the best that can be seen. */
-async function silentFromHere(world: World): Promise<string[]> {
-  const joining = await joiningOf(world);
+async function silentFromHere(world: World, joining: readonly string[]): Promise<string[]> {
   const doors = await Promise.all(
     joining.map((name) => {
       const address = world.plan.hosts.find((host) => host.name === name)?.address ?? name;
