@@ -16,29 +16,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { grantAccess, revokeAccess } from '../../../src/activities/transfer-access.ts';
 import { namesOf } from '../../../src/activities/transfer-names.ts';
 import type { HostConnection } from '../../../src/hosts/contract.ts';
-import { replicateInputSchema } from '../../../src/plan/replicate.ts';
+import { request } from './transfer-sample.ts';
 
 /* The scripts in a real sh with the real tools; home and /var/lib/ferry lie in a directory of the test. */
 
 let folder: string;
 const keys = (): string => join(folder, 'home/.ssh/authorized_keys');
 
-const host = {
-  address: '10.0.0.1',
-  hostKeys: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGludmVudGVkIGhvc3Qga2V5IG9mIGEgc2FtcGxl'],
-};
-const request = replicateInputSchema.parse({
-  migration: 'lab',
-  transfer: {
-    id: 'redis-0',
-    subject: { type: 'host-service', service: 'redis' },
-    source: { host: 'old1', path: '/sysvol/redis' },
-    destination: { host: 'new1', path: '/sysvol/redis' },
-  },
-  source: { ...host, name: 'old1' },
-  destination: { ...host, name: 'new1' },
-  mode: 'live',
-});
 const names = namesOf(request);
 const source = {
   host: request.source,

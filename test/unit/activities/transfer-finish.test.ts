@@ -3,24 +3,8 @@ import { namesOf } from '../../../src/activities/transfer-names.ts';
 import { createTransferActivities } from '../../../src/activities/transfer.ts';
 import type { HostConnection, Hosts, Jobs } from '../../../src/hosts/contract.ts';
 import { HostRefused, HostUnreachable } from '../../../src/hosts/errors.ts';
-import { replicateInputSchema } from '../../../src/plan/replicate.ts';
+import { request } from './transfer-sample.ts';
 
-const host = {
-  address: '10.0.0.1',
-  hostKeys: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGludmVudGVkIGhvc3Qga2V5IG9mIGEgc2FtcGxl'],
-};
-const request = replicateInputSchema.parse({
-  migration: 'lab',
-  transfer: {
-    id: 'redis-0',
-    subject: { type: 'host-service', service: 'redis' },
-    source: { host: 'old1', path: '/sysvol/redis' },
-    destination: { host: 'new1', path: '/sysvol/redis' },
-  },
-  source: { ...host, name: 'old1' },
-  destination: { ...host, name: 'new1' },
-  mode: 'live',
-});
 const marker = JSON.stringify({
   ...{ migration: 'lab', transfer: 'redis-0', sourceHost: 'old1', sourcePath: '/sysvol/redis' },
   ...{ destinationPath: '/sysvol/redis', state: 'incomplete' },

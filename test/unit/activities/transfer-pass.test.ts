@@ -7,29 +7,13 @@ import { runRsyncPass } from '../../../src/activities/transfer-pass.ts';
 import type { TransferScope } from '../../../src/activities/transfer-scope.ts';
 import type { HostConnection, Jobs, RunResult } from '../../../src/hosts/contract.ts';
 import { HostUnreachable } from '../../../src/hosts/errors.ts';
-import { replicateInputSchema } from '../../../src/plan/replicate.ts';
+import { request } from './transfer-sample.ts';
 
 // Those of Node are real also where the global ones are not.
 vi.mock('node:timers/promises', () => ({
   setTimeout: (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds)),
 }));
 
-const host = {
-  address: '10.0.0.1',
-  hostKeys: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGludmVudGVkIGhvc3Qga2V5IG9mIGEgc2FtcGxl'],
-};
-const request = replicateInputSchema.parse({
-  migration: 'lab',
-  transfer: {
-    id: 'redis-0',
-    subject: { type: 'host-service', service: 'redis' },
-    source: { host: 'old1', path: '/sysvol/redis' },
-    destination: { host: 'new1', path: '/sysvol/redis' },
-  },
-  source: { ...host, name: 'old1' },
-  destination: { ...host, name: 'new1', address: '10.0.0.2' },
-  mode: 'live',
-});
 const names = namesOf(request);
 const input = { request, pass: 2, mode: 'live', expectedBytes: 1000 } as PassInput;
 const choice = { tool: 'rsync', inplace: true, streams: 1, compress: 'none', reasons: [] } as unknown as CopyChoice;
