@@ -100,7 +100,7 @@ describe('the keys of a machine', () => {
     utimesSync(dead, 1e9, 1e9);
     // As on a full disk: a part of the lines, then 2. A look for a line finds it.
     const full =
-      'case "$*" in *-*q*) exit 0 ;; esac; echo cut; echo "write error: No space left on device" >&2; exit 2';
+      'case "$1" in -*q*) exit 0 ;; esac; echo cut; echo "write error: No space left on device" >&2; exit 2';
     program(tool, tool === 'grep' ? full : 'exit 1');
 
     await expect(step()).rejects.toThrow(/ on new1 failed /);
