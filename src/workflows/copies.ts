@@ -3,10 +3,12 @@ import type { Plan, Transfer } from '../plan/plan.ts';
 import type { ReplicateRequest } from '../plan/replicate.ts';
 import type { CopyOutcome } from './copy-outcome.ts';
 import { afterRound } from './copy-outcome.ts';
+import type { DecisionKind } from './gates.ts';
 import type { PhaseName, TransferStatus } from './messages.ts';
+import { pauseSignal, resumeSignal, tuneSignal } from './messages.ts';
 import type { Migration } from './migration.ts';
-import { hostNamed, publish } from './migration.ts';
-import { step } from './parking.ts';
+import { hostNamed, inBackground, publish } from './migration.ts';
+import { standsStill, step } from './parking.ts';
 import { clip } from './policies.ts';
 import { pairOf, scheduleOf, shareOf } from './shares.ts';
 import type { Slots } from './slots.ts';
@@ -65,6 +67,7 @@ export async function copyDirectory(
 
 async function runChild(migration: Migration, transfer: Transfer, mode: CopyMode): Promise<CopyOutcome> {
   const { plan, state, copies } = migration;
+  const request = requestOf(plan, state.preCopyKiBps, transfer, mode);
   const route = `${transfer.source.host} → ${transfer.destination.host}`;
   const copy = await startChild<(request: ReplicateRequest) => Promise<CopyOutcome>>('replicateDirectory', {
     workflowId: `migrate-${plan.cluster}/${transfer.id}`,
@@ -73,13 +76,37 @@ async function runChild(migration: Migration, transfer: Transfer, mode: CopyMode
     // A migration that is terminated leaves no copy running behind it.
     parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
     cancellationType: 'WAIT_CANCELLATION_COMPLETED',
-    args: [requestOf(plan, state.preCopyKiBps, transfer, mode)],
+    args: [request],
   });
   copies.set(transfer.id, copy);
   try {
+    catchUp(migration, transfer.id, request);
     return await copy.result();
   } finally {
     copies.delete(transfer.id);
+  }
+}
+
+/** Whether people paused or gave another limit while this copy was being started: what they said then, it did not hear. */
+function catchUp(migration: Migration, id: string, { mode, limitKiBps }: ReplicateRequest): void {
+  const { plan, state } = migration;
+  if (standsStill(migration)) passOn(migration, 'pause', id);
+  if (mode === 'live' && limitKiBps !== shareOf(plan, state.preCopyKiBps, id)) passOn(migration, 'tune', id);
+}
+
+/** A copy that runs hears of pauses and limits. */
+export function passOn(migration: Migration, kind: DecisionKind, id: string): void {
+  const copy = migration.copies.get(id);
+  const by = 'migration';
+  if (kind === 'pause') {
+    inBackground(migration, async () => copy?.signal(pauseSignal, { by, reason: 'the migration is paused' }));
+  }
+  if (kind === 'resume') {
+    inBackground(migration, async () => copy?.signal(resumeSignal, { by }));
+  }
+  if (kind === 'tune') {
+    const preCopyKiBps = shareOf(migration.plan, migration.state.preCopyKiBps, id);
+    inBackground(migration, async () => copy?.signal(tuneSignal, { by, preCopyKiBps }));
   }
 }
 

@@ -1,5 +1,6 @@
 import type { CancellationScope } from '@temporalio/workflow';
 import { log, setDefaultSignalHandler, setHandler } from '@temporalio/workflow';
+import { passOn } from './copies.ts';
 import type { DecisionKind } from './gates.ts';
 import { applyDecision, readDecision, recordOf, refusal } from './gates.ts';
 import type { DecisionRecord } from './messages.ts';
@@ -19,9 +20,8 @@ import {
   tuneUpdate,
 } from './messages.ts';
 import type { Migration } from './migration.ts';
-import { adopt, inBackground, now, publish } from './migration.ts';
+import { adopt, now, publish } from './migration.ts';
 import { decisionsKept } from './policies.ts';
-import { shareOf } from './shares.ts';
 import { viewStatus } from './status.ts';
 
 /** Answers everything people send: signals and updates through the same rules, and the query. */
@@ -89,7 +89,7 @@ function decide(migration: Migration, kind: DecisionKind, input: unknown, via: D
   if (verdict.rollBack) {
     migration.forward.cancel();
   }
-  passOnToCopies(migration, read.decision.kind);
+  for (const id of migration.copies.keys()) passOn(migration, read.decision.kind, id);
   return verdict.answer;
 }
 
@@ -100,21 +100,4 @@ function keepDecisions(decisions: DecisionRecord[]): DecisionRecord[] {
   }
   const index = decisions.findIndex((record) => !record.counted);
   return decisions.toSpliced(Math.max(0, index), 1);
-}
-
-/** Copies hear of pauses and limits while they run. */
-function passOnToCopies(migration: Migration, kind: DecisionKind): void {
-  const by = 'migration';
-  for (const [id, copy] of migration.copies) {
-    if (kind === 'pause') {
-      inBackground(migration, () => copy.signal(pauseSignal, { by, reason: 'the migration is paused' }));
-    }
-    if (kind === 'resume') {
-      inBackground(migration, () => copy.signal(resumeSignal, { by }));
-    }
-    if (kind === 'tune') {
-      const preCopyKiBps = shareOf(migration.plan, migration.state.preCopyKiBps, id);
-      inBackground(migration, () => copy.signal(tuneSignal, { by, preCopyKiBps }));
-    }
-  }
 }

@@ -24,6 +24,8 @@ interface HarnessOptions {
   activities?: Partial<typeof activities>;
   /** Milliseconds for which a heartbeat may be held back; the product's worker holds them for five seconds. */
   heartbeatThrottle?: number;
+  /** Files whose interceptors stand around the workflows. */
+  workflowInterceptorModules?: string[];
 }
 
 /**
@@ -32,7 +34,7 @@ interface HarnessOptions {
  */
 export async function startHarness(
   server: 'time-skipping' | 'development',
-  { heartbeatThrottle = 50, ...own }: HarnessOptions = {},
+  { heartbeatThrottle = 50, workflowInterceptorModules = [], ...own }: HarnessOptions = {},
 ): Promise<Harness> {
   const logger = new DefaultLogger('ERROR');
   Runtime.install({ logger });
@@ -44,6 +46,7 @@ export async function startHarness(
   }
   const workflowBundle = await bundleWorkflowCode({
     workflowsPath: new URL('workflows.ts', import.meta.url).pathname,
+    workflowInterceptorModules,
     logger,
   });
   const worker = await Worker.create({
