@@ -163,6 +163,8 @@ export interface SecretActivities {
     plan: PlanReference;
     /** What the plan says of it; the rest is as the worker was told. */
     backup?: Partial<Plan['backup']>;
+    /** Once more, beside what was saved before: that was long ago. */
+    again?: true;
   }): Promise<Evidence & { files: { name: string; digest: string }[] }>;
   /**
    * hosts (and data_path) of every component replaced in place by ordinal in both Secrets, under resourceVersion; nothing else
@@ -304,6 +306,8 @@ export interface MasterActivities {
     migration: string;
     via: Host[];
     backup: Partial<Plan['backup']>;
+    /** As for the Secrets. */
+    again?: true;
   }): Promise<Evidence & { host: string; file: string; bytes: number; digest: string; revision: number; keys: number }>;
   /** Takes the taints off a joined master that the named old one does not have: the platform's tool leaves one that keeps components away. */
   matchTaints(input: { node: string; like: string }): Promise<Evidence>;

@@ -23,6 +23,7 @@ interface SnapshotInput {
   migration: string;
   via: Host[];
   backup: Partial<Plan['backup']>;
+  again?: true;
 }
 
 type Snapshot = Evidence & {
@@ -57,7 +58,7 @@ export async function snapshotEtcd(deps: SnapshotDeps, input: SnapshotInput): Pr
     });
   }
   return onHost(host, untouched, async () => {
-    const target = await backupDirectory(connection, directory, input.migration);
+    const target = await backupDirectory(connection, directory, input.migration, input.again);
     // Inside its container the tool sees only the data directory.
     const base = asked.inContainer ? asked.setup.hostDataDirectory : target;
     const folder = `ferry-snapshot-${sha256(activityScope().token)

@@ -35,6 +35,7 @@ export interface BackupInput {
   plan: PlanReference;
   /** What the plan says of it; the rest is as the worker was told. */
   backup?: Partial<Plan['backup']>;
+  again?: true;
 }
 
 interface BackupFile {
@@ -68,7 +69,7 @@ async function backupSecrets(deps: SecretDeps, input: BackupInput): Promise<Evid
   return onHost(input.control.name, untouched, async () => {
     const connection = await deps.hosts.connect(input.control);
     const namespaceFile = await connection.readFile(`${platform.home}/.proton-cli.yaml`);
-    const target = await backupDirectory(connection, directory, input.migration);
+    const target = await backupDirectory(connection, directory, input.migration, input.again);
     const known = await connection.readFile(`${target}/manifest.json`);
     if (known !== undefined) {
       const manifest = JSON.parse(known.toString('utf8')) as { files: BackupFile[] };
@@ -126,13 +127,17 @@ export async function loadKey(file: string): Promise<Buffer> {
   }
 }
 
-/** One directory per run of a migration: a repeated step finds its own, a later migration never overwrites an earlier one. */
+/**
+ * One directory per run of a migration, and another for what is saved `again`: a repeated step finds its own, a later migration never
+ * overwrites an earlier one.
+ */
 export async function backupDirectory(
   connection: HostConnection,
   directory: string,
   migration: string,
+  again = false,
 ): Promise<string> {
-  const run = activityScope().token.split('/')[0]?.slice(0, 8) ?? '';
+  const run = `${activityScope().token.split('/')[0]?.slice(0, 8) ?? ''}${again ? '-again' : ''}`;
   await refuseShared(connection, directory);
   // It may be a disk for backups that other programs and people use as well: its mode is theirs, and set only where it is made.
   await must(connection, ['mkdir', '-p', '-m', '0700', '--', directory]);

@@ -164,7 +164,9 @@ describe('waiting for people', () => {
     expect(blocked.downtime.startedAt).toBeUndefined();
     expect(stopped).toBe(false);
     expect(outcome).toBe('migrated');
-    expect(status.phases.find(({ name }) => name === 'stop-apps')?.detail).toMatch(/^\d+ checks repeated; /);
+    expect(status.phases.find(({ name }) => name === 'stop-apps')?.detail).toMatch(/^\d+ checks repeated; saved .*; /);
+    const backups = world.inputs.filter(({ name }) => name === 'backupSecrets').map(({ input }) => input);
+    expect(backups).toEqual([expect.not.objectContaining({ again: true }), expect.objectContaining({ again: true })]);
   });
 
   it('does not check again what was checked just before', async () => {

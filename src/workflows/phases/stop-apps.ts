@@ -2,6 +2,7 @@ import { startDowntime, endDowntime } from '../clock.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { holdCluster } from '../one-at-a-time.ts';
 import { act } from '../parking.ts';
+import { saveAgain } from './backup.ts';
 import { checkAgain } from './preflight.ts';
 import { takenProbes, untakenProbes } from '../unproved.ts';
 
@@ -14,6 +15,7 @@ async function stop(migration: Migration): Promise<string> {
   // The gate may have been open for days, and somebody may have taken the mark away by hand.
   await holdCluster(migration, 'stop-apps');
   const checked = migration.state.applications === undefined ? await checkAgain(migration, 'stop-apps') : undefined;
+  const saved = checked === undefined ? undefined : await saveAgain(migration, 'stop-apps');
   migration.state.applications ??= await act(
     migration,
     'stop-apps',
@@ -38,7 +40,7 @@ async function stop(migration: Migration): Promise<string> {
     migration.state.probes = takenProbes(probes);
     migration.state.unproved = untakenProbes(probes);
   }
-  return checked === undefined ? stopped.proof : `${checked}; ${stopped.proof}`;
+  return [checked, saved, stopped.proof].filter((part) => part !== undefined).join('; ');
 }
 
 async function startAgain(migration: Migration): Promise<string> {

@@ -47,9 +47,9 @@ async function modeOf(path: string): Promise<string> {
   return ((await stat(path)).mode & 0o7777).toString(8);
 }
 
-function backup(directory: string, using: Hosts = hosts()): Promise<unknown> {
+function backup(directory: string, using: Hosts = hosts(), repeated: { again?: true } = {}): Promise<unknown> {
   const { backupSecrets } = createSecretActivities({ api, hosts: using, backup: { directory } });
-  return backupSecrets({ migration: 'demo', control, plan });
+  return backupSecrets({ migration: 'demo', control, plan, ...repeated });
 }
 
 describe('the directory of a backup', () => {
@@ -65,6 +65,18 @@ describe('the directory of a backup', () => {
     const [run = ''] = await readdir(join(directory, 'demo'));
     expect(await modeOf(join(directory, 'demo', run))).toBe('700');
     expect(await readdir(join(directory, 'demo', run))).toContain('manifest.json');
+  });
+
+  it('is another one for what is saved again, which a repeated step finds', async () => {
+    const directory = join(root, 'mnt');
+
+    await backup(directory);
+    const second = await backup(directory, hosts(), { again: true });
+    const repeated = [await backup(directory), await backup(directory, hosts(), { again: true })];
+
+    expect(second).toMatchObject({ changed: true });
+    expect(repeated).toMatchObject([{ changed: false }, { changed: false }]);
+    expect(await readdir(join(directory, 'demo'))).toHaveLength(2);
   });
 
   it('is closed where it has to be made', async () => {
