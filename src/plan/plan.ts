@@ -109,13 +109,16 @@ export const gateSchema = z.strictObject({
   selfApproval: z.boolean().default(false),
 });
 
+const clockSchema = z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'not a time of the day such as 22:00');
+
 /** Bandwidth limits for hours of the day. */
 export const limitScheduleSchema = z.array(
-  z.strictObject({
-    from: z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/),
-    to: z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/),
-    limitKiBps: z.int().min(0),
-  }),
+  z
+    .strictObject({ from: clockSchema, to: clockSchema, limitKiBps: z.int().min(0) })
+    .refine(({ from, to }) => from !== to, {
+      path: ['to'],
+      message: 'the same as `from`: no time at all, or all day, for which preCopyKiBps is there',
+    }),
 );
 
 export const limitsSchema = z.strictObject({

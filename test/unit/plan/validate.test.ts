@@ -64,6 +64,16 @@ describe('an error', () => {
       'downtime.expectedSeconds.reinstal: unknown field',
     ],
     [
+      'hours without a time between them',
+      (p) => Object.assign(p.limits!, { preCopySchedule: [{ from: '22:00', to: '22:00', limitKiBps: 0 }] }),
+      'limits.preCopySchedule[0].to: the same as `from`: no time at all, or all day, for which preCopyKiBps is there',
+    ],
+    [
+      'an hour that no clock shows',
+      (p) => Object.assign(p.limits!, { preCopySchedule: [{ from: '24:00', to: '6:00', limitKiBps: 0 }] }),
+      'limits.preCopySchedule[0].from: not a time of the day such as 22:00',
+    ],
+    [
       'an unknown node',
       (p) => (p.mapping[0]!.to = 'node-9'),
       'mapping[0].to: unknown node node-9: hosts does not list it',
