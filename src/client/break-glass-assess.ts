@@ -38,6 +38,8 @@ export interface FoundBackup {
 
 export interface Findings {
   migration: string;
+  /** The workflow that the mark in the cluster names; absent where there is no mark. */
+  workflowId?: string;
   configNamespace: string;
   resourceNamespace: string;
   marked: MarkedWorkload[];
@@ -210,7 +212,7 @@ function countKinds(marked: readonly MarkedWorkload[]): string {
 function warningsOf(findings: Findings, verdict: Assessment['verdict']): string[] {
   const moved = movedComponents(findings).some(({ how }) => how === 'moved');
   return [
-    `If Temporal can be brought back, do that instead: the workflow goes on by itself. Two hands on one cluster undo each other, so a workflow that comes back later must be ended first: temporal workflow terminate --workflow-id migrate-${findings.migration} --reason "brought back by hand"`,
+    `If Temporal can be brought back, do that instead: the workflow goes on by itself. Two hands on one cluster undo each other, so a workflow that comes back later must be ended first: temporal workflow terminate --workflow-id ${quote(findings.workflowId ?? `migrate-${findings.migration}`)} --reason "brought back by hand"`,
     ...(moved && findings.marked.length === 0
       ? [
           'Applications are not marked as stopped and components run on new nodes: applications may have written there. Going back loses what they wrote.',

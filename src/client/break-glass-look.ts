@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { breadcrumbs } from '../activities/applications.ts';
 import { decrypt, readKey } from '../activities/backup-cipher.ts';
+import { findLease, holderOf } from '../activities/cluster-lease.ts';
 import { defaultDeadlines } from '../activities/deadlines.ts';
 import { createEtcdActivities } from '../activities/etcd.ts';
 import { hasStaticControlPlane, observeFacts, observeNodes } from '../activities/facts.ts';
@@ -51,6 +52,8 @@ export async function look(deps: Deps, input: LookInput): Promise<Look> {
   const marked = await readMarked(deps.api);
   const { facts, trouble } = await readFacts(deps, input);
   const clusterNodes = await observeNodes(deps.api);
+  const lease = await findLease(deps.api, input.configNamespace);
+  const { workflowId } = lease === undefined ? { workflowId: '' } : holderOf(lease);
   const prepared = await readPrepared(deps.api, input.configNamespace);
   const machines = machinesOf(deps, input, facts, clusterNodes);
   const silent: Findings['silent'] = [];
@@ -90,6 +93,7 @@ export async function look(deps: Deps, input: LookInput): Promise<Look> {
   const packageDirectory = facts?.hosts.find(({ name }) => name === controlName)?.packageDirectories[0];
   const findings: Findings = {
     migration,
+    ...(workflowId !== '' && { workflowId }),
     configNamespace: input.configNamespace,
     resourceNamespace: input.resourceNamespace,
     marked: marked.filter((workload) => workload.migration === migration).map(({ migration: _, ...rest }) => rest),

@@ -65,6 +65,9 @@ function deps(world: World): Parameters<typeof look>[0] {
     if (path.endsWith('/proton-cli-config')) {
       return Promise.resolve(config === undefined ? undefined : secret({ ClusterConfiguration: config }));
     }
+    if (path.endsWith('/namespaces/proton/leases/ferry-migration')) {
+      return Promise.resolve({ metadata: { name: 'ferry-migration' }, spec: { holderIdentity: 'night of the move' } });
+    }
     return Promise.resolve(path.endsWith('-components') ? secret(records()) : undefined);
   };
   const list = (path: string): Promise<unknown[]> => {
@@ -142,6 +145,7 @@ describe('look', () => {
 
     expect(findings).toMatchObject({
       migration: 'site-a',
+      workflowId: 'night of the move',
       prepared: ['add-nodes'],
       control: { name: 'node-1' },
       configNodes: ['node-1', 'node-2', 'node-3'],
