@@ -34,18 +34,19 @@ export function createPreflightActivities(deps: PreflightDeps): PreflightActivit
   };
 }
 
-/** The same outside of an activity; `onResult` hears every result as it comes, in order. */
+/** The same outside of an activity; `hear` is told of every check when it begins, and of its result. */
 export async function runPreflight(
   deps: PreflightDeps,
   plan: Plan,
-  onResult: (result: CheckResult) => void = () => undefined,
+  hear: { begins?: (name: string) => void; ends?: (result: CheckResult) => void } = {},
 ): Promise<CheckResult[]> {
   const world = openWorld(plan, deps);
   const results: CheckResult[] = [];
   for (const check of checksOf(plan)) {
+    hear.begins?.(check.name);
     const result = await runCheck(check, world);
     results.push(result);
-    onResult(result);
+    hear.ends?.(result);
     // Every further check would only say once more that the API does not answer.
     if (check.name === 'api' && result.state === 'failed' && result.cause?.startsWith('could not be checked') === true)
       break;

@@ -1,6 +1,7 @@
+import { createLogUpdate } from 'log-update';
 import type { CheckResult } from '../activities/contract.ts';
 import { runPreflight } from '../activities/preflight.ts';
-import { pc } from './colors.ts';
+import { pc, pcError } from './colors.ts';
 import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
 import { exitCodes } from './errors.ts';
@@ -17,9 +18,17 @@ interface CheckOptions extends GlobalOptions, PlatformOptions {
 export async function runChecks(file: string, options: CheckOptions): Promise<void> {
   const plan = loadPlan(file);
   const isTable = options.output === 'table';
+  // Some checks ask every machine and take a minute.
+  const atWork = process.stderr.isTTY ? createLogUpdate(process.stderr) : undefined;
   const results = await withPlatform(options, (platform) =>
-    runPreflight(platform, plan, (result) => {
-      if (isTable && shown(result, options)) process.stdout.write(`${describeResult(result)}\n`);
+    runPreflight(platform, plan, {
+      begins(name) {
+        atWork?.(pcError.dim(`checking ${name} …`));
+      },
+      ends(result) {
+        atWork?.clear();
+        if (isTable && shown(result, options)) process.stdout.write(`${describeResult(result)}\n`);
+      },
     }),
   );
   if (isTable) process.stdout.write(`${summarize(results, file, options.quiet)}\n`);
