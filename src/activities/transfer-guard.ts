@@ -4,7 +4,7 @@ import type { ReplicateInput } from '../plan/replicate.ts';
 import { needsHuman, permanent } from './failures.ts';
 import type { Mount } from './mounts.ts';
 import { relate } from './mounts.ts';
-import { sshCommand } from './shell-words.ts';
+import { shellWord, sshCommand } from './shell-words.ts';
 
 /** What the two machines said about the two directories. */
 export interface GuardFacts {
@@ -15,6 +15,8 @@ export interface GuardFacts {
   destinationMounts: Mount[];
   /** The marker that belongs to the destination, or undefined. */
   marker: { migration: string; transfer: string; sourceHost: string; sourcePath: string } | undefined;
+  /** Name of an entry that changed after the destination was proved; undefined where none did, or where nothing was proved. */
+  changedSince?: string | undefined;
   /** Name of one entry of the destination, or undefined when it is empty or absent. */
   firstEntry: string | undefined;
   sourceBytes: number;
@@ -90,13 +92,27 @@ function guardContents(request: ReplicateInput, facts: GuardFacts): void {
     marker.transfer === transfer.id &&
     marker.sourceHost === transfer.source.host &&
     marker.sourcePath === facts.sourcePath;
-  if (isOurs) return;
+  if (isOurs && (facts.changedSince === undefined || request.discardChanges)) return;
+  if (isOurs) {
+    throw needsHuman({
+      what: `${there} was written since it was proved to be the same as its source`,
+      cause: `${JSON.stringify(facts.changedSince)} changed there afterwards, and the copy would put the older content of ${transfer.source.host}:${facts.sourcePath} in its place`,
+      untouched,
+      next: `look at it (${sshCommand(transfer.destination.host, ['ls', '-la', '--', facts.destinationPath])}); where all that was written there may go: ${sayAgain(request)} --discard-changes (discardChanges: true in the input)`,
+    });
+  }
   throw needsHuman({
     what: `${there} belongs to another transfer`,
     cause: `it was filled by ${marker.transfer} of ${marker.migration} from ${marker.sourceHost}:${marker.sourcePath}`,
     untouched,
     next: 'finish or abort that one and empty the directory, or name another destination',
   });
+}
+
+/** The command that asks for this copy. */
+function sayAgain({ transfer: { source, destination } }: ReplicateInput): string {
+  const place = ({ host, path }: { host: string; path: string }): string => shellWord(`${host}:${path}/`);
+  return `ferry copy ${place(source)} ${place(destination)}`;
 }
 
 function guardSpace(request: ReplicateInput, facts: GuardFacts, inplace: boolean): void {

@@ -35,6 +35,22 @@ function textOf(marker: Marker): string {
   return `${JSON.stringify(marker, null, 2)}\n`;
 }
 
+/** Arguments: tree, claim. The marker was written when all was proved. */
+const changedScript = String.raw`find "$1" -newercm "$2/marker.json" -printf 'changed=%P\n' -quit`;
+
+/** Name of an entry of a proved destination that changed since, or undefined. Reads the times of the whole tree at worst. */
+export async function changedSinceProof(
+  destination: HostConnection,
+  path: string,
+  names: TransferNames,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  const options = { timeout: 6 * 3_600_000, ...(signal && { signal }) };
+  const found = await runScript(destination, 'looking for changes', changedScript, [path, names.claim], options);
+  const name = parseFields(found).get('changed');
+  return name === '' ? '.' : name;
+}
+
 /**
  * Name of the file beside the marker that holds the boot id of the destination as of the last flush. What was written after it may be gone
  * with the power although its size and its time, which the journal brought back, are those of the source. A marker without it is of an

@@ -11,7 +11,7 @@ import { checkScript, evictWriter, grantAccess, parseTrial, trialScript } from '
 import type { Prepared } from './transfer-contract.ts';
 import { guardDestination } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
-import { flushedIn, readMarker, writeMarker } from './transfer-marker.ts';
+import { changedSinceProof, flushedIn, readMarker, writeMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
 import type { DigestMemory, EndProbe } from './transfer-probe.ts';
 import { bringProgram, programOf, whyLent } from './transfer-program.ts';
@@ -61,6 +61,10 @@ export async function prepare(
     readMarker(destination, names).catch(() => strangersMarker),
     to.exists ? usersOf(destination, to.path, 'any') : [],
   ]);
+  const changedSince =
+    to.exists && marker?.state === 'verified' && !request.discardChanges
+      ? await changedSinceProof(destination, to.path, names, signal)
+      : undefined;
   const wishes = { mode, sameHost, limitKiBps: mode === 'final' ? 0 : request.limitKiBps, linkBytesPerSecond: 0 };
   const needsLoan = (end: EndProbe): boolean => whyLent(end.rsync, tree) !== undefined;
   const program = needsLoan(from) || needsLoan(to) ? await programOf(request) : undefined;
@@ -76,6 +80,7 @@ export async function prepare(
       destinationPath: to.path,
       destinationMounts: to.mounts,
       marker,
+      changedSince,
       ...room,
       sourceBytes: tree.allocated,
       sourceFiles: tree.files,

@@ -167,7 +167,8 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
 
   async function markEnd(destination: HostConnection, names: TransferNames, verified?: string): Promise<void> {
     const marker = await readMarker(destination, names);
-    if (marker === undefined) return;
+    // A copy that was refused before it began has taken nothing of what was proved.
+    if (marker === undefined || (verified === undefined && marker.state === 'verified')) return;
     await writeMarker(destination, names, {
       ...marker,
       state: verified === undefined ? 'incomplete' : 'verified',

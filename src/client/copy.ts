@@ -33,6 +33,7 @@ interface CopyOptions extends GlobalOptions {
   sshUser: string;
   sshPort: number;
   allowRoot?: string[];
+  discardChanges?: boolean;
   bringRsync?: string | true;
   taskQueue: string;
 }
@@ -112,6 +113,7 @@ interface RequestOptions {
   sshUser: string;
   sshPort: number;
   allowRoot?: string[];
+  discardChanges?: boolean;
   bringRsync?: string | true;
 }
 
@@ -142,6 +144,7 @@ export function copyRequest(
     verify: options.verify,
     limitKiBps: options.limit,
     allowedRoots: options.allowRoot ?? [],
+    ...(options.discardChanges === true && { discardChanges: true }),
     ...(options.bringRsync !== undefined && {
       bringRsync: options.bringRsync === true ? {} : { program: options.bringRsync },
     }),

@@ -37,6 +37,8 @@ export const replicateInputSchema = z.strictObject({
   holdSeconds: z.int().min(1).default(60),
   /** Destinations must lie below one of these; the system's own directories are never allowed. Empty: only the transfer's own path. */
   allowedRoots: z.array(absolutePath).default([]),
+  /** A destination that was proved once and has been written since is overwritten; without this it is refused. */
+  discardChanges: z.boolean().default(false),
   /** Present: a machine without rsync is lent the worker's for this transfer. Absent: the copy goes through tar. */
   bringRsync: bringRsyncSchema.optional(),
   /** Seconds without any progress on either machine after which an attempt is ended and tried again. */

@@ -123,6 +123,8 @@ export function requestOf(plan: Plan, preCopyKiBps: number, transfer: Transfer, 
     limitKiBps: mode.mode === 'final' ? 0 : shareOf(plan, preCopyKiBps, transfer.id),
     ...(schedule.length === 0 ? {} : { schedule }),
     maxPasses: mode.maxPasses,
+    // What a first try wrote on the new machines was given up when people went back from it.
+    discardChanges: true,
     ...(plan.bringRsync === undefined ? {} : { bringRsync: plan.bringRsync }),
   };
 }

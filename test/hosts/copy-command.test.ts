@@ -101,6 +101,30 @@ describe('ferry copy', () => {
     });
   });
 
+  it('does not put old content over what was written after the proof, however often it is asked, unless told to', async () => {
+    const path = await filled('used');
+    const command = copy(`old1:${path}/`, `new1:${path}-new/`);
+    const there = `cat '${path}-new/d/a'`;
+
+    const proved = await ferry(command);
+    await script(mover.destination, `echo paid >>'${path}-new/d/a'`);
+    const refused = [await ferry(command), await ferry(command), await ferry([...command, '--live'])];
+    const kept = await script(mover.destination, there);
+    const told = await ferry([...command, '--discard-changes']);
+    const after = await script(mover.destination, there);
+
+    expect(proved.code).toBe(0);
+    expect(refused.map(({ code }) => code)).toEqual([1, 1, 1]);
+    for (const { stderr } of refused) {
+      expect(stderr).toContain(`new1:${path}-new was written since it was proved to be the same as its source`);
+      expect(stderr).toContain(`"d/a" changed there afterwards`);
+      expect(stderr).toContain(`ferry copy old1:${path}/ new1:${path}-new/ --discard-changes`);
+    }
+    expect(kept.trim()).toBe('a\npaid');
+    expect(told.code).toBe(0);
+    expect(after.trim()).toBe('a');
+  });
+
   it('ends with the watching at Ctrl-C; the copy goes on, and the same command finds it again', async () => {
     const path = await filled('watched', 60);
     const command = copy(`old1:${path}/`, `new1:${path}-new/`, '--live', '--limit', '2000');

@@ -16,6 +16,7 @@ export function copyCommand(): Command {
     .option('--ssh-user <name>', 'user on both machines', 'root')
     .option('--ssh-port <port>', 'port of sshd on both machines', portNumber, 22)
     .option('--allow-root <path>', 'tree in which the resolved destination may lie; repeat it', collect)
+    .option('--discard-changes', 'overwrite a destination that was proved once and has been written since')
     .option(
       '--bring-rsync [path]',
       "lend rsync of the worker's machine to one that has none, until the copy ends; without it tar copies",
@@ -26,7 +27,8 @@ export function copyCommand(): Command {
       'after',
       `
 A worker does the copy; it goes on when this command ends, and the same command finds it again. The contents of the first
-directory come to stand in the second. A destination that holds anything but an earlier copy of the same source is refused.
+directory come to stand in the second. A destination that holds anything but an earlier copy of the same source is refused,
+and so is one that was proved and has been written since.
 Exit code 0 only when both sides were compared and are the same; with --live, when the last delta is projected to fit.
 
 Examples:

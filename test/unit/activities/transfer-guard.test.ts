@@ -160,6 +160,12 @@ describe('what stands in the destination', () => {
     ['nothing', {}, 'none'],
     ['a stranger’s file', { firstEntry: 'precious' }, /^NeedsHuman: .* is not empty .*"precious"/],
     ['our own copy', { firstEntry: 'a', marker }, 'none'],
+    [
+      'our own copy that somebody has used since',
+      { firstEntry: 'a', marker, changedSince: 'a/b' },
+      /^NeedsHuman: new1:\/sysvol\/redis was written since it was proved .* "a\/b" changed .* ferry copy old1:\/sysvol\/redis\/ new1:\/sysvol\/redis\/ --discard-changes/,
+    ],
+    ['nothing any more of what was proved', { marker, changedSince: '.' }, 'none'],
     ['nothing but a marker', { marker: { ...marker, transfer: 'kafka-0' } }, 'none'],
     [
       'a copy of another transfer',

@@ -1,10 +1,11 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Marker } from '../../../src/activities/transfer-marker.ts';
-import { advanceMarker, flushedIn } from '../../../src/activities/transfer-marker.ts';
+import { advanceMarker, changedSinceProof, flushedIn } from '../../../src/activities/transfer-marker.ts';
+import type { TransferNames } from '../../../src/activities/transfer-names.ts';
 import type { HostConnection } from '../../../src/hosts/contract.ts';
 
 let folder: string;
@@ -30,9 +31,15 @@ const marker: Marker = {
   base: { epoch: '1700000000.5', uptime: 5, bootId: 'source' },
 };
 
+const names = (): TransferNames => ({
+  key: 'k',
+  job: 'k',
+  directory: join(folder, 'transfer'),
+  claim: join(folder, 'claim'),
+});
+
 function advance(seconds: number): Promise<boolean> {
-  const names = { key: 'k', job: 'k', directory: join(folder, 'transfer'), claim: join(folder, 'claim') };
-  return advanceMarker(here, join(folder, 'tree'), names, marker, { seconds, signal: undefined });
+  return advanceMarker(here, join(folder, 'tree'), names(), marker, { seconds, signal: undefined });
 }
 
 beforeEach(() => {
@@ -72,5 +79,43 @@ describe('what a destination is known to hold', () => {
     await expect(advance(1)).rejects.toThrow(/flushing the destination on new1 failed .*Input\/output error/);
     expect(readFileSync(claim('marker.json'), 'utf8')).toBe('earlier');
     expect(readFileSync(claim(flushedIn), 'utf8')).toBe('lost\n');
+  });
+});
+
+describe('what was written to a destination since it was proved', () => {
+  const changed = (): Promise<string | undefined> => changedSinceProof(here, join(folder, 'tree'), names(), undefined);
+  const tick = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 20));
+
+  it.each<[string, () => void, string | undefined]>([
+    ['nothing', () => undefined, undefined],
+    ['a look', () => readFileSync(join(folder, 'tree/a/b')), undefined],
+    ['the content of a file', () => writeFileSync(join(folder, 'tree/a/b'), 'x'), 'a/b'],
+    [
+      'a file that was dated back',
+      () => {
+        writeFileSync(join(folder, 'tree/a/b'), 'y');
+        utimesSync(join(folder, 'tree/a/b'), 1e9, 1e9);
+      },
+      'a/b',
+    ],
+    ['a mode', () => chmodSync(join(folder, 'tree/a/b'), 0o600), 'a/b'],
+    ['a file that went', () => rmSync(join(folder, 'tree/a/b')), 'a'],
+    ['a file at the top that went', () => rmSync(join(folder, 'tree/top')), '.'],
+  ])('finds %s', async (_name, change, expected) => {
+    mkdirSync(join(folder, 'tree/a'));
+    writeFileSync(join(folder, 'tree/a/b'), 'b');
+    writeFileSync(join(folder, 'tree/top'), '');
+    await tick();
+    writeFileSync(claim('marker.json'), 'proved');
+    await tick();
+    change();
+
+    expect(await changed()).toBe(expected);
+  });
+
+  it('is not taken for nothing where nobody could look', async () => {
+    rmSync(claim('marker.json'));
+
+    await expect(changed()).rejects.toThrow(/looking for changes on new1 failed/);
   });
 });
