@@ -102,7 +102,11 @@ export async function freshInstalls({ nodes, joined }: { nodes: string[]; joined
         /exec kubeadm init (?!phase)/.test(line) ||
         (nodes.includes(host) && line.includes('exec systemctl stop kubelet')),
     );
-    const applies = await on(host, "grep -rl 'init kubernetes cluster begin' /var/lib/ferry/jobs 2> /dev/null || true");
+    // 1 says that none has the line; anything else, that nobody knows.
+    const applies = await on(
+      host,
+      "cd /var/lib/ferry && { [ ! -d jobs ] || grep -rl 'init kubernetes cluster begin' jobs || [ $? -eq 1 ]; }",
+    );
     found.push(...[...told, ...applies].map((line) => `${host}: ${line}`));
   }
   return found;
