@@ -7,7 +7,7 @@ import { writeResult } from './output.ts';
 import { reportHtml } from './report-html.ts';
 import { readHistory } from './report-history.ts';
 import type { ReportModel } from './report-model.ts';
-import { reportOf } from './report-model.ts';
+import { reportOf } from './report-of.ts';
 import { reportMarkdown } from './report-text.ts';
 
 interface ReportOptions extends GlobalOptions {

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createNotifyActivities } from '../../src/activities/notify.ts';
 import { readHistory } from '../../src/client/report-history.ts';
-import { reportOf } from '../../src/client/report-model.ts';
+import { reportOf } from '../../src/client/report-of.ts';
 import type { Harness } from './harness.ts';
 import { approveAll, startHarness } from './harness.ts';
 import { planOf } from './plans.ts';

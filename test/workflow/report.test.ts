@@ -4,7 +4,7 @@ import type { FailureDetail } from '../../src/activities/contract.ts';
 import { readHistory } from '../../src/client/report-history.ts';
 import { reportHtml } from '../../src/client/report-html.ts';
 import type { ReportModel } from '../../src/client/report-model.ts';
-import { reportOf } from '../../src/client/report-model.ts';
+import { reportOf } from '../../src/client/report-of.ts';
 import { verdictOnDowntime } from '../../src/client/report-text.ts';
 import { abortSignal, approveSignal, approveUpdate, resumeSignal } from '../../src/workflows/messages.ts';
 import type { Handle, Harness } from './harness.ts';

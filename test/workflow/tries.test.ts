@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { needsHuman, transient } from '../../src/activities/failures.ts';
 import { readHistory } from '../../src/client/report-history.ts';
 import { reportMarkdown } from '../../src/client/report-text.ts';
-import { reportOf } from '../../src/client/report-model.ts';
+import { reportOf } from '../../src/client/report-of.ts';
 import { resumeSignal } from '../../src/workflows/messages.ts';
 import type { Harness } from './harness.ts';
 import { startHarness, untilBlocked, untilGate } from './harness.ts';
