@@ -9,7 +9,7 @@ import {
   rsyncOptions,
 } from '../../../src/activities/rsync-options.ts';
 import { parseTrial } from '../../../src/activities/transfer-access.ts';
-import { explain } from '../../../src/activities/transfer-pass.ts';
+import { explain } from '../../../src/activities/transfer-conclusion.ts';
 import { LinkMemory } from '../../../src/activities/transfer-prepare.ts';
 
 const MiB = 1024 ** 2;

@@ -2,7 +2,7 @@ import { CancelledFailure } from '@temporalio/common';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { CopyChoice, CopyProgress, PassInput } from '../../../src/activities/transfer-contract.ts';
 import { namesOf } from '../../../src/activities/transfer-names.ts';
-import type { PassEnds } from '../../../src/activities/transfer-pass.ts';
+import type { PassEnds } from '../../../src/activities/transfer-watch.ts';
 import { runRsyncPass } from '../../../src/activities/transfer-pass.ts';
 import type { TransferScope } from '../../../src/activities/transfer-scope.ts';
 import type { HostConnection, Jobs, RunResult } from '../../../src/hosts/contract.ts';
