@@ -244,7 +244,7 @@ function createProgress(workflowId: string): Progress {
         );
       }
       told = Math.max(told, status?.passes.length ?? 0);
-      const now = status?.state ?? 'no worker answers';
+      const now = status?.state ?? 'no worker answers; start one: ferry worker';
       if (now !== state) say(now);
       state = now;
     },
