@@ -68,6 +68,8 @@ export async function createFerryWorker(options: FerryWorkerOptions): Promise<Fe
     },
     interceptors: { activity: [rememberTries] },
     maxConcurrentActivityTaskExecutions: options.maxActivities ?? 50,
+    // A workflow that is kept takes a megabyte and more; one that is not is replayed from its history, which is short.
+    maxCachedWorkflows: 10,
     // Progress on the screen is as old as this.
     maxHeartbeatThrottleInterval: '5s',
     // Activities are observers of units that live on the hosts: they need moments to let go, not minutes.
