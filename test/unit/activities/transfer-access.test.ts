@@ -99,8 +99,7 @@ describe('the keys of a machine', () => {
     mkdirSync(dead);
     utimesSync(dead, 1e9, 1e9);
     // As on a full disk: a part of the lines, then 2. A look for a line finds it.
-    const full =
-      'case "$1" in -*q*) exit 0 ;; esac; echo cut; echo "write error: No space left on device" >&2; exit 2';
+    const full = 'case "$1" in -*q*) exit 0 ;; esac; echo cut; echo "write error: No space left on device" >&2; exit 2';
     program(tool, tool === 'grep' ? full : 'exit 1');
 
     await expect(step()).rejects.toThrow(/ on new1 failed /);
