@@ -17,11 +17,15 @@ import { formatBytes } from '../plan/amounts.ts';
 import { pc, pcError } from './colors.ts';
 import type { OutputFormat } from './commands/options.ts';
 import type { GlobalOptions } from './connection.ts';
-import { withClient } from './connection.ts';
+import { temporalSettings, withClient } from './connection.ts';
 import { CliError, exitCodes } from './errors.ts';
+import type { Identity } from './identity.ts';
+import { readIdentity } from './identity.ts';
 import type { CopyActivity } from './migrations.ts';
 import { readCopy } from './migrations.ts';
 import { print, seconds } from './output.ts';
+import type { OwnWorker } from './own-worker.ts';
+import { isUnserved, startOwnWorker } from './own-worker.ts';
 import { knownHostsFiles, readKnownHosts } from './platform.ts';
 import { bar } from './view.ts';
 
@@ -32,6 +36,7 @@ interface CopyOptions extends GlobalOptions {
   limit: number;
   sshUser: string;
   sshPort: number;
+  sshIdentity?: string;
   allowRoot?: string[];
   discardChanges?: boolean;
   bringRsync?: string | true;
@@ -43,17 +48,24 @@ type CopyHandle = WorkflowHandle<typeof replicateDirectory>;
 /** `ferry copy`. */
 export async function copyDirectory(from: string, to: string, options: CopyOptions): Promise<void> {
   const request = copyRequest(from, to, options, readKnownHosts());
+  const workflowId = copyWorkflowId(request);
+  const ownQueue = `${options.taskQueue}/${workflowId}`;
   await withClient(options, async (client) => {
+    const isAlone = (await isUnserved(client, options.taskQueue)) && ownIdentity(options.sshIdentity) !== undefined;
     const handle = await client.workflow.start<typeof replicateDirectory>('replicateDirectory', {
-      workflowId: copyWorkflowId(request),
-      taskQueue: options.taskQueue,
+      workflowId,
+      // What other workflows wait for on the common queue is not for a worker that can copy and nothing else.
+      taskQueue: isAlone ? ownQueue : options.taskQueue,
       args: [request],
       // The same copy asked for twice is one copy.
       workflowIdConflictPolicy: 'USE_EXISTING',
       workflowIdReusePolicy: 'ALLOW_DUPLICATE',
       staticSummary: `copy ${from} ${to}`.slice(0, 190),
     });
-    const outcome = await follow(client, handle, options.quiet ?? false);
+    const worker = await workFor(handle, ownQueue, options);
+    const outcome = await follow(client, handle, options.quiet ?? false, worker !== undefined).finally(() =>
+      worker?.end(),
+    );
     if (outcome === undefined) {
       process.exitCode = exitCodes.interrupted.code;
       return;
@@ -61,6 +73,27 @@ export async function copyDirectory(from: string, to: string, options: CopyOptio
     print(outcome, options.output, () => describeOutcome(outcome));
     process.exitCode = copyExitCode(outcome, request.mode);
   });
+}
+
+/** The worker of a copy that is on this command's own queue; undefined where another one does the work. */
+async function workFor(handle: CopyHandle, ownQueue: string, options: CopyOptions): Promise<OwnWorker | undefined> {
+  const { taskQueue } = await handle.describe();
+  const identity = taskQueue === ownQueue ? ownIdentity(options.sshIdentity) : undefined;
+  if (identity === undefined) return undefined;
+  if (options.quiet !== true) {
+    process.stderr.write(`no worker serves task queue ${options.taskQueue}: this command does the work itself\n`);
+  }
+  return startOwnWorker(temporalSettings(options), identity, ownQueue);
+}
+
+/** Whoever named no key and has none of ssh's own may have a worker that is yet to be started. */
+function ownIdentity(named: string | undefined): Identity | undefined {
+  try {
+    return readIdentity(named);
+  } catch (error) {
+    if (named === undefined && error instanceof CliError && error.reason === 'notFound') return undefined;
+    throw error;
+  }
 }
 
 /** A proof was asked for: only a digest is one, also when the copy that was found under way turned out to be a live one. */
@@ -169,7 +202,12 @@ export function copyWorkflowId({ transfer }: ReplicateRequest): string {
 }
 
 /** Waits for the end and shows the way there on stderr; undefined when somebody stopped watching. */
-async function follow(client: Client, handle: CopyHandle, quiet: boolean): Promise<TransferOutcome | undefined> {
+async function follow(
+  client: Client,
+  handle: CopyHandle,
+  quiet: boolean,
+  isOwnWork: boolean,
+): Promise<TransferOutcome | undefined> {
   const stop = new AbortController();
   const interrupt = (): void => stop.abort();
   // Kept to the end: what restores the cursor ends the process when nobody else listens any more.
@@ -188,7 +226,9 @@ async function follow(client: Client, handle: CopyHandle, quiet: boolean): Promi
       }
       if (stop.signal.aborted) {
         process.stderr.write(
-          `\nStopped watching. The copy goes on; the same command finds it again. End it: temporal workflow cancel -w ${handle.workflowId}\n`,
+          isOwnWork
+            ? `\nStopped. What runs on the machines goes on; the same command takes it up again. End it: temporal workflow cancel -w ${handle.workflowId}, then the same command once more\n`
+            : `\nStopped watching. The copy goes on; the same command finds it again. End it: temporal workflow cancel -w ${handle.workflowId}\n`,
         );
         return undefined;
       }

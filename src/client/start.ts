@@ -1,5 +1,4 @@
-import type { Client } from '@temporalio/client';
-import { isGrpcServiceError, WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
 import type { Plan } from '../plan/plan.ts';
 import { taskQueue as defaultTaskQueue } from '../workflows/messages.ts';
 import type { migrateNodes } from '../workflows/migrate-nodes.ts';
@@ -9,6 +8,7 @@ import type { GlobalOptions } from './connection.ts';
 import { withClient } from './connection.ts';
 import { CliError } from './errors.ts';
 import { pad, print, width } from './output.ts';
+import { isUnserved } from './own-worker.ts';
 import { loadPlan } from './plan-file.ts';
 import { refuseMissingAttributes } from './search-attributes.ts';
 
@@ -49,20 +49,6 @@ export async function startMigration(file: string, options: StartOptions): Promi
       );
     }
   });
-}
-
-/** No worker has asked for work in the last minutes; false also where nobody may know. */
-async function isUnserved(client: Client, name: string): Promise<boolean> {
-  try {
-    const { pollers } = await client.workflowService.describeTaskQueue({
-      namespace: client.options.namespace,
-      taskQueue: { name },
-    });
-    return pollers.length === 0;
-  } catch (error) {
-    if (isGrpcServiceError(error)) return false;
-    throw error;
-  }
 }
 
 function summaryOf(plan: Plan): string {

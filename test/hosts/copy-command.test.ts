@@ -150,6 +150,31 @@ describe('ferry copy', () => {
     expect(passes[0]).toMatch(/pass 1: moved 60(?:\.0)? MiB of 120(?:\.0)? MiB/);
   });
 
+  it('does the work itself where nobody runs a worker, and takes it up again after Ctrl-C', async () => {
+    const path = await filled('alone', 40);
+    const command = ['copy', `old1:${path}/`, `new1:${path}-new/`, '--task-queue', freshName('nobody')];
+
+    const left = await ferry([...command, '--live', '--limit', '2000'], async (child, said) => {
+      await expect.poll(said, { timeout: 60_000, interval: 100 }).toContain('copying');
+      child.kill('SIGINT');
+    });
+    const live = await ferry([...command, '--live', '--limit', '2000']);
+    const proved = await ferry(command);
+    const [from, to] = [
+      await script(mover.source, listing(path)),
+      await script(mover.destination, listing(`${path}-new`)),
+    ];
+
+    expect(left.code).toBe(130);
+    expect(left.stderr).toMatch(/^no worker serves task queue \S+: this command does the work itself$/m);
+    expect(left.stderr).toContain('Stopped. What runs on the machines goes on; the same command takes it up again.');
+    expect(live.stdout[0]).toMatch(/^fresh/);
+    expect(live.code).toBe(0);
+    expect(proved.code).toBe(0);
+    expect(proved.stdout[0]).toMatch(/^proved/);
+    expect(to).toBe(from);
+  });
+
   it('ends with 1, cause and way out while somebody writes, with 2 where it was typed wrong, and leaves nothing', async () => {
     const path = await filled('busy');
     await script(

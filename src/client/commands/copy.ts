@@ -15,6 +15,11 @@ export function copyCommand(): Command {
     .option('--limit <KiB/s>', 'bandwidth of a live copy; 0 is none', wholeNumber, 0)
     .option('--ssh-user <name>', 'user on both machines', 'root')
     .option('--ssh-port <port>', 'port of sshd on both machines', portNumber, 22)
+    .addOption(
+      new Option('--ssh-identity <file>', 'private key that opens the machines, where no worker runs').env(
+        'FERRY_SSH_IDENTITY',
+      ),
+    )
     .option('--allow-root <path>', 'tree in which the resolved destination may lie; repeat it', collect)
     .option('--discard-changes', 'overwrite a destination that was proved once and has been written since')
     .option(
@@ -26,8 +31,8 @@ export function copyCommand(): Command {
     .addHelpText(
       'after',
       `
-A worker does the copy; it goes on when this command ends, and the same command finds it again. The contents of the first
-directory come to stand in the second. A destination that holds anything but an earlier copy of the same source is refused,
+A worker does the copy; it goes on when this command ends, and the same command finds it again. Where no worker serves the task
+queue, this command is one for as long as it runs. The contents of the first directory come to stand in the second. A destination that holds anything but an earlier copy of the same source is refused,
 and so is one that was proved and has been written since.
 Exit code 0 only when both sides were compared and are the same; with --live, when the last delta is projected to fit.
 

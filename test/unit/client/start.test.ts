@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Client } from '@temporalio/client';
+import { msToTs } from '@temporalio/common/lib/time.js';
 import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { main } from '../../../src/client/main.ts';
 import { neededAttributes } from '../../../src/client/search-attributes.ts';
@@ -65,8 +66,20 @@ describe('ferry start', () => {
     expect(said).not.toContain('No worker');
   });
 
-  it('says that nothing happens where no worker waits for work', async () => {
-    describeTaskQueue.mockResolvedValue({ pollers: [] });
+  const heardOf = (secondsAgo: number): object => ({ lastAccessTime: msToTs(Date.now() - secondsAgo * 1000) });
+
+  it('says nothing of workers where one asked for work a minute ago', async () => {
+    describeTaskQueue.mockResolvedValue({ pollers: [heardOf(240), heardOf(60)] });
+
+    expect(await main(['start', file])).toBe(0);
+    expect(said).not.toContain('No worker');
+  });
+
+  it.each([
+    ['none ever', []],
+    ['none lately', [heardOf(240)]],
+  ])('says that nothing happens where no worker waits for work: %s', async (_name, pollers) => {
+    describeTaskQueue.mockResolvedValue({ pollers });
 
     expect(await main(['start', file])).toBe(0);
     expect(said).toMatch(/No worker serves task queue ferry: nothing happens until one does\.\nNext: ferry worker\n/);
