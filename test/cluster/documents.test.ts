@@ -31,15 +31,18 @@ beforeAll(async () => {
   // Of a rehearsal that was rolled back.
   const phase = { name: 'reinstall', startedAt: '2026-01-01T00:00:00Z', doneAt: '2026-01-01T00:07:00Z' };
   writeFileSync(join(directory, 'report.json'), JSON.stringify({ workflowId: 'migrate-prod', phases: [phase] }));
-  await onMachine('old1', 'mkdir -p /srv/files /sysvol/redis && seq 100000 > /srv/files/numbers');
+  await onMachine(
+    'old1',
+    'mkdir -p /srv/files /srv/a /sysvol/redis && seq 100000 | tee /srv/a/numbers > /srv/files/numbers',
+  );
   worker = spawn('ferry', ['worker'], { env: environment, cwd: directory, stdio: 'ignore' });
   workerEnded = new Promise((resolve) => worker.once('exit', resolve));
 });
 afterAll(async () => {
   worker.kill('SIGTERM');
   await workerEnded;
-  await onMachine('old1', 'rm -rf /srv/files');
-  await onMachine('new1', 'rm -rf /srv/files /sysvol/redis');
+  await onMachine('old1', 'rm -rf /srv/files /srv/a');
+  await onMachine('new1', 'rm -rf /srv/files /srv/a /sysvol/redis');
   rmSync(directory, { recursive: true, force: true });
 });
 
