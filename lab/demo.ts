@@ -30,27 +30,32 @@ function title(text: string): void {
   console.log(`\n── ${text} ${'─'.repeat(Math.max(3, 100 - text.length))}`);
 }
 
+interface Surroundings {
+  env?: Record<string, string>;
+  /** Nobody is there to be asked. Default false: the command has this terminal. */
+  isAlone?: boolean;
+}
+
 /** Runs a command with this terminal; what is shown is what a person would type. */
 async function attached(
   argv: readonly string[],
   shown: string | undefined,
-  env: Record<string, string> = {},
+  { env = {}, isAlone = false }: Surroundings = {},
 ): Promise<number> {
   if (shown !== undefined) console.log(`$ ${shown}`);
   const [file = '', ...args] = argv;
-  const child = spawn(file, args, { stdio: ['inherit', 'inherit', 'inherit'], env: { ...process.env, ...env } });
+  const child = spawn(file, args, {
+    stdio: [isAlone ? 'ignore' : 'inherit', 'inherit', 'inherit'],
+    env: { ...process.env, ...env },
+  });
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (code) => resolve(code ?? 1));
   });
 }
 
-async function must(
-  argv: readonly string[],
-  shown: string | undefined,
-  env: Record<string, string> = {},
-): Promise<void> {
-  const code = await attached(argv, shown, env);
+async function must(argv: readonly string[], shown: string | undefined, around: Surroundings = {}): Promise<void> {
+  const code = await attached(argv, shown, around);
   if (code !== 0) throw new Error(`${shown ?? argv.join(' ')} ended with ${code}`);
 }
 
@@ -118,7 +123,7 @@ async function signal(workflowId: string, name: string, input: object): Promise<
   const text = JSON.stringify(input);
   const argv = ['workflow', 'signal', '--workflow-id', workflowId, '--name', name, '--input', text];
   const shown = `temporal ${argv.slice(0, -1).join(' ')} '${text}'`;
-  await must([join(partFolder('temporal'), 'temporal'), ...argv], shown, outside);
+  await must([join(partFolder('temporal'), 'temporal'), ...argv], shown, { env: outside });
 }
 
 const reasons: Record<GateName, string> = {
@@ -203,13 +208,15 @@ async function main(): Promise<number> {
     await must(
       inside(...planned, '-o', 'yaml', '--output-file', yaml),
       `ferry plan --map ${mapping} -o yaml --output-file ${yaml}`,
+      // It asks what it cannot know, and says what it takes where it cannot ask.
+      { isAlone: values.yes },
     );
     await must(inside('ferry', 'check', yaml), `ferry check ${yaml}`);
     title('the migration');
     const started = { env: labEnvironment(), isWatched: true };
     const worker = startInLab([...ferry, 'worker'], join(labState, 'worker.log'), started);
     console.log(`$ ferry worker    # log: ${join(labState, 'worker.log')}`);
-    await must([...ferry, 'start', yaml], `ferry start ${yaml}`, outside);
+    await must([...ferry, 'start', yaml], `ferry start ${yaml}`, { env: outside });
     console.log(`Web UI: http://127.0.0.1:${ports.ui}`);
     const connection = await Connection.connect({ address: `127.0.0.1:${ports.frontend}` });
     const client = new Client({ connection });
@@ -227,7 +234,7 @@ async function main(): Promise<number> {
     await must(
       [...ferry, 'report', workflowId, '-o', 'html', '--output-file', html],
       `ferry report ${workflowId} -o html --output-file ${html}`,
-      outside,
+      { env: outside },
     );
     console.log(describe(status));
     const ledger = await attached(
