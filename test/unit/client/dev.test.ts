@@ -46,7 +46,8 @@ describe('ferry dev', () => {
     // It goes on for longer than ferry waits before it asks for the first time.
     const script = '#!/bin/sh\nsleep 0.6\necho the database is locked >&2\nexit 1\n';
     writeFileSync(join(directory, 'temporal'), script, { mode: 0o755 });
-    const args = ['dev', '--no-worker', '--port', '17239', '--database', join(directory, 'temporal.db')];
+    const ports = ['--port', '17239', '--ui-port', '17249'];
+    const args = ['dev', '--no-worker', ...ports, '--database', join(directory, 'temporal.db')];
 
     const { status, signal, stderr } = spawnSync(process.execPath, [bin, ...args], {
       encoding: 'utf8',
