@@ -123,9 +123,15 @@ function verdictOf(findings: Findings, lost: readonly string[]): Assessment['ver
     addedNodes(findings).length > 0 ||
     findings.configTrouble !== undefined;
   if (!changed && findings.running.length === 0) return 'nothing to bring back';
+  if (runningApplies(findings).length > 0) return 'unclear';
   // An apply of the old configuration shuts new members out: who is one must be known before.
   if (findings.membersTrouble !== undefined && addedNodes(findings).length > 0) return 'unclear';
   return findings.backup?.nodes === undefined && needsBackup(findings) ? 'unclear' : 'the way back is open';
+}
+
+/** While one runs, nodes, members and components are not yet what they will be: a plan made now would be for another cluster. */
+function runningApplies({ running }: Findings): Findings['running'] {
+  return running.filter(({ unit }) => unit.startsWith('ferry-apply-'));
 }
 
 /** Whether more than applications must be brought back. */
@@ -218,6 +224,10 @@ function warningsOf(findings: Findings, verdict: Assessment['verdict']): string[
           'Applications are not marked as stopped and components run on new nodes: applications may have written there. Going back loses what they wrote.',
         ]
       : []),
+    ...runningApplies(findings).map(
+      ({ machine, unit }) =>
+        `${unit} still runs on ${machine.name}: it may yet add nodes, delete old ones or install components. How the old cluster comes back, and whether it does, can only be said when it has ended.`,
+    ),
     ...(findings.membersTrouble === undefined
       ? []
       : [
@@ -234,6 +244,7 @@ function warningsOf(findings: Findings, verdict: Assessment['verdict']): string[
 function stepsOf(findings: Findings, verdict: Assessment['verdict'], lost: readonly string[]): Step[] {
   if (verdict === 'nothing to bring back') return [];
   const settle = settleStep(findings);
+  if (runningApplies(findings).length > 0) return [...settle, lookAgainStep(findings)];
   const applications = applicationSteps(findings);
   if (verdict === 'no way back') {
     const departed = (findings.members ?? []).filter(({ name }) => lost.includes(name));
@@ -269,10 +280,11 @@ function on({ user, address, port }: Machine, command: string): string {
   return `ssh ${port === 22 ? '' : `-p ${port} `}${quote(at)} ${quote(command)}`;
 }
 
-function settleStep({ running }: Findings): Step[] {
+function settleStep(findings: Findings): Step[] {
+  const { running } = findings;
   if (running.length === 0) return [];
-  const applies = running.filter(({ unit }) => unit.startsWith('ferry-apply-'));
-  const others = running.filter(({ unit }) => !unit.startsWith('ferry-apply-'));
+  const applies = runningApplies(findings);
+  const others = running.filter((job) => !applies.includes(job));
   return [
     {
       title: 'Let nothing of the migration run any more',
@@ -285,6 +297,15 @@ function settleStep({ running }: Findings): Step[] {
       ],
     },
   ];
+}
+
+function lookAgainStep({ migration, backup }: Findings): Step {
+  const key = backup?.encrypted === true ? ' --backup-key-file KEYFILE' : '';
+  return {
+    title: 'Look again',
+    why: 'What that apply does is not known yet, so there are no further steps. Use the same options as this time.',
+    commands: [`ferry break-glass --cluster ${quote(migration)}${key}`],
+  };
 }
 
 function serviceSteps({ stopped }: Findings): Step[] {

@@ -57,6 +57,8 @@ interface World {
   /** Machines where kubelet starts etcd; it does not answer. */
   masters?: string[];
   config?: string;
+  /** A unit that runs on node-2. */
+  unit?: string;
 }
 
 function deps(world: World): Parameters<typeof look>[0] {
@@ -101,8 +103,8 @@ function deps(world: World): Parameters<typeof look>[0] {
           ? 'site-a\n'
           : line.endsWith('-- /var/lib/ferry/backup/site-a')
             ? '20261124-abcd\n20261125-half\n'
-            : line.includes('list-units') && host.name === 'node-2'
-              ? 'ferry-apply-site-a.service loaded active running ferry job\n'
+            : line.includes('list-units') && host.name === 'node-2' && world.unit !== undefined
+              ? `${world.unit} loaded active running ferry job\n`
               : '';
         return Promise.resolve({ code: 0, signal: null, stdout, stderr: '' });
       },
@@ -141,7 +143,8 @@ function keyFile(): string {
 
 describe('look', () => {
   it('finds breadcrumbs, prepared stages, the newest whole backup, running units and stopped services', async () => {
-    const { findings } = await look(deps({ files: backupFiles(false), config: recordedConfig('base') }), input);
+    const world = { files: backupFiles(false), config: recordedConfig('base'), unit: 'ferry-apply-site-a.service' };
+    const { findings } = await look(deps(world), input);
 
     expect(findings).toMatchObject({
       migration: 'site-a',
@@ -162,7 +165,8 @@ describe('look', () => {
         marks: { 'ferry.migration/id': 'site-a', 'ferry.migration/previous-replicas': '3' },
       },
     ]);
-    expect(assess(findings).verdict).toBe('the way back is open');
+    expect(assess(findings).verdict).toBe('unclear');
+    expect(assess({ ...findings, running: [] }).verdict).toBe('the way back is open');
   });
 
   it('says that members of etcd could not be listed, and asks for none where there are none', async () => {

@@ -194,21 +194,59 @@ describe('assess', () => {
     expect(lines[1]).toContain('cat ./ferry-backup-site-a/secret-proton-proton-cli-config.json | kubectl replace');
   });
 
-  it('waits for an apply, ends copies, and starts what was stopped on machines', () => {
+  it('ends copies, and starts what was stopped on machines', () => {
     const lines = commandsOf({
-      running: [
-        { machine, unit: 'ferry-apply-site-a.service' },
-        { machine: fresh, unit: 'ferry-site-a-redis-0.service' },
-      ],
+      running: [{ machine: fresh, unit: 'ferry-site-a-redis-0.service' }],
       stopped: [{ machine, units: ['kubelet', 'docker'] }],
     });
 
     expect(lines).toEqual([
-      `ssh root@10.0.0.1 'while systemctl is-active --quiet ferry-apply-site-a.service; do sleep 5; done'`,
       `ssh -p 2222 root@10.0.0.2 'systemctl stop ferry-site-a-redis-0.service'`,
       `ssh root@10.0.0.1 'systemctl start kubelet docker'`,
       'kubectl wait --for=condition=Ready node/old1 --timeout=10m',
     ]);
+  });
+
+  describe('while an apply runs', () => {
+    const running = [{ machine, unit: 'ferry-apply-site-a.service' }];
+    const wait = `ssh root@10.0.0.1 'while systemctl is-active --quiet ferry-apply-site-a.service; do sleep 5; done'`;
+    const again = 'ferry break-glass --cluster site-a';
+
+    it.each<[string, Partial<Findings>]>([
+      ['removes old nodes that are still there', { ...inWindow, components: [redis('new1', 'new1')] }],
+      ['adds nodes', { ...inWindow, prepared: ['add-nodes'] }],
+      ['installs components', { ...inWindow, components: [redis('new1')] }],
+      ['has changed nothing yet', {}],
+    ])('plans nothing on what will not stay so: it %s', (_, change) => {
+      const { verdict, warnings, steps } = assess(
+        findings({ ...change, running, stopped: [{ machine, units: ['kubelet'] }] }),
+      );
+
+      expect(verdict).toBe('unclear');
+      expect(warnings.join('\n')).toContain('ferry-apply-site-a.service still runs on old1');
+      expect(steps.flatMap(({ commands }) => commands)).toEqual([wait, again]);
+    });
+
+    it('ends copies as well, and names the key that the next look needs', () => {
+      const lines = commandsOf({
+        ...inWindow,
+        running: [...running, { machine: fresh, unit: 'ferry-site-a-redis-0.service' }],
+        backup: { directory: '/b', takenAt: 't', encrypted: true, files: [] },
+      });
+
+      expect(lines).toEqual([
+        wait,
+        `ssh -p 2222 root@10.0.0.2 'systemctl stop ferry-site-a-redis-0.service'`,
+        `${again} --backup-key-file KEYFILE`,
+      ]);
+    });
+
+    it('still says when there is no way back, and takes no member out beside it', () => {
+      const change = { ...inWindow, clusterNodes: [{ name: 'new1', ready: true }], running };
+
+      expect(assess(findings(change)).verdict).toBe('no way back');
+      expect(commandsOf(change)).toEqual([wait, again]);
+    });
   });
 
   it('never restores the old configuration when old nodes are gone, and still starts the applications', () => {
