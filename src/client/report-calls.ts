@@ -113,12 +113,8 @@ export function failuresOf(
         : [];
     }),
   );
-  // A failed activity of a copy is the failure of the copy as well: said once.
-  const seen = new Set<string>();
-  return [...failed, ...others].toSorted(byTime).filter(({ workflowId, cause }) => {
-    const key = `${workflowId}\n${cause}`;
-    if (seen.has(key)) return false;
-    seen.add(key);
-    return true;
-  });
+  // A failed activity of a copy is the failure of the copy as well: said once. The same step that fails again is another failure.
+  const keyOf = ({ workflowId, cause }: ReportFailure): string => `${workflowId}\n${cause}`;
+  const said = new Set(failed.map(keyOf));
+  return [...failed, ...others.filter((other) => !said.has(keyOf(other)))].toSorted(byTime);
 }

@@ -14,13 +14,13 @@ export function gatesOf(
   plan: Plan | undefined,
   changes: readonly AttributeChange[],
   decisions: readonly ReportDecision[],
-  isOver: boolean,
+  isLastWord: boolean,
 ): ReportGate[] {
   return gateNames.map((name) => {
     const known = status?.gates.find((gate) => gate.name === name);
-    if (known !== undefined && (isOver || known.state === 'approved' || known.state === 'rejected')) {
-      return gateRow(known);
-    }
+    // One that still waits in the last word was left by an abort: when, its attributes tell.
+    const isSettled = known?.state === 'approved' || known?.state === 'rejected';
+    if (known !== undefined && (isSettled || (isLastWord && known.state !== 'awaiting'))) return gateRow(known);
     // A fresh history opens a gate anew that waits, and so does who resumes one that was sent back.
     const index = changes.findLastIndex(({ gate }) => gate === name);
     const opened = changes[index];
@@ -53,11 +53,14 @@ const sentSchema = z.looseObject({
   gate: z.string().optional(),
 });
 
-/** The workflow's records, each with the identity that the server wrote beside the message; running, the messages themselves. */
+/**
+ * The workflow's records, each with the identity that the server wrote beside the message. Where they are not its last word, the messages
+ * that came since stand beside them.
+ */
 export function decisionsOf(
   records: readonly DecisionRecord[],
   events: readonly ReportEvent[],
-  isOver: boolean,
+  isLastWord: boolean,
 ): ReportDecision[] {
   const open = events.flatMap((event) => {
     if (event.kind !== 'decision') return [];
@@ -91,8 +94,8 @@ export function decisionsOf(
         : { projectedDowntimeSeconds: record.projectedDowntimeSeconds }),
     };
   });
-  // Ended, the workflow told all that it kept; what is left over are copies of messages it never recorded.
-  const rest = isOver && records.length > 0 ? [] : open;
+  // In its last word the workflow told all that it kept; what is left over are copies of messages it never recorded.
+  const rest = isLastWord && records.length > 0 ? [] : open;
   return [
     ...told,
     ...rest.map(({ at, name, gate, by, reason, via, identity }) => ({

@@ -23,12 +23,13 @@ export function reportOf(history: MigrationHistory, madeAt: string): ReportModel
   const calls = runs.flatMap(callsOf);
   const copyCalls = history.copies.flatMap(callsOf);
   const ended = endOf(events);
-  const status = statusOf(ended) ?? carriedStatus(runs);
+  const lastWord = statusOf(ended);
+  const status = lastWord ?? carriedStatus(runs);
   const outcome = outcomeOf(ended);
   const attributes = attributeChanges(events);
-  const decisions = decisionsOf(status?.decisions ?? [], events, ended !== undefined);
+  const decisions = decisionsOf(status?.decisions ?? [], events, lastWord !== undefined);
   const outcomes = outcomesOf(events);
-  const gates = gatesOf(status, plan, attributes, decisions, ended !== undefined);
+  const gates = gatesOf(status, plan, attributes, decisions, lastWord !== undefined);
   const downtime = {
     ...(plan === undefined ? {} : { budgetSeconds: plan.downtime.budgetSeconds }),
     ...projectionOf(plan, status, gates, decisions, outcomes),

@@ -176,6 +176,34 @@ describe('the report of a migration that was rolled back', () => {
     expect(report.outcome).toBe('rolled-back');
     expect(reportMarkdown(report)).toContain('rolled back to the old machines');
   });
+
+  it('ends the wait at the gate that an abort left', () => {
+    const plan = sample();
+    const result = resultOf(plan);
+    const status = {
+      ...result.status,
+      gates: result.status.gates.map((gate) =>
+        gate.name === 'open-downtime' ? { name: gate.name, state: 'awaiting', required: 1, openedAt: at(60) } : gate,
+      ),
+    };
+    const events: ReportEvent[] = [
+      started(plan, 0),
+      attributes(60, 'replicate', 'open-downtime'),
+      decision(65, 'abort', { by: 'li', reason: 'not tonight' }, 'update'),
+      attributes(65, 'replicate'),
+      { at: at(76), kind: 'ended', how: 'completed', result: { ...result, outcome: 'rolled-back', status } },
+    ];
+
+    const [gate] = reportOf(history(events), at(200)).gates;
+
+    expect(gate).toEqual({
+      name: 'open-downtime',
+      state: 'closed',
+      required: 1,
+      openedAt: at(60),
+      decidedAt: at(65),
+    });
+  });
 });
 
 /** Steps that lie within a bar. */
@@ -359,6 +387,29 @@ describe('the report of a migration that runs', () => {
     expect(report.transfers[0]).toMatchObject({ state: 'copying', movedBytes: 700 });
     expect(report.failures).toMatchObject([{ type: 'NeedsHuman', cause: 'a finalizer blocks' }]);
   });
+
+  it('has a failure every time that it came, and that of a copy once', () => {
+    const failure = { type: 'NeedsHuman', message: 'a finalizer blocks' };
+    const full = { type: 'NeedsHuman', message: 'no space' };
+    const copyId = `migrate-sample/${first}`;
+    const again = reportOf(
+      history(
+        [
+          ...events,
+          ...call(140, 'uninstallComponent', undefined, { failure }),
+          { at: at(150), kind: 'child-failed', workflowId: copyId, failure: full },
+        ],
+        [copyRun(copyId, call(149, 'runPass', undefined, { failure: full }))],
+      ),
+      at(160),
+    );
+
+    expect(again.failures.map(({ at: when, cause }) => [when, cause])).toEqual([
+      [at(94), 'a finalizer blocks'],
+      [at(141), 'a finalizer blocks'],
+      [at(150), 'no space'],
+    ]);
+  });
 });
 
 describe('the report of a migration that goes back', () => {
@@ -417,37 +468,40 @@ describe('the report of a migration with several runs', () => {
     },
   };
   const workflowId = 'migrate-sample';
-  const report = reportOf(
-    {
-      workflowId,
-      copies: [],
-      gaps: [],
-      runs: [
-        {
-          workflowId,
-          runId: 'a',
-          events: [
-            started(plan, 0),
-            attributes(0, 'preflight'),
-            attributes(60, 'replicate', 'open-downtime'),
-            decision(70, 'approve', { gate: 'open-downtime', by: 'ops', reason: 'me' }, 'signal', 'first'),
-            attributes(80, 'stop-apps'),
-            { at: at(80), kind: 'continued', runId: 'b', input: [] },
-          ],
-        },
-        {
-          workflowId,
-          runId: 'b',
-          events: [
-            started(plan, 80, { continuedFrom: 'a' }, carried),
-            attributes(80, 'replicate', 'open-downtime'),
-            decision(85, 'pause', { by: 'wang', reason: 'lunch' }, 'signal', 'second'),
-          ],
-        },
-      ],
-    },
-    at(90),
-  );
+  const reportWith = (minutes: number, ...since: ReportEvent[]): ReturnType<typeof reportOf> =>
+    reportOf(
+      {
+        workflowId,
+        copies: [],
+        gaps: [],
+        runs: [
+          {
+            workflowId,
+            runId: 'a',
+            events: [
+              started(plan, 0),
+              attributes(0, 'preflight'),
+              attributes(60, 'replicate', 'open-downtime'),
+              decision(70, 'approve', { gate: 'open-downtime', by: 'ops', reason: 'me' }, 'signal', 'first'),
+              attributes(80, 'stop-apps'),
+              { at: at(80), kind: 'continued', runId: 'b', input: [] },
+            ],
+          },
+          {
+            workflowId,
+            runId: 'b',
+            events: [
+              started(plan, 80, { continuedFrom: 'a' }, carried),
+              attributes(80, 'replicate', 'open-downtime'),
+              decision(85, 'pause', { by: 'wang', reason: 'lunch' }, 'signal', 'second'),
+              ...since,
+            ],
+          },
+        ],
+      },
+      at(minutes),
+    );
+  const report = reportWith(90);
 
   it('joins what the last run was handed and what happened since', () => {
     expect(report.runs.map(({ runId }) => runId)).toEqual(['a', 'b']);
@@ -458,6 +512,24 @@ describe('the report of a migration with several runs', () => {
       ['approve', 'first'],
       ['pause', 'second'],
     ]);
+  });
+
+  it('keeps what the last run decided when it was ended from outside', () => {
+    const ended = reportWith(
+      110,
+      decision(95, 'approve', { gate: 'open-downtime', by: 'zhao', reason: 'window' }, 'update', 'third'),
+      attributes(95, 'stop-apps', undefined, 95),
+      { at: at(100), kind: 'ended', how: 'terminated', why: 'enough' },
+    );
+
+    expect(ended.outcome).toBe('terminated');
+    expect(ended.decisions.map(({ by, identity }) => [by, identity])).toEqual([
+      ['ops', 'first'],
+      ['wang', 'second'],
+      ['zhao', 'third'],
+    ]);
+    expect(ended.gates[0]).toMatchObject({ state: 'approved', openedAt: at(60), decidedAt: at(95) });
+    expect(ended.downtime).toMatchObject({ startedAt: at(95), projectedFrom: 'approval' });
   });
 });
 
