@@ -47,11 +47,7 @@ export async function approve(gate: GateName, named: string | undefined, options
 export async function reject(gate: GateName, named: string | undefined, options: DecideOptions): Promise<void> {
   await decide(options, named, 'reject', async (status, workflowId) => {
     refuseClosed(gate, status, workflowId);
-    const what =
-      gate === 'close-downtime'
-        ? 'The result is sent back: applications stay stopped until somebody resumes or aborts.'
-        : `Rejecting ${gate} rolls the migration back: what was done is undone in reverse.`;
-    await confirm(`${workflowId}: ${what}${downtimeNote(status)}`, options.yes === true);
+    await confirm(`${workflowId}: ${rejection(gate, status)}${downtimeNote(status)}`, options.yes === true);
     return { gate, ...(await person(options, true)) };
   });
 }
@@ -122,6 +118,18 @@ function consequence(gate: GateName, status: MigrationStatus | undefined): strin
         ? `Applications start on the new machines; the old ones have left already.${downtimeNote(status)}`
         : `Applications start on the new machines, and what they write stands there alone: going back afterwards loses it.${downtimeNote(status)}`;
   }
+}
+
+/** As the workflow takes it: once applications may write on the new machines, only an abort goes back. */
+function rejection(gate: GateName, status: MigrationStatus | undefined): string {
+  if (gate === 'close-downtime') {
+    const orAborts = status?.pointOfNoReturn === true ? '' : ' or aborts';
+    return `The result is sent back: applications stay stopped until somebody resumes${orAborts}.`;
+  }
+  const isReleased = status?.phases.some(({ name, startedAt }) => name === 'start-apps' && startedAt !== undefined);
+  return isReleased === true
+    ? 'The removal is sent back: nothing is undone, applications run on and the old nodes stay, until somebody resumes and it is asked again.'
+    : `Rejecting ${gate} rolls the migration back: what was done is undone in reverse.`;
 }
 
 function downtimeNote(status: MigrationStatus | undefined): string {

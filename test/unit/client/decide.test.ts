@@ -1,7 +1,11 @@
 import type { Client } from '@temporalio/client';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { main } from '../../../src/client/main.ts';
+import type { MigrationStatus } from '../../../src/workflows/messages.ts';
+import { viewStatus } from '../../../src/workflows/status.ts';
+import { at, atGate, plan, startTime } from '../workflows/states.ts';
 
+let status: MigrationStatus | undefined;
 const executeUpdate = vi.fn<(name: string, options: unknown) => Promise<string>>();
 
 vi.mock('../../../src/client/connection.ts', async (original) => ({
@@ -17,13 +21,14 @@ vi.mock('../../../src/client/migrations.ts', async (original) => ({
       describe: () => Promise.resolve({ status: { name: 'RUNNING' } }),
       executeUpdate,
     }),
-  queryStatus: () => Promise.resolve(undefined),
+  queryStatus: () => Promise.resolve(status),
 }));
 
 let said = '';
 
 beforeEach(() => {
   said = '';
+  status = undefined;
   const keep = (text: string | Uint8Array): boolean => {
     said += String(text);
     return true;
@@ -34,7 +39,12 @@ beforeEach(() => {
 });
 afterEach(() => vi.restoreAllMocks());
 
-describe.skipIf(process.stdin.isTTY)('ferry approve without a terminal', () => {
+interface World {
+  pointOfNoReturn?: boolean;
+  released?: boolean;
+}
+
+describe.skipIf(process.stdin.isTTY)('a decision without a terminal', () => {
   it.each([
     ['open-downtime', /Applications of the cluster stop now/],
     ['remove-nodes', /there is no way back after this/],
@@ -45,6 +55,28 @@ describe.skipIf(process.stdin.isTTY)('ferry approve without a terminal', () => {
     expect(code).toBe(2);
     expect(said).toMatch(consequence);
     expect(said).toContain('--yes');
+    expect(executeUpdate).not.toHaveBeenCalled();
+  });
+
+  it.each([
+    ['open-downtime', {}, /rolls the migration back/],
+    ['remove-nodes', {}, /rolls the migration back/],
+    ['remove-nodes', { released: true }, /nothing is undone, applications run on and the old nodes stay/],
+    ['close-downtime', {}, /stay stopped until somebody resumes or aborts/],
+    ['close-downtime', { pointOfNoReturn: true }, /stay stopped until somebody resumes\.\n/],
+  ] as const)('of reject %s at %j says what follows', async (gate, world: World, consequence) => {
+    const view = viewStatus(plan, atGate(gate), startTime + 90_000);
+    status = {
+      ...view,
+      pointOfNoReturn: world.pointOfNoReturn === true,
+      phases: view.phases.map((phase) =>
+        phase.name === 'start-apps' && world.released === true ? { ...phase, startedAt: at(60) } : phase,
+      ),
+    };
+    const code = await main(['reject', gate, '--reason', 'not yet']);
+
+    expect(code).toBe(2);
+    expect(said).toMatch(consequence);
     expect(executeUpdate).not.toHaveBeenCalled();
   });
 
