@@ -105,6 +105,8 @@ export function samplesOf(
   for (const { name, openedAt, decidedAt } of status.gates) {
     const tags = { gate: name };
     tell('ferry_gate_awaiting', live && status.awaitingGate === name, tags);
+    // An abort leaves a gate undecided: its wait is over, and stays what was told last.
+    if (openedAt !== undefined && decidedAt === undefined && status.awaitingGate !== name) continue;
     tell('ferry_gate_wait_seconds', openedAt === undefined ? 0 : secondsBetween(openedAt, now, decidedAt), tags);
   }
   const isDown = downtime.startedAt !== undefined && downtime.endedAt === undefined;

@@ -70,6 +70,15 @@ describe('what is told of a status', () => {
     expect(value(samples, 'ferry_migration_state', { state: 'awaiting-gate' })).toBe(1);
   });
 
+  it('counts no wait at a gate that an abort left', () => {
+    const left = { ...statusAt(90, atGate('open-downtime')) };
+    delete left.awaitingGate;
+    const samples = told({ ...left, state: 'rolling-back' });
+
+    expect(value(samples, 'ferry_gate_wait_seconds', { gate: 'open-downtime' })).toBeUndefined();
+    expect(value(samples, 'ferry_gate_awaiting', { gate: 'open-downtime' })).toBe(0);
+  });
+
   it('says since when a person is needed', () => {
     const samples = told(statusAt(90, blockedIn('backup')));
 
