@@ -49,16 +49,25 @@ function readConfig(profile: string | undefined): ReturnType<typeof loadClientCo
   }
 }
 
-/** Who the server records beside a decision. */
-export function clientIdentity(): string {
-  return `ferry:${personName()}@${hostname()}`;
+/** What the server records beside a decision: the account that the program runs under, whatever name the decision bears. */
+export function clientIdentity(env: NodeJS.ProcessEnv = process.env): string {
+  const behind = env['SUDO_USER'] ?? '';
+  return `ferry:${account()}${behind === '' ? '' : ` (sudo by ${behind})`}@${hostname()}`;
+}
+
+/** A container may run under a number that has no name. */
+function account(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.() ?? '?'}`;
+  }
 }
 
 /** Who decides, unless a command says otherwise: FERRY_USER, else the user behind sudo, else the user. */
 export function personName(env: NodeJS.ProcessEnv = process.env): string {
   return (
-    [env['FERRY_USER'], env['SUDO_USER'], env['USER']].find((name) => name !== undefined && name !== '') ??
-    userInfo().username
+    [env['FERRY_USER'], env['SUDO_USER'], env['USER']].find((name) => name !== undefined && name !== '') ?? account()
   );
 }
 

@@ -124,6 +124,15 @@ async function decodeActivity(client: Client, event: WireEvent): Promise<Body | 
   };
 }
 
+/** What the sender's program said of itself and, where the server authenticates its callers, whom it found behind it. */
+function senderOf({ principal }: WireEvent, claimed: string | null | undefined): string {
+  const said = claimed ?? '';
+  const name = principal?.name ?? '';
+  if (name === '') return said;
+  const authenticated = `authenticated as ${[principal?.type ?? '', name].filter((part) => part !== '').join(' ')}`;
+  return said === '' ? authenticated : `${said} (${authenticated})`;
+}
+
 async function decodeDecision(client: Client, event: WireEvent): Promise<Body | undefined> {
   const signal = event.workflowExecutionSignaledEventAttributes ?? undefined;
   if (signal !== undefined) {
@@ -133,7 +142,7 @@ async function decodeDecision(client: Client, event: WireEvent): Promise<Body | 
       via: 'signal',
       name: signal.signalName ?? '',
       input,
-      identity: signal.identity ?? '',
+      identity: senderOf(event, signal.identity),
     };
   }
   const update = event.workflowExecutionUpdateAcceptedEventAttributes?.acceptedRequest ?? undefined;
@@ -144,13 +153,13 @@ async function decodeDecision(client: Client, event: WireEvent): Promise<Body | 
       via: 'update',
       name: update.input?.name ?? '',
       input,
-      identity: update.meta?.identity ?? '',
+      identity: senderOf(event, update.meta?.identity),
     };
   }
   const cancel = event.workflowExecutionCancelRequestedEventAttributes ?? undefined;
   if (cancel === undefined) return undefined;
   const input = { by: 'temporal cancel', reason: cancel.cause ?? '' };
-  return { kind: 'decision', via: 'cancel', name: 'abort', input, identity: cancel.identity ?? '' };
+  return { kind: 'decision', via: 'cancel', name: 'abort', input, identity: senderOf(event, cancel.identity) };
 }
 
 /** Timers with a label are the bars of the timeline: phases, gates and waiting. */

@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
@@ -191,7 +191,7 @@ describe('a migration by commands alone', () => {
     expect(model.decisions.map(({ decision, by, counted }) => [decision, by, counted])).toEqual(
       ['tune', 'pause', 'resume', 'approve', 'approve', 'approve'].map((decision) => [decision, 'li', true]),
     );
-    expect(model.decisions.every(({ identity }) => identity?.startsWith('ferry:li@'))).toBe(true);
+    expect(model.decisions.every(({ identity }) => identity?.startsWith(`ferry:${userInfo().username}`))).toBe(true);
     expect(readFileSync(page, 'utf8')).toContain('by-hand');
   });
 
