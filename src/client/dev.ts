@@ -10,7 +10,7 @@ import { pcError } from './colors.ts';
 import { temporalSettings } from './connection.ts';
 import { CliError } from './errors.ts';
 import { neededAttributes } from './search-attributes.ts';
-import { readMeans, runWorker } from './worker.ts';
+import { readMeans, runWorker, shutdownSignals } from './worker.ts';
 import type { WorkerCommandOptions } from './worker.ts';
 
 interface DevOptions extends WorkerCommandOptions {
@@ -29,6 +29,7 @@ export async function runDev(options: DevOptions): Promise<void> {
   await refuseTaken(options.ip, options.port, '--port');
   await refuseTaken(options.ip, options.uiPort, '--ui-port');
   mkdirSync(dirname(database), { recursive: true, mode: 0o700 });
+  const told = interrupted();
   const child = spawn(temporal, serverArguments(options, database), {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
@@ -45,16 +46,16 @@ export async function runDev(options: DevOptions): Promise<void> {
     const address = `${options.ip}:${options.port}`;
     const early =
       (await isOver) ??
-      (await Promise.race([answers(options.ip, options.port, stop.signal).then(() => undefined), ended]));
+      (await Promise.race([answers(options.ip, options.port, stop.signal).then(() => undefined), told, ended]));
     if (early !== undefined) throw new CliError('failure', `the Temporal server did not start: ${early}`);
-    await Promise.race([keepHistories(address), lost(ended)]);
+    await Promise.race([keepHistories(address, stop.signal), told, lost(ended)]);
     process.stderr.write(
       `${pcError.green('Temporal')} ${address}   ${pcError.green('Web UI')} http://${options.ip}:${options.uiPort}   history in ${database}\n` +
         `In other terminals: export TEMPORAL_ADDRESS=${address}\n`,
     );
     const settings = temporalSettings({ ...options, address });
     if (options.worker) await Promise.race([runWorker(settings, options), lost(ended)]);
-    else await Promise.race([interrupted(), lost(ended)]);
+    else await Promise.race([told, lost(ended)]);
   } finally {
     // Whoever asks a server that has ended would ask for ever, and keep the process.
     stop.abort();
@@ -72,13 +73,14 @@ const patienceWithNamespace = 30_000;
  * A development server forgets after a day what has ended, and has no flag for it; a report is asked for weeks later. It takes connections
  * before it has made its namespace. One that cannot be told serves all the same.
  */
-async function keepHistories(address: string): Promise<void> {
+async function keepHistories(address: string, stop: AbortSignal): Promise<void> {
   const deadline = Date.now() + patienceWithNamespace;
   for (;;) {
     try {
       await setRetention(address, deadline);
       return;
     } catch (error) {
+      if (stop.aborted) return;
       if (Date.now() > deadline) {
         const why = error instanceof Error ? error.message : String(error);
         process.stderr.write(
@@ -150,7 +152,10 @@ async function refuseTaken(host: string, number: number, option: '--port' | '--u
   throw new CliError(
     'failure',
     `something answers on ${host}:${number} already; nothing was started`,
-    `${option === '--port' ? `ferry worker --address ${host}:${number}, or ` : ''}ferry dev ${option} OTHER`,
+    // Two servers must not share a database.
+    option === '--port'
+      ? `ferry worker --address ${host}:${number}, or ferry dev --port OTHER --database OTHER`
+      : 'ferry dev --ui-port OTHER',
   );
 }
 
@@ -169,10 +174,10 @@ function connects(host: string, number: number): Promise<boolean> {
   });
 }
 
+/** As a worker is: also by a terminal that is gone, which would leave the server behind. */
 function interrupted(): Promise<void> {
   return new Promise((resolve) => {
-    process.once('SIGINT', () => resolve());
-    process.once('SIGTERM', () => resolve());
+    for (const signal of shutdownSignals) process.once(signal, () => resolve());
   });
 }
 

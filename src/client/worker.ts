@@ -88,7 +88,10 @@ async function refuseUnusableTargets(env: NodeJS.ProcessEnv): Promise<void> {
   }
 }
 
-/** Runs a worker until it is told to end (SIGINT, SIGTERM). */
+/** What ends a worker in good order; node resets even what nohup has ignored. */
+export const shutdownSignals = ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP'] as const;
+
+/** Runs a worker until it is told to end. */
 export async function runWorker(settings: TemporalSettings, options: WorkerCommandOptions): Promise<void> {
   const identity = await readMeans(options);
   const { metricsAddress } = options;
@@ -113,6 +116,7 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
   });
   const runtime = Runtime.install({
     logger,
+    shutdownSignals: [...shutdownSignals],
     telemetryOptions: {
       logging: { forward: {}, filter: { core: 'WARN', other: 'ERROR' } },
       ...(metricsAddress === undefined ? {} : { metrics: prometheusAt(metricsAddress) }),

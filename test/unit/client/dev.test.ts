@@ -1,8 +1,9 @@
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 
 const bin = join(import.meta.dirname, '..', '..', '..', 'src', 'client', 'bin.ts');
 const directory = mkdtempSync(join(tmpdir(), 'ferry-dev-'));
@@ -59,4 +60,26 @@ describe('ferry dev', () => {
     expect(status).toBe(1);
     expect(stderr).toMatch(/the Temporal server did not start: .*the database is locked/);
   }, 30_000);
+
+  it('takes its server along when its terminal goes away', async () => {
+    const pidFile = join(directory, 'server.pid');
+    // A server that takes connections and never says more.
+    const listener = `require('node:net').createServer(() => {}).listen(17251, '127.0.0.1')`;
+    const script = `#!/bin/sh\necho $$ >'${pidFile}'\nexec '${process.execPath}' -e "${listener}"\n`;
+    writeFileSync(join(directory, 'temporal'), script, { mode: 0o755 });
+    const ports = ['--port', '17251', '--ui-port', '17252'];
+    const args = ['dev', '--no-worker', ...ports, '--database', join(directory, 'hup.db')];
+    const ferry = spawn(process.execPath, [bin, ...args], {
+      env: { ...process.env, PATH: `${directory}:/usr/bin:/bin` },
+      stdio: 'ignore',
+    });
+    const ended = once(ferry, 'exit');
+    await vi.waitFor(() => expect(existsSync(pidFile)).toBe(true), { timeout: 20_000 });
+    const server = Number(readFileSync(pidFile, 'utf8'));
+
+    ferry.kill('SIGHUP');
+    await ended;
+
+    await vi.waitFor(() => expect(existsSync(`/proc/${server}`)).toBe(false), { timeout: 12_000 });
+  }, 60_000);
 });
