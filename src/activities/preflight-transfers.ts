@@ -18,7 +18,7 @@ export const transferChecks: readonly Check[] = [
   { name: 'space', run: checkSpace },
 ];
 
-/** Longest time for one directory here; the plan's own figure serves where a tree is larger than that. */
+/** Longest time for one directory here; a larger tree is counted by what else is known of it. */
 const measureTimeout = 120_000;
 
 /** Side by side over machines, one directory after the other on each. */
@@ -139,57 +139,90 @@ async function checkSpace(world: World): Promise<Finding> {
     warnings.push(`${transfer.id} grew from ${formatBytes(planned)} to ${formatBytes(now)} since the plan was made`);
   }
   const spaces: string[] = [];
+  const lacking: string[] = [];
   failures.push(
     ...(await askMachines(
       world,
       [...new Set(world.plan.transfers.map(({ destination }) => destination.host))],
       async (connection, name) => {
-        const lacking = await lackingSpace(
-          connection,
-          world.plan.transfers.filter(({ destination }) => destination.host === name),
-          sizes,
-        );
-        spaces.push(...lacking.seen);
-        return lacking.failures.length === 0 ? undefined : lacking.failures.join('; ');
+        const transfers = world.plan.transfers.filter(({ destination }) => destination.host === name);
+        const found = await lackingSpace(connection, world, transfers, sizes, warnings);
+        spaces.push(...found.seen);
+        lacking.push(...found.failures);
+        return undefined;
       },
     )),
   );
   return {
-    failures,
+    failures: [...failures, ...lacking],
     warnings,
-    next: failures.length > 0 ? 'make room or mount a larger disk on these machines' : 'ferry plan measures again',
+    next: lacking.length > 0 ? 'make room or mount a larger disk on these machines' : 'ferry plan measures again',
     proof: spaces.toSorted().join(', '),
   };
 }
 
-async function sizeOf(
+/** Size of a directory; of one that is too large to be measured here, what `otherwise` knows, if it does. */
+async function measure(
   connection: HostConnection,
-  transfer: Transfer,
-  warnings: string[],
+  path: string,
+  otherwise: () => DirectorySize | undefined | Promise<DirectorySize | undefined>,
 ): Promise<DirectorySize | undefined> {
   try {
-    return await measureDirectory(connection, transfer.source.path, { timeout: measureTimeout });
+    return await measureDirectory(connection, path, { timeout: measureTimeout });
   } catch (error) {
-    if (!(error instanceof CommandTimedOut) || transfer.observed === undefined) throw error;
-    warnings.push(`${transfer.id} is too large to be measured here; the plan's figure is used`);
-    return { bytes: transfer.observed.bytes, files: transfer.observed.files };
+    const known = error instanceof CommandTimedOut ? await otherwise() : undefined;
+    if (known === undefined) throw error;
+    return known;
   }
+}
+
+async function sizeOf(
+  connection: HostConnection,
+  { id, source, observed }: Transfer,
+  warnings: string[],
+): Promise<DirectorySize | undefined> {
+  return measure(connection, source.path, () => {
+    if (observed === undefined) return undefined;
+    warnings.push(`${id} is too large to be measured here; the plan's figure is used`);
+    return { bytes: observed.bytes, files: observed.files };
+  });
+}
+
+/** What of a directory is at its destination already. */
+async function sizeThere(
+  connection: HostConnection,
+  world: World,
+  transfer: Transfer,
+  size: DirectorySize,
+  warnings: string[],
+): Promise<DirectorySize> {
+  const { host, path } = transfer.destination;
+  const nothing = { bytes: 0, files: 0 };
+  const found = await measure(connection, path, async () => {
+    // What a stranger has there is refused by the check of the destinations.
+    const isCopy = await isOurs(connection, world, transfer, path);
+    const counts = isCopy ? 'copied' : 'empty';
+    warnings.push(`${host}:${path} is too large to be measured here (${transfer.id}); counted as ${counts}`);
+    return isCopy ? size : nothing;
+  });
+  return found ?? nothing;
 }
 
 /** Transfers to one file system share its room; what was copied there already counts. */
 async function lackingSpace(
   connection: HostConnection,
+  world: World,
   transfers: readonly Transfer[],
   sizes: ReadonlyMap<string, DirectorySize>,
+  warnings: string[],
 ): Promise<{ failures: string[]; seen: string[] }> {
   const needs = new Map<string, Need>();
   const free = new Map<string, { bytes: number; inodes: number }>();
   for (const transfer of transfers) {
     const size = sizes.get(transfer.id);
     if (size === undefined) continue;
-    const { path } = transfer.destination;
-    const space = await measureFreeSpace(connection, path);
-    const there = (await measureDirectory(connection, path, { timeout: measureTimeout })) ?? { bytes: 0, files: 0 };
+    const space = await measureFreeSpace(connection, transfer.destination.path);
+    const there = await sizeThere(connection, world, transfer, size, warnings);
     const need = needs.get(space.mount) ?? { bytes: 0, files: 0, ids: [] };
     need.bytes += Math.max(0, size.bytes * 1.1 - there.bytes);
     need.files += Math.max(0, size.files * 1.1 - there.files);

@@ -23,12 +23,13 @@ const heldForPeople = ['NeedsHuman', 'Permanent'];
 /** Every timeout and retry of every activity. Tries that run out park the phase: they never end the migration. */
 export const policies: Record<ActivityName | keyof TransferActivities, Policy> = {
   preflight: {
-    startToClose: '10m',
+    startToClose: '1h',
     heartbeat: '1m',
     attempts: 3,
     firstPause: '5s',
     longestPause: '30s',
-    reason: 'Reads every host and the API; nothing depends on the answer coming fast, and a person reads it.',
+    reason:
+      'Reads every host and the API, and measures the directories of a host one after the other, up to two minutes each; a person reads the answer.',
   },
   holdCluster: {
     startToClose: '1m',

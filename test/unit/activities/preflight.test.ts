@@ -8,7 +8,7 @@ import { formatBytes } from '../../../src/plan/amounts.ts';
 import type { Marker } from '../../../src/activities/transfer-marker.ts';
 import { namesOf } from '../../../src/activities/transfer-names.ts';
 import type { HostConnection, Hosts, RunResult } from '../../../src/hosts/contract.ts';
-import { HostUnreachable } from '../../../src/hosts/errors.ts';
+import { CommandTimedOut, HostUnreachable } from '../../../src/hosts/errors.ts';
 import { componentTable } from '../../../src/plan/components.ts';
 import { planDigest } from '../../../src/plan/digest.ts';
 import type { Plan } from '../../../src/plan/plan.ts';
@@ -948,6 +948,13 @@ describe('preflight finds', () => {
       /20 inodes free/,
     ],
     [
+      'a source that is too large to be measured',
+      command(/node-1 nice .*\/sysvol\/grafana$/, new CommandTimedOut('node-1', 'nice', 120_000)),
+      'space',
+      'warning',
+      /^grafana-0 is too large to be measured here; the plan's figure is used$/,
+    ],
+    [
       'a source that grew',
       command(/node-1 nice .*\/sysvol\/grafana$/, { stdout: '9000000000 10\n' }),
       'space',
@@ -1032,6 +1039,38 @@ describe('preflight finds', () => {
       destinationPath: transfer.destination.path,
       state: 'verified',
     };
+
+    /** The check of space where the tree at the destination cannot be read in time, on a disk with so much free. */
+    const space = async (free: string, marker?: object): Promise<CheckResult | undefined> => {
+      const results = await check((platform) => {
+        command(/node-4 nice .*\/sysvol\/grafana$/, new CommandTimedOut('node-4', 'nice', 120_000))(platform);
+        command(/node-4 .*df -B1 .*\/sysvol\/grafana$/, { stdout: `${free} /sysvol/grafana\n 5 2000\n` })(platform);
+        if (marker !== undefined) platform.files.set(`node-4 ${claim}/marker.json`, JSON.stringify(marker));
+      });
+      return results.find((entry) => entry.name === 'space');
+    };
+
+    it('is counted as copied when it is too large to be measured', async () => {
+      expect(await space('200000', own)).toEqual({
+        name: 'space',
+        state: 'warning',
+        cause: 'node-4:/sysvol/grafana is too large to be measured here (grafana-0); counted as copied',
+        next: 'ferry plan measures again',
+      });
+    });
+
+    it.each<[string, string, object | undefined, string]>([
+      ['is short of room even for what may have grown', '90000', own, '97.7 KiB'],
+      ["may be a stranger's", '200000', undefined, '1.0 MiB'],
+    ])('needs room when it is too large to be measured and %s', async (_what, free, marker, need) => {
+      expect(await space(free, marker)).toMatchObject({
+        state: 'failed',
+        cause: expect.stringMatching(
+          new RegExp(`^node-4:/sysvol/grafana has .* free, grafana-0 need ${need.replace('.', '\\.')};`),
+        ) as unknown,
+        next: 'make room or mount a larger disk on these machines',
+      });
+    });
 
     it('is no obstacle when an earlier try of the migration filled it', async () => {
       expect(await destinations(own)).toMatchObject({
