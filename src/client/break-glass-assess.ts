@@ -31,8 +31,9 @@ export interface FoundBackup {
   takenAt: string;
   encrypted: boolean;
   files: string[];
-  /** Names in `.nodes` and hosts of components when it was taken; absent when it could not be read. */
+  /** Names in `.nodes`, masters and hosts of components when it was taken; absent when it could not be read. */
   nodes?: string[];
+  masters?: string[];
   components?: { kind: ComponentKind; hosts: string[] }[];
 }
 
@@ -104,7 +105,7 @@ export function assess(findings: Findings): Assessment {
   const gone = oldNodes?.filter((name) => !findings.clusterNodes.some((node) => node.name === name)) ?? [];
   const dropped =
     oldNodes?.filter((name) => findings.configNodes.length > 0 && !findings.configNodes.includes(name)) ?? [];
-  const lost = [...new Set([...gone, ...dropped])];
+  const lost = [...new Set([...gone, ...dropped, ...outOfEtcd(findings)])];
   const verdict = verdictOf(findings, lost);
   return {
     verdict,
@@ -112,6 +113,12 @@ export function assess(findings: Findings): Assessment {
     warnings: warningsOf(findings, verdict),
     steps: stepsOf(findings, verdict, lost),
   };
+}
+
+/** Old masters without a member: the removal has begun, even where their Nodes are still there. Their kubelet is disabled for good. */
+function outOfEtcd({ members, backup }: Findings): string[] {
+  if (members === undefined) return [];
+  return (backup?.masters ?? []).filter((master) => !members.some(({ name }) => name === master));
 }
 
 function verdictOf(findings: Findings, lost: readonly string[]): Assessment['verdict'] {
@@ -186,7 +193,7 @@ function standing(findings: Findings, lost: readonly string[]): string[] {
       : `Configuration: cannot be read: ${findings.configTrouble}. proton-cli would install afresh over the live platform: do not run it before the Secret is back.`,
     ...(prepared.length === 0 ? [] : [`Prepared, and perhaps applied: ${prepared.join(', ')}.`]),
     ...(added.length === 0 ? [] : [`New nodes: ${added.join(', ')}.`]),
-    ...(lost.length === 0 ? [] : [`Old nodes that are gone already: ${lost.join(', ')}.`]),
+    ...(lost.length === 0 ? [] : [`Old nodes that have left already: ${lost.join(', ')}.`]),
     ...membersLine(findings),
     ...(named('moved') === '' ? [] : [`Components on new nodes: ${named('moved')}.`]),
     ...(named('away') === '' ? [] : [`Components not installed: ${named('away')}.`]),
@@ -464,7 +471,7 @@ function forwardStep(findings: Findings, lost: readonly string[]): Step[] {
   return [
     {
       title: 'Go forward: there is no way back',
-      why: `${lost.join(', ')} ${lost.length === 1 ? 'has' : 'have'} left the cluster or its configuration, and the components live on the new nodes. Their data is complete there; the old machines still hold theirs, untouched.`,
+      why: `${lost.join(', ')} ${lost.length === 1 ? 'has' : 'have'} left the cluster, its configuration or its etcd, and the components live on the new nodes. Their data is complete there; the old machines still hold theirs, untouched.`,
       commands: [
         `kubectl -n ${quote(findings.resourceNamespace)} get pods -o wide`,
         'kubectl get nodes',

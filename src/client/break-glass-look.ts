@@ -302,12 +302,12 @@ async function readBackup(
   return undefined;
 }
 
-/** Names of nodes and hosts from the saved configuration; nothing when it is encrypted and no key is at hand. */
+/** Names of nodes, masters and hosts from the saved configuration; nothing when it is encrypted and no key is at hand. */
 async function contentOf(
   control: HostConnection,
   backup: FoundBackup,
   input: LookInput,
-): Promise<Pick<FoundBackup, 'nodes' | 'components'>> {
+): Promise<Pick<FoundBackup, 'nodes' | 'masters' | 'components'>> {
   if (backup.encrypted && input.backupKeyFile === undefined) return {};
   const files = await readBackupFiles(control, backup, input.backupKeyFile);
   const read = (namespace: string, name: string): Record<string, string> => {
@@ -321,8 +321,10 @@ async function contentOf(
   const document = read(input.configNamespace, 'proton-cli-config')[configKey];
   if (document === undefined) return {};
   const records = read(input.resourceNamespace, 'persist-component-manage-components');
+  const { nodes, masters } = configFacts(document);
   return {
-    nodes: configFacts(document).nodes.map(({ name }) => name),
+    nodes: nodes.map(({ name }) => name),
+    masters,
     components: componentFacts(document, records, input.resourceNamespace)
       .filter(({ storageClassName }) => storageClassName === undefined)
       .map(({ kind, replicas }) => ({ kind, hosts: replicas.map(({ host }) => host) })),

@@ -18,6 +18,7 @@ import { recordedConfig, sampleComponents } from '../plan/samples.ts';
 const hostKey = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGludmVudGVkIGhvc3Qga2V5IG9mIGEgc2FtcGxl';
 const knownHosts = [{ patterns: ['node-?'], key: hostKey, revoked: false }];
 const key = Buffer.alloc(32, 7);
+const threeNodes = ['node-1', 'node-2', 'node-3'];
 const directory = '/var/lib/ferry/backup/site-a/20261124-abcd';
 
 function secret(values: Record<string, string>): object {
@@ -151,8 +152,8 @@ describe('look', () => {
       workflowId: 'night of the move',
       prepared: ['add-nodes'],
       control: { name: 'node-1' },
-      configNodes: ['node-1', 'node-2', 'node-3'],
-      backup: { directory, encrypted: false, nodes: ['node-1', 'node-2', 'node-3'] },
+      configNodes: threeNodes,
+      backup: { directory, encrypted: false, nodes: threeNodes, masters: threeNodes },
       running: [{ machine: { name: 'node-2' }, unit: 'ferry-apply-site-a.service' }],
       stopped: [{ machine: { name: 'node-2' }, units: ['kubelet.service'] }],
       silent: [{ name: 'node-3', why: 'node-3 is away' }],
@@ -198,7 +199,7 @@ describe('look', () => {
     const seeing = await look(deps(world), { ...input, backupKeyFile: keyFile() });
 
     expect(assess(blind.findings).verdict).toBe('unclear');
-    expect(seeing.findings.backup?.nodes).toEqual(['node-1', 'node-2', 'node-3']);
+    expect(seeing.findings.backup?.nodes).toEqual(threeNodes);
   });
 });
 

@@ -165,6 +165,21 @@ describe('assess', () => {
       expect(steps.flatMap(({ commands }) => commands).join()).not.toContain('proton-cli');
     });
 
+    it('sees that an old one has left etcd although its Node is still there', () => {
+      const backup = { ...findings().backup!, masters: ['old1'] };
+      const change = { ...inWindow, components: [redis('new1', 'new1')], backup };
+      const without = { ...change, members: [member('new1', 'b1')] };
+      const { verdict, stands } = assess(findings(without));
+
+      expect(verdict).toBe('no way back');
+      expect(stands).toContain('Old nodes that have left already: old1.');
+      expect(commandsOf(without).join('\n')).not.toMatch(/kubectl replace|uninstall|proton-cli apply|member remove/);
+      expect(assess(findings({ ...change, members: [member('old1', 'a1'), member('new1', 'b1')] })).verdict).toBe(
+        'the way back is open',
+      );
+      expect(assess(findings(change)).verdict).toBe('the way back is open');
+    });
+
     it('takes out members that the tool left behind, when there is no way back', () => {
       const lines = commandsOf({
         ...inWindow,
