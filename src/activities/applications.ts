@@ -6,7 +6,7 @@ import { poll } from './polling.ts';
 
 type WorkloadKind = WorkloadRecord['kind'];
 
-interface Workload extends KubernetesObject {
+export interface Workload extends KubernetesObject {
   spec: {
     replicas?: number;
     suspend?: boolean;
@@ -304,12 +304,14 @@ function refuseUnrecorded(live: readonly LiveWorkload[], record: ApplicationReco
   });
 }
 
-function isActive({ kind, object }: LiveWorkload): boolean {
+/** Whether a workload runs, or starts something by itself. */
+export function isActive({ kind, object }: { kind: WorkloadKind | 'Job'; object: Workload }): boolean {
   switch (kind) {
     case 'Deployment':
     case 'StatefulSet':
       return (object.spec.replicas ?? 1) > 0;
     case 'CronJob':
+    case 'Job':
       return object.spec.suspend !== true;
     case 'DaemonSet':
       return object.spec.template?.spec.nodeSelector?.[parkedSelector] === undefined;

@@ -16,6 +16,8 @@ export interface MarkedWorkload {
   name: string;
   /** Those of its annotations that begin with `ferry.migration/`. */
   marks: Record<string, string>;
+  /** Started again: breadcrumbs are taken away only when all applications are ready. */
+  runs: boolean;
 }
 
 /** A machine that can be named in a command. */
@@ -183,11 +185,12 @@ function standing(findings: Findings, lost: readonly string[]): string[] {
       .map(({ kind }) => kind)
       .join(', ');
   const added = addedNodes(findings);
+  const again = startedAgain(findings);
   const jobs = running.map(({ machine, unit }) => `${unit} on ${machine.name}`);
   return [
     marked.length === 0
       ? 'Applications: none carries breadcrumbs; none is stopped by this migration.'
-      : `Applications: ${marked.length} carry breadcrumbs of it: ${countKinds(marked)}.`,
+      : `Applications: ${marked.length} carry breadcrumbs of it: ${countKinds(marked)}${again.length === 0 ? '' : `; ${again.length} run again`}.`,
     findings.configTrouble === undefined
       ? `Configuration: lists ${configNodes.join(', ')}.`
       : `Configuration: cannot be read: ${findings.configTrouble}. proton-cli would install afresh over the live platform: do not run it before the Secret is back.`,
@@ -218,17 +221,27 @@ function membersLine({ members }: Findings): string[] {
   return [`Members of etcd: ${names.join(', ')}; ${left}.`];
 }
 
+function startedAgain({ marked }: Findings): MarkedWorkload[] {
+  return marked.filter(({ runs }) => runs);
+}
+
 function countKinds(marked: readonly MarkedWorkload[]): string {
   return [...Map.groupBy(marked, ({ kind }) => kind)].map(([kind, group]) => `${group.length} ${kind}`).join(', ');
 }
 
 function warningsOf(findings: Findings, verdict: Assessment['verdict']): string[] {
   const moved = movedComponents(findings).some(({ how }) => how === 'moved');
+  const again = startedAgain(findings).map(({ kind, namespace, name }) => `${kind} ${namespace}/${name}`);
   return [
     `If Temporal can be brought back, do that instead: the workflow goes on by itself. Two hands on one cluster undo each other, so a workflow that comes back later must be ended first: temporal workflow terminate --workflow-id ${quote(findings.workflowId ?? `migrate-${findings.migration}`)} --reason "brought back by hand"`,
     ...(moved && findings.marked.length === 0
       ? [
           'Applications are not marked as stopped and components run on new nodes: applications may have written there. Going back loses what they wrote.',
+        ]
+      : []),
+    ...(moved && again.length > 0
+      ? [
+          `Applications were started again and components run on new nodes: ${again.join(', ')} may have written there. Going back loses what they wrote.`,
         ]
       : []),
     ...runningApplies(findings).map(

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { breadcrumbs } from '../activities/applications.ts';
+import type { Workload } from '../activities/applications.ts';
+import { breadcrumbs, isActive } from '../activities/applications.ts';
 import { decrypt, readKey } from '../activities/backup-cipher.ts';
 import { findLease, holderOf } from '../activities/cluster-lease.ts';
 import { defaultDeadlines } from '../activities/deadlines.ts';
@@ -138,13 +139,15 @@ const markedKinds = [
 async function readMarked(api: KubernetesApi): Promise<(MarkedWorkload & { migration: string })[]> {
   const found: (MarkedWorkload & { migration: string })[] = [];
   for (const [kind, groupVersion, plural] of markedKinds) {
-    for (const { metadata } of await api.list<KubernetesObject>(path(groupVersion, undefined, plural))) {
+    for (const object of await api.list<Workload>(path(groupVersion, undefined, plural))) {
+      const { metadata } = object;
       const migration = metadata.annotations?.[breadcrumbs.migration];
       if (migration === undefined) continue;
       const marks = Object.fromEntries(
         Object.entries(metadata.annotations ?? {}).filter(([key]) => key.startsWith('ferry.migration/')),
       );
-      found.push({ kind, namespace: metadata.namespace ?? '', name: metadata.name, marks, migration });
+      const runs = isActive({ kind, object });
+      found.push({ kind, namespace: metadata.namespace ?? '', name: metadata.name, marks, runs, migration });
     }
   }
   return found;

@@ -58,6 +58,8 @@ interface World {
   /** Machines where kubelet starts etcd; it does not answer. */
   masters?: string[];
   config?: string;
+  /** Of the application, once it was started again; the others run again with it. */
+  replicas?: number;
   /** A unit that runs on node-2. */
   unit?: string;
 }
@@ -83,7 +85,18 @@ function deps(world: World): Parameters<typeof look>[0] {
     }
     if (path === '/apis/apps/v1/deployments') {
       const annotations = { 'ferry.migration/id': 'site-a', 'ferry.migration/previous-replicas': '3', other: 'x' };
-      return Promise.resolve([{ metadata: { name: 'web', namespace: 'anyshare', annotations } }]);
+      const spec = { replicas: world.replicas ?? 0 };
+      return Promise.resolve([{ metadata: { name: 'web', namespace: 'anyshare', annotations }, spec }]);
+    }
+    if (path === '/apis/apps/v1/daemonsets') {
+      const annotations = { 'ferry.migration/id': 'site-a', 'ferry.migration/previous-node-selector': '{}' };
+      const nodeSelector = world.replicas === undefined ? { 'ferry.migration/parked': 'true' } : {};
+      const metadata = { name: 'agent', namespace: 'anyshare', annotations };
+      return Promise.resolve([{ metadata, spec: { template: { spec: { nodeSelector } } } }]);
+    }
+    if (path === '/apis/batch/v1/jobs') {
+      const metadata = { name: 'once', namespace: 'anyshare', annotations: { 'ferry.migration/id': 'site-a' } };
+      return Promise.resolve([{ metadata, spec: { suspend: world.replicas === undefined } }]);
     }
     if (path.endsWith('/secrets')) {
       const labels = { 'ferry.migration/id': 'site-a' };
@@ -164,10 +177,24 @@ describe('look', () => {
         namespace: 'anyshare',
         name: 'web',
         marks: { 'ferry.migration/id': 'site-a', 'ferry.migration/previous-replicas': '3' },
+        runs: false,
       },
+      expect.objectContaining({ kind: 'DaemonSet', name: 'agent', runs: false }),
+      expect.objectContaining({ kind: 'Job', name: 'once', runs: false }),
     ]);
     expect(assess(findings).verdict).toBe('unclear');
     expect(assess({ ...findings, running: [] }).verdict).toBe('the way back is open');
+  });
+
+  it('sees what was started again and still carries its breadcrumbs', async () => {
+    const world = { files: backupFiles(false), config: recordedConfig('base'), replicas: 3 };
+    const { marked } = (await look(deps(world), input)).findings;
+
+    expect(marked.map(({ kind, runs }) => [kind, runs])).toEqual([
+      ['Deployment', true],
+      ['DaemonSet', true],
+      ['Job', true],
+    ]);
   });
 
   it('says that members of etcd could not be listed, and asks for none where there are none', async () => {

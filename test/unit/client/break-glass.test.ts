@@ -14,7 +14,7 @@ function redis(host: string, volumeHost?: string): FoundComponent {
 }
 
 function marked(kind: MarkedWorkload['kind'], name: string, marks: Record<string, string>): MarkedWorkload {
-  return { kind, namespace: 'anyshare', name, marks: { 'ferry.migration/id': 'site-a', ...marks } };
+  return { kind, namespace: 'anyshare', name, marks: { 'ferry.migration/id': 'site-a', ...marks }, runs: false };
 }
 
 const applications: MarkedWorkload[] = [
@@ -275,6 +275,18 @@ describe('assess', () => {
     const { warnings } = assess(findings({ ...inWindow, marked: [], components: [redis('new1', 'new1')] }));
 
     expect(warnings.join('\n')).toContain('loses what they wrote');
+  });
+
+  it('says so when they were started there and still carry their breadcrumbs', () => {
+    const written = 'Deployment anyshare/web may have written there. Going back loses what they wrote';
+    const said = (change: Partial<Findings>): string =>
+      assess(findings({ ...inWindow, components: [redis('new1', 'new1')], ...change })).warnings.join('\n');
+    const again = applications.map((workload) => ({ ...workload, runs: workload.kind === 'Deployment' }));
+
+    expect(said({ marked: again })).toContain(written);
+    expect(assess(findings({ ...inWindow, marked: again })).stands.join('\n')).toContain('; 1 run again.');
+    expect(said({})).not.toContain('loses');
+    expect(said({ marked: again, components: [redis('old1', 'old1')] })).not.toContain('loses');
   });
 
   it('ignores a breadcrumb that is no number', () => {
