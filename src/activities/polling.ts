@@ -47,6 +47,8 @@ export interface PollOptions {
   interval?: number;
   /** Goes on looking when the workflow asks to stop, since what it waits for goes on as well; a worker that shuts down ends it all the same. */
   outlivesCancellation?: boolean;
+  /** For the next try, in every heartbeat beside what is missing. */
+  details?: object;
 }
 
 /** What one look found: finished with a value, or one line about what is still missing. */
@@ -68,7 +70,7 @@ export async function poll<T>(
     if (!goesOn()) scope.signal?.throwIfAborted();
     const found = await look();
     if (found.done) return found.value;
-    scope.heartbeat({ waiting: found.waiting });
+    scope.heartbeat({ ...options.details, waiting: found.waiting });
     if (Date.now() >= end) throw onDeadline(found.waiting);
     const rest = Math.min(options.interval ?? 1000, Math.max(end - Date.now(), 1));
     const signal = goesOn() ? undefined : scope.signal;

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { Context } from '@temporalio/activity';
 import type { HostConnection, Hosts } from '../hosts/contract.ts';
 import type { Host } from '../plan/plan.ts';
 import type { Evidence, SystemdActivities } from './contract.ts';
@@ -8,7 +9,7 @@ import { errorText, isClassified, needsHuman, onHost, transient } from './failur
 import { type CommandRunner, lastLines, localRunner } from './helm.ts';
 import type { StoppedUnits } from './host-state.ts';
 import { hostState, stoppedUnitsSchema } from './host-state.ts';
-import { pause, poll, whileBeating } from './polling.ts';
+import { activityScope, pause, poll, whileBeating } from './polling.ts';
 import { consoleOf, lookFromOutside } from './reachability.ts';
 
 export interface SystemdDeps {
@@ -267,25 +268,22 @@ async function rebootHost(
     try {
       return await bootId(await hosts.connect(host));
     } catch (error) {
+      if (wasOrdered()) return undefined;
       if (error instanceof HostUnreachable) throw await unreachable(host, local, error);
       throw error;
     }
   });
-  if (now !== input.bootId) return { changed: false, proof: `${host.name} already came back with boot id ${now}` };
-  if (now === (await ownBootId())) {
-    throw needsHuman({
-      what: `${host.name} must not be rebooted by this worker`,
-      cause: 'the worker runs on it',
-      untouched: 'everything; nothing was rebooted',
-      next: 'run the worker on a machine that is not part of the migration, then: ferry resume',
-    });
-  }
-  try {
-    const connection = await hosts.connect(host);
-    await connection.run(['systemctl', 'reboot'], { timeout: 60_000 });
-  } catch (error) {
-    // The connection may die before the answer arrives; the boot id tells what happened.
-    if (isClassified(error)) throw error;
+  if (now !== undefined) {
+    if (now !== input.bootId) return { changed: false, proof: `${host.name} already came back with boot id ${now}` };
+    if (now === (await ownBootId())) {
+      throw needsHuman({
+        what: `${host.name} must not be rebooted by this worker`,
+        cause: 'the worker runs on it',
+        untouched: 'everything; nothing was rebooted',
+        next: 'run the worker on a machine that is not part of the migration, then: ferry resume',
+      });
+    }
+    await order(hosts, host);
   }
   const sightings: Sightings = { began: Date.now(), oldBoot: undefined, lastError: undefined };
   try {
@@ -302,13 +300,37 @@ async function rebootHost(
           return { done: false, waiting: `${host.name} does not answer yet` };
         }
       },
-      { deadline: deadlines.reboot, interval: 2000 },
+      { deadline: deadlines.reboot, interval: 2000, details: ordered },
       (waiting) => new NotBack(waiting),
     );
-    return { changed: true, proof: `${host.name} came back with boot id ${next} instead of ${input.bootId}` };
+    const proof = `${host.name} came back with boot id ${next} instead of ${input.bootId}`;
+    return { changed: now !== undefined, proof };
   } catch (error) {
     if (error instanceof NotBack) throw await notBack(host, error.message, sightings, deadlines.reboot, local);
     throw error;
+  }
+}
+
+/** In every heartbeat from the order on: the next try, of another worker, waits for the machine as this one would have. */
+const ordered = { ordered: true };
+
+/** Whether an earlier try of the same call ordered the reboot, by its last heartbeat. */
+function wasOrdered(): boolean {
+  try {
+    return (Context.current().info.heartbeatDetails as Partial<typeof ordered> | undefined)?.ordered === true;
+  } catch {
+    return false;
+  }
+}
+
+async function order(hosts: Hosts, host: Host): Promise<void> {
+  activityScope().heartbeat({ ...ordered, waiting: `${host.name} goes down` });
+  try {
+    const connection = await hosts.connect(host);
+    await connection.run(['systemctl', 'reboot'], { timeout: 60_000 });
+  } catch (error) {
+    // The connection may die before the answer arrives; the boot id tells what happened.
+    if (isClassified(error)) throw error;
   }
 }
 
@@ -329,7 +351,7 @@ async function notBack(
   deadline: number,
   local: CommandRunner,
 ): Promise<Error> {
-  const { facts, alive } = await whileBeating({ waiting }, () => lookFromOutside(host, local));
+  const { facts, alive } = await whileBeating({ ...ordered, waiting }, () => lookFromOutside(host, local));
   const after = (time: number): string => `${Math.round((time - began) / 1000)} s`;
   const seen =
     oldBoot === undefined

@@ -1,4 +1,5 @@
 import { createServer, type AddressInfo, type Server } from 'node:net';
+import { MockActivityEnvironment } from '@temporalio/testing';
 import { afterEach, describe, expect, it } from 'vitest';
 import { defaultDeadlines } from '../../../src/activities/deadlines.ts';
 import type { CommandRunner } from '../../../src/activities/helm.ts';
@@ -68,8 +69,8 @@ const pingAnswers = (code: number | null, stderr = ''): CommandRunner & { asked:
 
 const away = new HostUnreachable('new1', 'connect ETIMEDOUT');
 
-function reboot(hosts: Hosts, host: Host, local: CommandRunner): Promise<unknown> {
-  const activities = createSystemdActivities({ hosts, local, deadlines: { ...defaultDeadlines, reboot: 1 } });
+function reboot(hosts: Hosts, host: Host, local: CommandRunner, deadline = 1): Promise<unknown> {
+  const activities = createSystemdActivities({ hosts, local, deadlines: { ...defaultDeadlines, reboot: deadline } });
   return activities.rebootHost({ host, bootId: oldBoot });
 }
 
@@ -156,4 +157,61 @@ it('a machine that came back meanwhile is not rebooted again', async () => {
 
   expect(await reboot(hosts, hostAt(9), pingAnswers(1))).toMatchObject({ changed: false });
   expect(ordered).toEqual([]);
+});
+
+describe('a worker that is restarted while the machine reboots', () => {
+  /** What the worker said last before it was gone. */
+  async function saidLast(): Promise<unknown> {
+    const environment = new MockActivityEnvironment();
+    const beats: unknown[] = [];
+    environment.on('heartbeat', (details) => beats.push(details));
+    const { hosts } = machineThat([oldBoot, away]);
+    await environment.run(() => reboot(hosts, hostAt(9), pingAnswers(1))).catch(() => undefined);
+    // The server holds the first one and later, now and then, another: any of them may be the last.
+    expect(beats.filter((said) => (said as { ordered?: boolean }).ordered !== true)).toEqual([]);
+    return beats.at(-1);
+  }
+
+  it('waits for it as the one before would have, and orders nothing', async () => {
+    const { hosts, ordered } = machineThat([away, away, newBoot]);
+    const next = new MockActivityEnvironment({ attempt: 2, heartbeatDetails: await saidLast() });
+
+    const back = await next.run(() => reboot(hosts, hostAt(9), pingAnswers(1), 20_000));
+
+    expect(back).toEqual({
+      changed: false,
+      proof: `new1 came back with boot id ${newBoot} instead of ${oldBoot}`,
+    });
+    expect(ordered).toEqual([]);
+  });
+
+  it('says what is known when it does not come back', async () => {
+    const { hosts, ordered } = machineThat([away]);
+    const next = new MockActivityEnvironment({ attempt: 2, heartbeatDetails: await saidLast() });
+
+    const waited = next.run(() => reboot(hosts, hostAt(9), pingAnswers(1)));
+
+    await expect(waited).rejects.toMatchObject({
+      type: 'NeedsHuman',
+      message: expect.stringMatching(/not come back from its reboot: .*not seen again after the reboot/) as string,
+    });
+    expect(ordered).toEqual([]);
+  });
+
+  it('orders it again when it is still in its old boot', async () => {
+    const { hosts, ordered } = machineThat([oldBoot, newBoot]);
+    const next = new MockActivityEnvironment({ attempt: 2, heartbeatDetails: await saidLast() });
+
+    expect(await next.run(() => reboot(hosts, hostAt(9), pingAnswers(1)))).toMatchObject({ changed: true });
+    expect(ordered).toEqual([['systemctl', 'reboot']]);
+  });
+
+  it('says at once that it does not answer when nothing was ordered', async () => {
+    const earlierTries = [{ from: 1, to: 1, cause: 'new1 does not answer' }];
+    const next = new MockActivityEnvironment({ attempt: 2, heartbeatDetails: { earlierTries } });
+
+    const refused = next.run(() => reboot(machineThat([away]).hosts, hostAt(9), pingAnswers(1), 20_000));
+
+    await expect(refused).rejects.toMatchObject({ type: 'Transient' });
+  });
 });
