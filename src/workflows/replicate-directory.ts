@@ -210,7 +210,11 @@ async function onePass(
         },
       ]),
     );
-    if (report === undefined) continue;
+    if (report === undefined) {
+      // A try that waited for the next one is gone without a word to the machines, where the copy may go on.
+      if (copy.isPaused) await finish(copy);
+      continue;
+    }
     const summary = summarize(pass, input.mode, limit.kiBps, report);
     copy.status.passes = [...copy.status.passes, summary].slice(-passesKept);
     copy.status.projection = project(figures(copy));

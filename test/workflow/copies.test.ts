@@ -1,10 +1,11 @@
+import { ApplicationFailure } from '@temporalio/common';
 import { Worker } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { PassInput, TransferActivities } from '../../src/activities/transfer-contract.ts';
 import { historyEvents } from '../../src/workflows/policies.ts';
 import type { replicateDirectory } from '../../src/workflows/replicate-directory.ts';
 import { copyQuery, finishHoldSignal } from '../../src/workflows/replicate-messages.ts';
-import { tuneSignal } from '../../src/workflows/messages.ts';
+import { pauseSignal, resumeSignal, tuneSignal } from '../../src/workflows/messages.ts';
 import { copyRequest, createCopyModel } from '../replay/copy-model.ts';
 import type { Harness } from './harness.ts';
 import { startHarness } from './harness.ts';
@@ -14,6 +15,8 @@ beforeAll(async () => {
   harness = await startHarness('time-skipping');
 });
 afterAll(() => harness.stop());
+
+const patience = { timeout: 20_000 };
 
 /** A worker with the real workflow and a mover without machines, of which a part is replaced; `run` while it works. */
 async function withMover(queue: string, own: Partial<TransferActivities>, run: () => Promise<void>): Promise<void> {
@@ -60,6 +63,41 @@ describe('a copy that holds', () => {
       expect(outcome.passes.at(-1)?.pass).toBe(limits.length);
       expect(outcome.ready).toBe(true);
     });
+  });
+});
+
+describe('a pass at work', () => {
+  it('is ended on the machines by a pause that meets it between two tries', async () => {
+    const { client } = harness.environment;
+    const told: string[] = [];
+    const model = createCopyModel();
+    const mover: Partial<TransferActivities> = {
+      runPass: async (input) => {
+        told.push(`pass ${input.pass}`);
+        if (input.pass > 1) return model.runPass(input);
+        throw ApplicationFailure.create({ type: 'Transient', message: 'old1 is out of reach', nextRetryDelay: '1h' });
+      },
+      finishTransfer: async (input) => {
+        told.push('end');
+        return model.finishTransfer(input);
+      },
+    };
+
+    await withMover('between-tries', mover, async () => {
+      const handle = await client.workflow.start<typeof replicateDirectory>('replicateDirectory', {
+        workflowId: 'between-tries',
+        taskQueue: 'between-tries',
+        args: [copyRequest({ mode: 'live', maxPasses: 1 })],
+      });
+      await expect.poll(() => told, patience).toEqual(['pass 1']);
+      await handle.signal(pauseSignal, { by: 'li', reason: 'old1 groans' });
+      await expect.poll(async () => (await handle.query(copyQuery)).state, patience).toBe('paused');
+      expect(told).toEqual(['pass 1', 'end']);
+      await handle.signal(resumeSignal, { by: 'li' });
+      await handle.result();
+    });
+
+    expect(told).toEqual(['pass 1', 'end', 'pass 2', 'end']);
   });
 });
 
