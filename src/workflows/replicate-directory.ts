@@ -109,7 +109,7 @@ function startCopy(input: ReplicateInput, carried?: Carried): Copy {
   setHandler(tuneSignal, ({ preCopyKiBps }) => {
     if (preCopyKiBps === copy.status.limitKiBps) return;
     copy.status.limitKiBps = preCopyKiBps;
-    if (input.mode === 'live') copy.interruptions += 1;
+    if (input.mode === 'live' && !copy.isWhole) copy.interruptions += 1;
   });
   setHandler(finishHoldSignal, () => {
     copy.isFinishing = true;
@@ -181,7 +181,10 @@ async function verify(copy: Copy, choice: CopyChoice): ReturnType<typeof verifyT
   );
 }
 
-/** One pass. Pause, a new limit, and an hour with another limit end the one at work; what it moved stays, and it begins again. */
+/**
+ * One pass. Pause, a new limit, and an hour with another limit end the one at work; what it moved stays, and it begins again. Where tar
+ * copies it would begin at zero: there only a pause ends it.
+ */
 async function onePass(
   copy: Copy,
   choice: CopyChoice,
@@ -196,7 +199,7 @@ async function onePass(
     copy.passesSoFar += 1;
     const pass = copy.passesSoFar;
     const limit = limitOf(copy);
-    const report = await interruptible(copy, limit.changesInMs, () =>
+    const report = await interruptible(copy, copy.isWhole ? undefined : limit.changesInMs, () =>
       runPass.executeWithOptions({ summary: label(`pass ${pass} of ${input.transfer.id}, ${input.mode}`) }, [
         {
           request: input,

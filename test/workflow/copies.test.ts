@@ -99,6 +99,53 @@ describe('a pass at work', () => {
 
     expect(told).toEqual(['pass 1', 'end', 'pass 2', 'end']);
   });
+
+  it.each([
+    ['rsync', ['pass 1 at 500', 'pass 2 at 700', 'pass 3 at 0']],
+    // It empties the destination, and would never come to its end.
+    ['tar', ['pass 1 at 500']],
+  ] as const)('by %s, when people and the hour change the limit: %j', async (tool, expected) => {
+    const { environment } = harness;
+    const told = new Set<string>();
+    const model = createCopyModel();
+    let isAway = true;
+    const mover: Partial<TransferActivities> = {
+      prepareTransfer: async (input) => {
+        const prepared = await model.prepareTransfer(input);
+        return { ...prepared, choice: { ...prepared.choice, tool } };
+      },
+      runPass: async (input) => {
+        told.add(`pass ${input.pass} at ${input.limitKiBps}`);
+        if (!isAway) return model.runPass(input);
+        throw ApplicationFailure.create({ type: 'Transient', message: 'old1 is out of reach', nextRetryDelay: '3h' });
+      },
+    };
+    const now = await environment.currentTimeMs();
+    const clock = (hours: number): string => new Date(now + hours * 3_600_000).toISOString().slice(11, 16);
+    const request = copyRequest({
+      mode: 'live',
+      maxPasses: 1,
+      limitKiBps: 500,
+      schedule: [{ from: clock(1), to: clock(12), limitKiBps: 0 }],
+    });
+
+    await withMover(`limits-${tool}`, mover, async () => {
+      const handle = await environment.client.workflow.start<typeof replicateDirectory>('replicateDirectory', {
+        workflowId: `limits-${tool}`,
+        taskQueue: `limits-${tool}`,
+        args: [request],
+      });
+      await expect.poll(() => told.size, patience).toBe(1);
+      await handle.signal(tuneSignal, { by: 'li', preCopyKiBps: 700 });
+      await expect.poll(async () => (await handle.query(copyQuery)).limitKiBps, patience).toBe(700);
+      await expect.poll(() => told.size, patience).toBe(Math.min(2, expected.length));
+      await environment.sleep('2 hours');
+      isAway = false;
+      await handle.result();
+    });
+
+    expect([...told]).toEqual(expected);
+  });
 });
 
 describe('a final copy', () => {
