@@ -3,6 +3,7 @@ import {
   ApplicationFailure,
   CancellationScope,
   condition,
+  ContinueAsNew,
   continueAsNew,
   isCancellation,
   proxyActivities,
@@ -74,6 +75,8 @@ export async function replicateDirectory(request: ReplicateRequest, carried?: Ca
     copy.status.state = 'done';
     return outcome;
   } catch (error) {
+    // The next run goes on with what stands on the machines, and hears what people say from now on.
+    if (error instanceof ContinueAsNew) throw error;
     await CancellationScope.nonCancellable(() => finish(copy)).catch((failure: unknown) => {
       // The first failure is the one that people must see, unless there was none.
       if (isCancellation(error)) throw failure;
