@@ -248,13 +248,32 @@ function resp(command: readonly string[]): Buffer {
   );
 }
 
+/** Keys asked for at once, without their values. */
+const etcdPage = 5000;
+
+interface EtcdPage {
+  kvs?: { key: string; lease?: string }[];
+  more?: boolean;
+}
+
+/** Keys with a lease vanish by themselves: whoever kept it alive is stopped. */
 async function etcdKeys(context: ProbeContext): Promise<string> {
-  const all = Buffer.from([0]).toString('base64');
-  const answer = await context.api.request<{ count?: string }>('POST', proxied(context, 2379, '/v3/kv/range'), {
-    body: { key: all, range_end: all, count_only: true },
-  });
-  if (typeof answer !== 'object') throw new NotTaken('etcd did not answer with JSON');
-  return `${answer.count ?? '0'} keys`;
+  const noLimit = Buffer.from([0]).toString('base64');
+  let keys = 0;
+  let from: string | undefined = noLimit;
+  while (from !== undefined) {
+    const page: EtcdPage = await context.api.request('POST', proxied(context, 2379, '/v3/kv/range'), {
+      body: { key: from, range_end: noLimit, keys_only: true, limit: etcdPage },
+      timeout: 60_000,
+    });
+    if (typeof page !== 'object') throw new NotTaken('etcd did not answer with JSON');
+    const { kvs = [], more = false } = page;
+    keys += kvs.filter(({ lease = '0' }) => lease === '0').length;
+    const last = more ? kvs.at(-1)?.key : undefined;
+    // The first key after the last one.
+    from = last && Buffer.concat([Buffer.from(last, 'base64'), Buffer.from([0])]).toString('base64');
+  }
+  return `${keys} keys`;
 }
 
 async function mariadbTables(context: ProbeContext): Promise<string> {
@@ -273,18 +292,33 @@ async function mariadbTables(context: ProbeContext): Promise<string> {
   }
 }
 
+interface NsqTopic {
+  topic_name?: string;
+  /** Not yet handed to its channels, each of which has a copy of its own. */
+  depth?: number;
+  channels?: { channel_name?: string; depth?: number; in_flight_count?: number; deferred_count?: number }[];
+}
+
+/**
+ * What a consumer had taken and did not finish goes back to the queue, at the latest when the server stops. Topics and channels that are
+ * ephemeral vanish with their last consumer, or with the server.
+ */
 async function nsqMessages(context: ProbeContext): Promise<string> {
-  const stats = await context.api.request<{ topics?: { depth?: number; channels?: { depth?: number }[] }[] }>(
-    'GET',
-    proxied(context, 4151, '/stats?format=json'),
-  );
+  const stats = await context.api.request<{ topics?: NsqTopic[] }>('GET', proxied(context, 4151, '/stats?format=json'));
   if (!Array.isArray(stats.topics)) throw new NotTaken('nsqd did not answer with statistics');
-  const depth = stats.topics.reduce(
-    (sum, topic) =>
-      sum + (topic.depth ?? 0) + (topic.channels ?? []).reduce((part, { depth: own }) => part + (own ?? 0), 0),
-    0,
-  );
-  return `${depth} messages in ${stats.topics.length} topics`;
+  const lasts = (name = ''): boolean => !name.endsWith('#ephemeral');
+  const topics = stats.topics.filter(({ topic_name: name }) => lasts(name));
+  const counts = topics.flatMap(({ depth = 0, channels = [] }) => [
+    depth,
+    ...channels
+      .filter(({ channel_name: name }) => lasts(name))
+      .flatMap(({ depth: queued = 0, in_flight_count: taken = 0, deferred_count: later = 0 }) => [
+        queued,
+        taken,
+        later,
+      ]),
+  ]);
+  return `${counts.reduce((sum, count) => sum + count, 0)} messages in ${topics.length} topics`;
 }
 
 async function grafanaDatabase(context: ProbeContext): Promise<string> {
