@@ -3,6 +3,7 @@ import { findLease, holderOf } from './cluster-lease.ts';
 import { configSecretName } from './platform-secrets.ts';
 import { editComponentsSecret } from '../plan/components-secret.ts';
 import { editConfig } from '../plan/config-edit.ts';
+import { refusals } from '../plan/config-refusals.ts';
 import { defaultDeadlines } from './deadlines.ts';
 import { clusterProblems } from './kubernetes.ts';
 import { type KubernetesObject, path } from './kubernetes-api.ts';
@@ -319,16 +320,25 @@ async function checkComponentList(world: World): Promise<Finding> {
   };
 }
 
-/** Every edit of the migration is tried on the live documents; nothing is written. */
+/** Every edit of the migration is tried on the live documents, and held against the platform's rules; nothing is written. */
 async function checkEdits(world: World): Promise<Finding> {
   const { document, records } = await world.cluster();
   const { plan } = world;
   let text = document;
+  /** By cause: what one stage brings about, the ones after it have as well. */
+  const refused = new Map<string, { stage: string; next: string }>();
   for (const stage of ['add-nodes', 'reinstall', 'remove-nodes'] as const) {
     text = editConfig(text, stage, plan, plan.components).text;
+    for (const { cause, next } of refusals(text)) {
+      if (!refused.has(cause)) refused.set(cause, { stage, next });
+    }
   }
   editComponentsSecret(records, plan.components, 'forth');
-  return { proof: 'every edit of both Secrets was tried on a copy', next: 'ferry diff PLAN' };
+  return {
+    failures: [...refused].map(([cause, { stage }]) => `the platform would refuse the document of ${stage}: ${cause}`),
+    next: `${[...refused.values()].map(({ next }) => next).join('; ')}; ferry diff PLAN shows every edit`,
+    proof: 'every edit of both Secrets was tried on a copy',
+  };
 }
 
 async function checkOperators(world: World): Promise<Finding> {
@@ -395,7 +405,7 @@ async function checkProbes(world: World): Promise<Finding> {
   const { answered, missing } = await tryProbes(world.api, world.plan.components);
   return {
     warnings: missing,
-    next: 'the data of these is compared by files only; look at them by hand before close-downtime is approved, or give the pods a probe of their own (annotation ferry.migration/probe: http:PORT/PATH)',
+    next: 'the data of these is compared by files only; look at them by hand before remove-nodes and close-downtime are approved, or give the pods a probe of their own (annotation ferry.migration/probe: http:PORT/PATH)',
     proof: `${counted(answered, 'probe')} answered by components`,
   };
 }

@@ -13,11 +13,13 @@ export function textAt(value: unknown, path: readonly string[]): unknown {
   }, value);
 }
 
-function text(value: unknown): string | undefined {
+/** A text that says something. */
+export function text(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
-function texts(value: unknown): string[] {
+/** The texts of a list; nothing where it is none. */
+export function texts(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((item): item is string => typeof item === 'string') : [];
 }
 

@@ -531,6 +531,20 @@ describe('preflight finds', () => {
       /proton_etcd\.hosts: is \[node-2, node-1, node-3\]/,
     ],
     [
+      'a platform of two address families',
+      (p) => (p.config = recordedConfig('dual-stack')),
+      'config-edits',
+      'failed',
+      /^the platform would refuse the document of add-nodes: node-4, node-5, node-6 would have no ip6, and [^;]*$/,
+    ],
+    [
+      'a time server whose new node is no master',
+      (p) => (p.plan = samplePlan((plan) => (plan.nodes.add[0]!.controlPlane = false))),
+      'config-edits',
+      'failed',
+      /^the platform would refuse the document of remove-nodes: chrony\.server would be node-4, which is not in cs\.master \(node-5, node-6\)$/,
+    ],
+    [
       'an operator that is away',
       object(
         '/apis/apps/v1/namespaces/proton-rds-mariadb-operator-system/deployments/proton-rds-mariadb-operator-controller-manager',
@@ -742,6 +756,13 @@ describe('preflight finds', () => {
       'rsync',
       'failed',
       /node-5 has no perl with its module POSIX, and without it no copy can be proved/,
+    ],
+    [
+      'SELinux at new machines alone',
+      command('node-1 test -e /sys/fs/selinux/enforce', { code: 1 }),
+      'rsync',
+      'failed',
+      /node-1 to node-4: SELinux labels every file at the destination, and is off at the source/,
     ],
     [
       'an old rsync',
