@@ -128,7 +128,7 @@ async function signal(workflowId: string, name: string, input: object): Promise<
 
 const reasons: Record<GateName, string> = {
   'open-downtime': 'the window is open and the projection fits',
-  'remove-nodes': 'components run on the new nodes, placement is proved',
+  'remove-nodes': 'components run on the new nodes, placement and probes are proved',
   'close-downtime': 'the result is checked and accepted',
 };
 

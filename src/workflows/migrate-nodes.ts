@@ -51,8 +51,9 @@ const closeDowntime: GateStage = {
 
 /** The whole migration, section by section of the runbook. */
 function stagesOf(plan: Plan): Stage[] {
-  const removal: Stage[] = [acceptRemoval, removeNodes];
   const removesEarly = plan.gates.removeNodesAfter === 'reinstall';
+  // What the components hold is compared before anybody gives up the way back.
+  const removal: Stage[] = [removesEarly ? { ...acceptRemoval, check: checkResult } : acceptRemoval, removeNodes];
   return [
     preflight,
     prewarm,

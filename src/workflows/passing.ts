@@ -13,13 +13,18 @@ import type { Outcome } from './state.ts';
 import { phaseOf } from './state.ts';
 import { approveCommand, describeAwaited, duration, viewStatus } from './status.ts';
 
+/** What was proved before people are asked, and what was not as before and is theirs to accept. */
+export interface Checked {
+  proof: string;
+  differences: readonly string[];
+}
+
 /** A point where people decide whether the migration goes on. */
 export interface GateStage {
   gate: GateName;
   /** The phase under which people see it. */
   phase: PhaseName;
-  /** What is proved before people are asked. */
-  check?: (migration: Migration) => Promise<string>;
+  check?: (migration: Migration, phase: PhaseName) => Promise<Checked>;
   /** What goes on while they think, until the given question is answered. */
   meanwhile?: (migration: Migration, until: () => boolean) => Promise<void>;
   /** Who approves it also accepts what could not be proved. */
@@ -86,14 +91,14 @@ async function askAt(migration: Migration, stage: GateStage): Promise<void> {
   const gate = migration.state.gates[stage.gate];
   const isNew = gate.state !== 'awaiting';
   if (isNew) {
-    const proof = await stage.check?.(migration);
-    const { unproved = [] } = migration.state;
-    const asks = stage.acceptsUnproved === true && unproved.length > 0;
+    const { proof, differences = [] } = (await stage.check?.(migration, stage.phase)) ?? {};
+    const { unproved: before = [] } = migration.state;
+    const unproved = [...differences, ...(stage.acceptsUnproved === true ? before : [])];
     migration.state.gates = {
       ...migration.state.gates,
       [stage.gate]: {
         ...{ name: gate.name, required: gate.required, state: 'awaiting', approvals: [], openedAt: now() },
-        ...(asks ? { unproved } : {}),
+        ...(unproved.length > 0 ? { unproved } : {}),
       },
     };
     if (proof !== undefined) {

@@ -26,7 +26,7 @@ export function takenProbes(probes: readonly Probe[]): Probe[] {
   return probes.filter(({ untaken }) => untaken === undefined);
 }
 
-function bounded(clauses: readonly string[]): string[] {
+export function bounded(clauses: readonly string[]): string[] {
   const clipped = clauses.slice(0, kept).map((clause) => clip(clause, clauseBytes));
   return clauses.length <= kept ? clipped : [...clipped, `and ${clauses.length - kept} more`];
 }

@@ -319,7 +319,7 @@ describe.concurrent('abort when going back has a price', () => {
     expect(sentBack.blocked).toMatchObject({ phase: 'start-apps' });
     expect(sentBack.blocked?.cause).toContain('kafka looks odd');
     expect(world.snapshot().applications).toBe('running');
-    expect([checks, checksAfter]).toEqual([2, 3]);
+    expect([checks, checksAfter]).toEqual([3, 4]);
     expect(outcome).toBe('migrated');
   });
 });

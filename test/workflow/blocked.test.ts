@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { GateName } from '../../src/plan/plan.ts';
-import type { PhaseName } from '../../src/workflows/messages.ts';
-import { abortSignal, approveUpdate, resumeSignal } from '../../src/workflows/messages.ts';
+import type { MigrationStatus, PhaseName } from '../../src/workflows/messages.ts';
+import { abortSignal, approveUpdate, rejectSignal, resumeSignal } from '../../src/workflows/messages.ts';
 import type { Harness } from './harness.ts';
 import { approve, approveAll, startHarness, statusOf, until, untilBlocked, untilGate } from './harness.ts';
 import { planOf } from './plans.ts';
@@ -147,22 +147,104 @@ describe.concurrent('a failure that retries cannot heal', () => {
 
     expect(outcome).toBe('migrated');
   });
+});
 
-  it('a result that lost data is found before people accept it', async () => {
+describe('a result that lost data', () => {
+  it('is found before the old nodes leave, and the way back is open', async () => {
     const world = createWorld(planOf('lost-data'));
+    const initial = world.snapshot();
     world.probesToBreak.add('kafka');
 
     const handle = await harness.start(world.plan);
-    await approveAll(handle, ['open-downtime', 'remove-nodes']);
-    const status = await untilBlocked(handle);
-    world.probesToBreak.clear();
-    await handle.signal(resumeSignal, { by: 'li' });
-    await approve(handle, 'close-downtime');
+    await approve(handle, 'open-downtime');
+    const { blocked, pointOfNoReturn } = await untilBlocked(handle);
+    await handle.signal(abortSignal, { by: 'li', reason: 'kafka is empty' });
     const { outcome } = await handle.result();
 
-    expect(status.blocked?.cause).toContain('kafka-0 keys was 42 and is 0');
-    expect(world.snapshot().applications).toBe('running');
+    expect(blocked).toMatchObject({ phase: 'remove-nodes', choices: ['resume', 'abort'] });
+    expect(blocked?.cause).toContain('kafka-0 keys was 42 and is 0');
+    expect(pointOfNoReturn).toBe(false);
+    expect(outcome).toBe('rolled-back');
+    expect(world.snapshot()).toEqual(initial);
+    expect(world.violations).toEqual([]);
+  });
+
+  it('goes on when it is whole again', async () => {
+    const world = createWorld(planOf('lost-and-found'));
+    world.probesToBreak.add('kafka');
+
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await untilBlocked(handle);
+    world.probesToBreak.clear();
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome, status } = await handle.result();
+
     expect(outcome).toBe('migrated');
+    expect(status.gates.map(({ unproved }) => unproved)).toEqual([undefined, undefined, undefined]);
+  });
+
+  it('is found before the applications start where the old nodes leave after them', async () => {
+    const gates = { ...planOf('template').gates, removeNodesAfter: 'start-apps' as const };
+    const world = createWorld(planOf('lost-data-late', { gates }));
+    world.probesToBreak.add('kafka');
+
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    const { blocked } = await untilBlocked(handle);
+    await handle.terminate();
+
+    expect(blocked).toMatchObject({ phase: 'start-apps', choices: ['resume', 'abort'] });
+  });
+
+  it('is for people to accept, and not in the way for ever, once nobody can go back', async () => {
+    const world = createWorld(planOf('differs-late'));
+    const lost = ['kafka-0 keys was 42 and is 0', 'kafka-1 keys was 42 and is 0', 'redis-0 keys does not answer'];
+
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await untilGate(handle, 'remove-nodes');
+    world.probesToBreak.add('kafka');
+    world.probesToSilence.add('redis');
+    await approve(handle, 'remove-nodes');
+    const asked = await untilGate(handle, 'close-downtime');
+    const { currentDetails } = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
+    await handle.signal(rejectSignal, { gate: 'close-downtime', by: 'li', reason: 'kafka looks odd' });
+    await untilBlocked(handle);
+    await handle.signal(resumeSignal, { by: 'li' });
+    await approve(handle, 'close-downtime');
+    const { outcome, status } = await handle.result();
+
+    const unprovedAt = (at: MigrationStatus, gate: GateName): string[] | undefined =>
+      at.gates.find(({ name }) => name === gate)?.unproved?.toSorted();
+    expect(unprovedAt(asked, 'close-downtime')).toEqual(lost);
+    expect(unprovedAt(status, 'close-downtime')).toEqual(lost);
+    expect(unprovedAt(status, 'remove-nodes')).toBeUndefined();
+    expect(asked.phases.find(({ name }) => name === 'start-apps')?.detail).toContain(lost[0]);
+    expect(currentDetails).toMatch(/Not proved, and accepted with the approval: .*kafka-0 keys was 42 and is 0/);
+    const told = world.inputs
+      .filter(({ name }) => name === 'notify')
+      .map(({ input }) => (input as { text: string }).text);
+    expect(told).toContainEqual(expect.stringMatching(/^Gate close-downtime .*redis-0 keys does not answer/));
+    expect(outcome).toBe('migrated');
+    expect(status.phases.find(({ name }) => name === 'verify')?.detail).toContain('redis-0 keys does not answer');
+    expect(world.violations).toEqual([]);
+  });
+
+  it('has to answer again once applications run, unless its silence was accepted', async () => {
+    const world = createWorld(planOf('silent-late'));
+
+    const handle = await harness.start(world.plan);
+    await approveAll(handle, ['open-downtime', 'remove-nodes']);
+    await untilGate(handle, 'close-downtime');
+    world.probesToSilence.add('redis');
+    await approve(handle, 'close-downtime');
+    const { blocked } = await untilBlocked(handle);
+    await handle.terminate();
+
+    expect(blocked).toMatchObject({ phase: 'verify' });
+    expect(blocked?.cause).toContain('redis-0 keys does not answer');
   });
 });
 

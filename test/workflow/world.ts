@@ -63,6 +63,8 @@ export class World {
   /** Transfers whose every pass moves everything, and the seconds that it takes. */
   readonly whole = new Map<string, number>();
   readonly probesToBreak = new Set<string>();
+  /** Components that answer no probe on the new nodes. */
+  readonly probesToSilence = new Set<string>();
   /** Components that answer no probe, nor did they when the plan was checked. */
   readonly probesUntaken = new Set<string>();
   /** Checks of the plan that fail now. */
@@ -531,7 +533,8 @@ const activities: MigrationActivities & ModelCopyActivities = {
           component: component.kind,
           ordinal: replica.ordinal,
           name: 'keys',
-          ...(here().probesUntaken.has(component.kind)
+          ...(here().probesUntaken.has(component.kind) ||
+          (here().probesToSilence.has(component.kind) && input.side === 'to')
             ? { value: '', untaken: 'HTTP 404' }
             : { value: here().probesToBreak.has(component.kind) && input.side === 'to' ? '0' : '42' }),
         })),
