@@ -124,8 +124,11 @@ export function needsHuman(detail: FailureDetail): ApplicationFailure {
 /** What a failure means to people; unknown failures say so. */
 export function explainFailure(error: Error): Omit<BlockedStatus, 'phase' | 'since'> {
   const what = describeWhere(error);
-  const root = deepest(error);
-  const detail = root instanceof ApplicationFailure ? readDetail(root.details?.[0]) : undefined;
+  const errors = chainOf(error);
+  // Below it lies what the machine or the API said: a cause without words for people.
+  const explained = errors.find((candidate) => detailOf(candidate) !== undefined);
+  const root = explained ?? errors.at(-1) ?? error;
+  const detail = detailOf(root);
   const heals = root instanceof ApplicationFailure && root.type === 'Permanent' ? 'never' : 'human';
   return {
     cause: detail?.cause ?? `${what}${root instanceof TimeoutFailure ? timeoutCause(root) : root.message}`,
@@ -146,8 +149,12 @@ function timeoutCause(failure: TimeoutFailure): string {
   return `no answer in time (${failure.timeoutType}): the worker or what it talks to is gone or stuck`;
 }
 
-function deepest(error: Error): Error {
-  return error.cause instanceof Error ? deepest(error.cause) : error;
+function chainOf(error: Error): Error[] {
+  return [error, ...(error.cause instanceof Error ? chainOf(error.cause) : [])];
+}
+
+function detailOf(error: Error): FailureDetail | undefined {
+  return error instanceof ApplicationFailure ? readDetail(error.details?.[0]) : undefined;
 }
 
 function readDetail(value: unknown): FailureDetail | undefined {

@@ -76,6 +76,8 @@ export class World {
   /** Bytes written at the sources since each last pass; a round that moves none is quiet. */
   dirtyBytes = 1000;
   passSeconds = 1;
+  /** Size of every tree, unless more of it gets dirty. */
+  treeBytes = 1_000_000;
   state: Snapshot;
   /** Version of the data per transfer: at the source and as copied. */
   readonly source = new Map<string, number>();
@@ -128,10 +130,11 @@ export class World {
     });
   }
 
-  /** The next calls of an activity fail with this. */
+  /** The next calls of an activity fail with this, and with what lay below it, as it does where a machine or the API said no. */
   fail(name: Name, type: FailureType, detail: FailureDetail, times = 1): void {
+    const cause = new Error('All configured authentication methods failed', { cause: new Error('read ECONNRESET') });
     const make = (): Error =>
-      ApplicationFailure.create({ message: detail.cause, type, nonRetryable: false, details: [detail] });
+      ApplicationFailure.create({ message: detail.cause, type, nonRetryable: false, details: [detail], cause });
     this.failures.set(name, [...(this.failures.get(name) ?? []), ...Array.from({ length: times }, () => make)]);
   }
 
@@ -594,7 +597,7 @@ function copy(world: World, request: ReplicateRequest): CopyOutcome {
         files: 10,
         filesTransferred: 1,
         deleted: 0,
-        totalBytes: Math.max(1_000_000, world.dirtyBytes),
+        totalBytes: Math.max(world.treeBytes, world.dirtyBytes),
         literalBytes: mode === 'live' ? world.dirtyBytes : 10,
         matchedBytes: 0,
         bytesPerSecond: 1_000_000,
