@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { GateName } from '../../src/plan/plan.ts';
+import type { ComponentKind, GateName } from '../../src/plan/plan.ts';
 import type { PhaseName } from '../../src/workflows/messages.ts';
 import { abortSignal, abortUpdate, rejectSignal, resumeSignal } from '../../src/workflows/messages.ts';
+import { uninstallsAtOnce } from '../../src/workflows/policies.ts';
 import type { Handle, Harness } from './harness.ts';
 import { approve, approveAll, startHarness, statusOf, until, untilBlocked, untilGate } from './harness.ts';
 import { planOf, stackedPlanOf } from './plans.ts';
@@ -118,6 +119,29 @@ describe.concurrent('abort in every phase', () => {
       expect(status.gates.find((candidate) => candidate.name === gate)?.state).toBe('rejected');
     },
   );
+
+  it('touches no component on its way back that the uninstall had not begun with', async () => {
+    const kinds: ComponentKind[] = ['redis', 'mariadb', 'mongodb', 'opensearch', 'nsq', 'prometheus', 'grafana'];
+    const world = createWorld(planOf('abort-uninstall-queue', {}, kinds));
+    const initial = world.snapshot();
+    const holds = Array.from({ length: uninstallsAtOnce }, () => world.hold('uninstallComponent'));
+    const kindsOf = (): string[] =>
+      world.inputs.flatMap(({ name, input }) =>
+        name === 'uninstallComponent' ? [(input as { component: { kind: string } }).component.kind] : [],
+      );
+
+    const handle = await harness.start(world.plan);
+    await approveAll(handle, ['open-downtime']);
+    await Promise.all(holds.map(({ reached }) => reached));
+    const begun = kindsOf();
+    await handle.signal(abortSignal, { by: 'li', reason: 'not tonight' });
+    const { outcome } = await handle.result();
+
+    expect(outcome).toBe('rolled-back');
+    expect(kindsOf().filter((kind) => !begun.includes(kind))).toEqual([]);
+    expect(world.snapshot()).toEqual(initial);
+    expect(world.violations).toEqual([]);
+  });
 
   it('cancelling the workflow itself is an abort', async () => {
     const world = createWorld(planOf('cancelled'));

@@ -12,7 +12,7 @@ function host(name: string, role: 'old' | 'new'): PlanInput['hosts'][number] {
 }
 
 /** Kinds that the platform runs on one or three hosts only; here on one. */
-const single: readonly ComponentKind[] = ['redis', 'zookeeper'];
+const single: readonly ComponentKind[] = ['redis', 'zookeeper', 'mongodb', 'nsq', 'grafana'];
 
 function hostsOf(kind: ComponentKind): readonly string[] {
   return single.includes(kind) ? oldHosts.slice(0, 1) : oldHosts;

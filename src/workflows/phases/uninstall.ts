@@ -51,18 +51,18 @@ function usersGone(migration: Migration, kind: ComponentKind): boolean {
 }
 
 async function removeComponent(migration: Migration, component: PlannedComponent): Promise<void> {
-  const { state } = migration;
-  if (!state.uninstallBegun.includes(component.kind)) {
-    migration.state.uninstallBegun = [...state.uninstallBegun, component.kind];
-  }
-  await step(migration, 'uninstall', () =>
-    callActivity(migration, 'uninstallComponent', `uninstall ${component.kind}`, {
+  await step(migration, 'uninstall', () => {
+    const volumes = volumesOf(migration.state.volumes ?? [], component.kind);
+    // Only here: one that an abort finds waiting for its turn was not touched, and the way back must not touch it.
+    const { uninstallBegun } = migration.state;
+    if (!uninstallBegun.includes(component.kind)) migration.state.uninstallBegun = [...uninstallBegun, component.kind];
+    return callActivity(migration, 'uninstallComponent', `uninstall ${component.kind}`, {
       migration: migration.plan.cluster,
       component,
       control: controlOf(migration),
-      volumes: volumesOf(migration.state.volumes ?? [], component.kind),
-    }),
-  );
+      volumes,
+    });
+  });
   migration.state.uninstalled = [
     ...migration.state.uninstalled.filter((kind) => kind !== component.kind),
     component.kind,
