@@ -111,7 +111,7 @@ function refuseRejection(
 }
 
 function refuseGate(state: MigrationState, name: GateName): string | undefined {
-  const open = state.parked.find((parked) => parked.kind === 'gate' && parked.outcome === undefined)?.gate;
+  const open = openGate(state);
   if (open === name) {
     return undefined;
   }
@@ -123,6 +123,13 @@ function refuseGate(state: MigrationState, name: GateName): string | undefined {
         ? `gate ${name} has been rejected`
         : `gate ${name} is not open yet`;
   return `${about}; ${open === undefined ? 'no gate awaits a decision' : `the gate that awaits a decision is ${open}`}`;
+}
+
+/** Where a fresh history has just begun, what it was handed says so before the gate is opened anew: a signal may come in between. */
+function openGate(state: MigrationState): GateName | undefined {
+  const parked = state.parked.find(({ kind, outcome }) => kind === 'gate' && outcome === undefined)?.gate;
+  if (parked !== undefined || state.abort !== undefined) return parked;
+  return gateNames.find((name) => state.gates[name].state === 'awaiting');
 }
 
 function refusePerson(approvers: readonly string[], by: string, name: GateName): string | undefined {

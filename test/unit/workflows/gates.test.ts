@@ -122,6 +122,18 @@ describe('approve', () => {
     expect(whyNot(state, 'approve', { ...approve, ...change })).toContain(why);
   });
 
+  it('counts between two histories, before the gate is opened anew', () => {
+    // What a fresh history is handed: nobody is parked at the gate yet.
+    const carried: MigrationState = { ...send(atFirst, 'approve', approve).state, parked: [] };
+    const second = send(carried, 'approve', { ...approve, by: 'zhao' });
+
+    expect(second.state.gates['open-downtime'].state).toBe('approved');
+    expect(whyNot(carried, 'approve', { ...approve, gate: 'remove-nodes' })).toContain(
+      'the gate that awaits a decision is open-downtime',
+    );
+    expect(send(carried, 'reject', reject).rollBack).toBe(true);
+  });
+
   it('says of a decided gate how it was decided', () => {
     const once = send(atFirst, 'approve', approve).state;
     const decided = send(once, 'approve', { ...approve, by: 'zhao' }).state;
