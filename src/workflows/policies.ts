@@ -341,12 +341,13 @@ export const policies: Record<ActivityName | keyof TransferActivities, Policy> =
       'Nobody waits for it. One try asks each target up to eight times over six minutes, with the last message four times in half a minute; another try comes only when a worker was lost, and leaves out whom the last one reached.',
   },
   prepareTransfer: {
-    startToClose: '30m',
+    startToClose: '24h',
     heartbeat: '1m',
     attempts: 6,
     firstPause: '2s',
     longestPause: '30s',
-    reason: 'Looks at two machines and measures the wire between them; minutes at most, and safe to do again.',
+    reason:
+      'Looks at two machines and measures the wire between them and every file of the tree, which takes minutes or, with tens of millions of files, hours; safe to do again.',
   },
   runPass: {
     startToClose: '7d',
@@ -358,12 +359,13 @@ export const policies: Record<ActivityName | keyof TransferActivities, Policy> =
       'Terabytes behind a bandwidth limit take days. Silence of a minute is a lost worker; the next try takes up the job that runs on.',
   },
   proveQuiet: {
-    startToClose: '30m',
+    startToClose: '2h',
     heartbeat: '1m',
     attempts: 6,
     firstPause: '2s',
     longestPause: '30s',
-    reason: 'Looks for whoever writes to the source; read only.',
+    reason:
+      'Looks for whoever writes to the source, half an hour at most on a machine that is slow to answer; read only.',
   },
   verifyTransfer: {
     startToClose: '24h',

@@ -52,6 +52,13 @@ describe('the table of policies', () => {
     expect(row.attempts).toBeLessThanOrEqual(name === 'runPass' ? 20 : 10);
   });
 
+  it.each<[Name, number]>([
+    ['prepareTransfer', 2 * 6 * 3600],
+    ['proveQuiet', 1800],
+  ])('%s has more time than the looks that it takes, %d s', (name, looks) => {
+    expect(seconds(policies[name].startToClose)).toBeGreaterThan(looks);
+  });
+
   it.each(rows)('a lost worker under %s is noticed within minutes', (_name, { startToClose, heartbeat }) => {
     const silence = heartbeat === undefined ? seconds(startToClose) : seconds(heartbeat);
 
