@@ -1,4 +1,5 @@
 import {
+  ActivityFailure,
   allHandlersFinished,
   ApplicationFailure,
   CancellationScope,
@@ -9,6 +10,7 @@ import {
   proxyActivities,
   setCurrentDetails,
   setHandler,
+  TimeoutFailure,
   workflowInfo,
 } from '@temporalio/workflow';
 import type { CopyChoice, Difference, PassReport, TransferActivities } from '../activities/transfer-contract.ts';
@@ -248,14 +250,19 @@ async function interruptible<T>(
   try {
     return await scope.run(act);
   } catch (error) {
-    if (isCancellation(error) && scope.consideredCancelled && !CancellationScope.current().consideredCancelled) {
-      return undefined;
-    }
+    const isInterrupted = scope.consideredCancelled && !CancellationScope.current().consideredCancelled;
+    if (isInterrupted && (isCancellation(error) || isHealedByTrying(error))) return undefined;
     throw error;
   } finally {
     watch.cancel();
     await watching;
   }
+}
+
+/** No try follows a cancellation: one that could not end the pass, because a machine was out of reach, would end the whole copy. */
+function isHealedByTrying(error: unknown): boolean {
+  const cause = error instanceof ActivityFailure ? error.cause : undefined;
+  return cause instanceof TimeoutFailure || (cause instanceof ApplicationFailure && cause.nonRetryable !== true);
 }
 
 async function standStill(copy: Copy): Promise<void> {

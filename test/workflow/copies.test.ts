@@ -5,7 +5,7 @@ import type { PassInput, TransferActivities } from '../../src/activities/transfe
 import { historyEvents } from '../../src/workflows/policies.ts';
 import type { replicateDirectory } from '../../src/workflows/replicate-directory.ts';
 import { copyQuery, finishHoldSignal } from '../../src/workflows/replicate-messages.ts';
-import { pauseSignal, resumeSignal, tuneSignal } from '../../src/workflows/messages.ts';
+import { tuneSignal } from '../../src/workflows/messages.ts';
 import { copyRequest, createCopyModel } from '../replay/copy-model.ts';
 import type { Harness } from './harness.ts';
 import { startHarness } from './harness.ts';
@@ -76,39 +76,6 @@ describe('a copy that holds', () => {
 });
 
 describe('a pass at work', () => {
-  it('is ended on the machines by a pause that meets it between two tries', async () => {
-    const { client } = harness.environment;
-    const told: string[] = [];
-    const model = createCopyModel();
-    const mover: Partial<TransferActivities> = {
-      runPass: async (input) => {
-        told.push(`pass ${input.pass}`);
-        if (input.pass > 1) return model.runPass(input);
-        throw ApplicationFailure.create({ type: 'Transient', message: 'old1 is out of reach', nextRetryDelay: '1h' });
-      },
-      finishTransfer: async (input) => {
-        told.push('end');
-        return model.finishTransfer(input);
-      },
-    };
-
-    await withMover('between-tries', mover, async () => {
-      const handle = await client.workflow.start<typeof replicateDirectory>('replicateDirectory', {
-        workflowId: 'between-tries',
-        taskQueue: 'between-tries',
-        args: [copyRequest({ mode: 'live', maxPasses: 1 })],
-      });
-      await expect.poll(() => told, patience).toEqual(['pass 1']);
-      await handle.signal(pauseSignal, { by: 'li', reason: 'old1 groans' });
-      await expect.poll(async () => (await handle.query(copyQuery)).state, patience).toBe('paused');
-      expect(told).toEqual(['pass 1', 'end']);
-      await handle.signal(resumeSignal, { by: 'li' });
-      await handle.result();
-    });
-
-    expect(told).toEqual(['pass 1', 'end', 'pass 2', 'end']);
-  });
-
   it.each([
     ['rsync', ['pass 1 at 500', 'pass 2 at 700', 'pass 3 at 0']],
     // It empties the destination, and would never come to its end.
