@@ -11,6 +11,7 @@ import { absolutePath, dnsLabel } from '../plan/plan.ts';
 import type { ReplicateRequest } from '../plan/replicate.ts';
 import { replicateInputSchema } from '../plan/replicate.ts';
 import type { replicateDirectory } from '../workflows/replicate-directory.ts';
+import { taskQueue as defaultTaskQueue } from '../workflows/messages.ts';
 import type { CopyStatus, TransferOutcome } from '../workflows/replicate-messages.ts';
 import { copyQuery } from '../workflows/replicate-messages.ts';
 import { formatBytes } from '../plan/amounts.ts';
@@ -62,10 +63,10 @@ export async function copyDirectory(from: string, to: string, options: CopyOptio
       workflowIdReusePolicy: 'ALLOW_DUPLICATE',
       staticSummary: `copy ${from} ${to}`.slice(0, 190),
     });
-    const worker = await workFor(handle, ownQueue, options);
-    const outcome = await follow(client, handle, options.quiet ?? false, worker !== undefined).finally(() =>
-      worker?.end(),
-    );
+    const { taskQueue } = await handle.describe();
+    const worker = taskQueue === ownQueue ? await workFor(ownQueue, options) : undefined;
+    const screen = options.quiet === true ? undefined : createProgress(handle.workflowId, workerFor(taskQueue));
+    const outcome = await follow(client, handle, screen, worker !== undefined).finally(() => worker?.end());
     if (outcome === undefined) {
       process.exitCode = exitCodes.interrupted.code;
       return;
@@ -75,15 +76,19 @@ export async function copyDirectory(from: string, to: string, options: CopyOptio
   });
 }
 
-/** The worker of a copy that is on this command's own queue; undefined where another one does the work. */
-async function workFor(handle: CopyHandle, ownQueue: string, options: CopyOptions): Promise<OwnWorker | undefined> {
-  const { taskQueue } = await handle.describe();
-  const identity = taskQueue === ownQueue ? ownIdentity(options.sshIdentity) : undefined;
+/** The worker of a copy that is on this command's own queue; undefined where another one must do the work. */
+async function workFor(ownQueue: string, options: CopyOptions): Promise<OwnWorker | undefined> {
+  const identity = ownIdentity(options.sshIdentity);
   if (identity === undefined) return undefined;
   if (options.quiet !== true) {
     process.stderr.write(`no worker serves task queue ${options.taskQueue}: this command does the work itself\n`);
   }
   return startOwnWorker(temporalSettings(options), identity, ownQueue);
+}
+
+/** The command that starts a worker for a copy: one that somebody's `ferry copy` began alone is not on the common queue. */
+export function workerFor(taskQueue: string): string {
+  return `ferry worker${taskQueue === defaultTaskQueue ? '' : ` --task-queue ${taskQueue}`}`;
 }
 
 /** Whoever named no key and has none of ssh's own may have a worker that is yet to be started. */
@@ -205,14 +210,13 @@ export function copyWorkflowId({ transfer }: ReplicateRequest): string {
 async function follow(
   client: Client,
   handle: CopyHandle,
-  quiet: boolean,
+  screen: Progress | undefined,
   isOwnWork: boolean,
 ): Promise<TransferOutcome | undefined> {
   const stop = new AbortController();
   const interrupt = (): void => stop.abort();
   // Kept to the end: what restores the cursor ends the process when nobody else listens any more.
   process.on('SIGINT', interrupt);
-  const screen = quiet ? undefined : createProgress(handle.workflowId);
   const end = handle.result().then(
     (outcome) => ({ outcome }),
     (error: unknown) => ({ error }),
@@ -264,7 +268,8 @@ interface Progress {
   end(): void;
 }
 
-function createProgress(workflowId: string): Progress {
+/** `start` is what starts a worker. */
+function createProgress(workflowId: string, start: string): Progress {
   const update = process.stderr.isTTY ? createLogUpdate(process.stderr) : undefined;
   let told = 0;
   let state: string | undefined;
@@ -273,7 +278,7 @@ function createProgress(workflowId: string): Progress {
   };
   return {
     show(status, activity) {
-      const line = describeProgress(status, activity);
+      const line = describeProgress(status, activity, start);
       if (update !== undefined) {
         update(`${pcError.bold(workflowId)}\n${line}`);
         return;
@@ -284,7 +289,7 @@ function createProgress(workflowId: string): Progress {
         );
       }
       told = Math.max(told, status?.passes.length ?? 0);
-      const now = status?.state ?? 'no worker answers; start one: ferry worker';
+      const now = status?.state ?? `no worker answers; start one: ${start}`;
       if (now !== state) say(now);
       state = now;
     },
@@ -293,13 +298,17 @@ function createProgress(workflowId: string): Progress {
 }
 
 /** One line: what a copy does now. */
-export function describeProgress(status: CopyStatus | undefined, activity: CopyActivity | undefined): string {
+export function describeProgress(
+  status: CopyStatus | undefined,
+  activity: CopyActivity | undefined,
+  start: string,
+): string {
   const tries =
     activity !== undefined && activity.attempt > 1
       ? pcError.yellow(`  try ${activity.attempt}: ${activity.lastFailure ?? 'the worker was lost'}`)
       : '';
   if (status === undefined && activity?.progress === undefined) {
-    return pcError.yellow(`no worker answers; what runs on the machines goes on. Start one: ferry worker${tries}`);
+    return pcError.yellow(`no worker answers; what runs on the machines goes on. Start one: ${start}${tries}`);
   }
   const progress = activity?.progress;
   const passes = status === undefined || status.passes.length === 0 ? '' : `${status.passes.length} passes done  `;

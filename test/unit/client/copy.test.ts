@@ -8,6 +8,7 @@ import {
   describeProgress,
   labelOf,
   parsePlace,
+  workerFor,
 } from '../../../src/client/copy.ts';
 import { replicateInputSchema } from '../../../src/plan/replicate.ts';
 import type { TransferOutcome } from '../../../src/workflows/replicate-messages.ts';
@@ -126,10 +127,20 @@ describe('what people see of a copy', () => {
       describeProgress(
         { state: 'copying', limitKiBps: 0, passes: [pass(0, 1, 'live', 1)] },
         { attempt: 3, lastFailure: 'broken pipe', progress },
+        'ferry worker',
       ),
     );
 
     expect(line).toContain('512 B of 1.0 KiB  100 B/s  5s left  pass 2, copying  try 3: broken pipe');
-    expect(describeProgress(undefined, undefined)).toContain('no worker answers');
+  });
+
+  it.each([
+    ['ferry', 'Start one: ferry worker'],
+    ['ferry/copy-1-of-a-to-b', 'Start one: ferry worker --task-queue ferry/copy-1-of-a-to-b'],
+  ])('names the worker that helps where none serves %s', (taskQueue, expected) => {
+    const line = stripVTControlCharacters(describeProgress(undefined, undefined, workerFor(taskQueue)));
+
+    expect(line).toMatch(/^no worker answers; /);
+    expect(line.endsWith(expected)).toBe(true);
   });
 });
