@@ -6,7 +6,7 @@ import { errorText } from './failures.ts';
 import type { Finding, World } from './preflight-world.ts';
 import { askMachines } from './preflight-world.ts';
 import type { RsyncFacts } from './rsync-options.ts';
-import { isAtLeast, parseRsyncVersion, whyUseless } from './rsync-options.ts';
+import { isAtLeast, parseRsyncVersion, selinuxIsOn, wayOutOfLabels, whyLabels, whyUseless } from './rsync-options.ts';
 import type { Program } from './transfer-program.ts';
 import { packProgram } from './transfer-program.ts';
 
@@ -24,6 +24,7 @@ export async function checkRsync(world: World): Promise<Finding> {
   const found = new Map<string, RsyncFacts>();
   const without: string[] = [];
   const useless = new Map<string, string>();
+  const labelled = new Map<string, boolean>();
   const failures = await askMachines(world, [...names], async (connection, name) => {
     const result = await connection.run(['rsync', '--version'], { timeout: short });
     const facts = result.code === 0 ? parseRsyncVersion(result.stdout) : undefined;
@@ -31,6 +32,7 @@ export async function checkRsync(world: World): Promise<Finding> {
     else found.set(name, facts);
     const why = facts === undefined ? undefined : whyUseless(facts, anyTree);
     if (facts !== undefined && why !== undefined) useless.set(name, `rsync ${facts.version} of ${name} ${why}`);
+    labelled.set(name, (await connection.run(['test', '-e', selinuxIsOn], { timeout: short })).code === 0);
     // In the end both sides are compared: that this is impossible must not be found out in the window.
     const perl = await connection.run(['perl', '-MPOSIX', '-e', '1'], { timeout: short });
     if (perl.code !== 0) return `${name} has no perl with its module POSIX, and without it no copy can be proved`;
@@ -47,6 +49,10 @@ export async function checkRsync(world: World): Promise<Finding> {
     ),
   ];
   failures.push(...lent.failures);
+  const unequal = unequalLabels(world.plan, labelled);
+  if (unequal.length > 0) {
+    return { failures: [...failures, ...unequal], warnings, next: wayOutOfLabels, proof: '' };
+  }
   return {
     failures,
     warnings,
@@ -58,6 +64,15 @@ export async function checkRsync(world: World): Promise<Finding> {
           : 'rsync 3.1.3 or later is faster, but not needed',
     proof: [...new Set(useful.map(([, { version }]) => version)), ...lent.proof].join(', '),
   };
+}
+
+function unequalLabels(plan: Plan, labelled: ReadonlyMap<string, boolean>): string[] {
+  const pairs = plan.transfers.flatMap(({ source, destination }) =>
+    labelled.get(destination.host) === true && labelled.get(source.host) === false
+      ? [`${source.host} to ${destination.host}: ${whyLabels}`]
+      : [],
+  );
+  return [...new Set(pairs)].toSorted();
 }
 
 interface Lent {

@@ -23,7 +23,12 @@ export interface EndFacts {
   perl?: boolean;
   /** Its tar carries ACLs and extended attributes; absent: nobody looked. */
   completeTar?: boolean;
+  /** The kernel labels every file for SELinux, enforcing or not; absent: nobody looked. */
+  selinux?: boolean;
 }
+
+/** Is there while the kernel labels files. */
+export const selinuxIsOn = '/sys/fs/selinux/enforce';
 
 /** What the data asks for. */
 export interface TreeFacts {
@@ -103,6 +108,7 @@ const coresForFastLink = 4;
 export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFacts, wishes: Wishes): CopyChoice {
   const reasons: string[] = [];
   refuseUnproved(source, destination);
+  refuseLabels(source, destination);
   const digest = chooseDigest(source, destination);
   const cipher = chooseCipher(source, destination);
   if (digest === 'blake2b') reasons.push('digest blake2b: faster than sha256 on both machines');
@@ -180,6 +186,18 @@ function refuseUnproved(source: EndFacts, destination: EndFacts): void {
     `install perl on the ${without.join(' and the ')} (perl-base; on other systems perl-interpreter and perl-POSIX)`,
   );
 }
+
+/**
+ * What the kernel labels cannot be made equal to what has no labels: it lets nobody take one away, in permissive mode neither, and rsync
+ * tries to. A copy by tar would find it out in the window, when both sides are compared.
+ */
+function refuseLabels(source: EndFacts, destination: EndFacts): void {
+  if (source.selinux === false && destination.selinux === true) throw new CopyRefused(whyLabels, wayOutOfLabels);
+}
+
+export const whyLabels = 'SELinux labels every file at the destination, and is off at the source';
+export const wayOutOfLabels =
+  'boot the destination with selinux=0 on the line of its kernel until the migration has ended (permissive is not enough: the labels stay), then let it label what came: touch /.autorelabel';
 
 function refuseSimpleTar(source: EndFacts, destination: EndFacts): void {
   const simple = bothEnds(source, destination).flatMap(([end, { completeTar }]) =>

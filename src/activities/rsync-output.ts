@@ -174,6 +174,11 @@ const diskTroubles: { said: RegExp; is: string; helps: string }[] = [
     is: 'the file system keeps no ACLs or extended attributes, and the source has some',
     helps: 'name a directory on a file system that does',
   },
+  {
+    said: /security\.selinux.*(?:Permission denied|Operation not permitted|Invalid argument)/,
+    is: 'SELinux does not let the labels of files become those of the source',
+    helps: 'boot it with selinux=0 until the migration has ended (permissive is not enough)',
+  },
 ];
 
 /** A disk that cannot do what was asked of it. `side` where only one can have spoken. */

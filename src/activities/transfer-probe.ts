@@ -4,7 +4,7 @@ import { parseFields, runScript } from './host-script.ts';
 import type { Mount } from './mounts.ts';
 import { parseMountInfo } from './mounts.ts';
 import type { EndFacts, TreeFacts } from './rsync-options.ts';
-import { parseRsyncVersion } from './rsync-options.ts';
+import { parseRsyncVersion, selinuxIsOn } from './rsync-options.ts';
 
 /** A moment on a machine: its clock, and what tells whether the clock was set or the machine restarted since. */
 export interface Moment {
@@ -31,6 +31,7 @@ echo "ciphers=$(ssh -Q cipher 2>/dev/null | tr '\n' ' ')"
 grep -qw aes /proc/cpuinfo && echo aes=yes
 echo "cores=$(nproc)"
 perl -MPOSIX -e 1 2>/dev/null && echo perl=yes
+[ -e ${selinuxIsOn} ] && echo selinux=yes
 words=$(tar --help 2>/dev/null)
 case "$words" in *--acls*) case "$words" in *--xattrs*) echo tar=yes ;; esac ;; esac
 trial() { # name, command: nanoseconds for 8 MiB, without those that its start takes
@@ -84,6 +85,7 @@ export async function probeEnd(connection: HostConnection, path: string, memory:
     cores: Number(fields.get('cores') ?? 1),
     perl: fields.get('perl') === 'yes',
     completeTar: fields.get('tar') === 'yes',
+    selinux: fields.get('selinux') === 'yes',
     digests,
     rsync: parseRsyncVersion(rsync),
     nanoseconds: undefined,

@@ -157,6 +157,24 @@ describe('what both machines can do', () => {
     expect(() => choose(source, destination, data)).toThrow(why);
   });
 
+  it.each([
+    ['by rsync', end('3.4.1')],
+    ['by tar', end(undefined)],
+  ])('refuses labels of SELinux that would stand at the destination alone, %s', (_name, plain) => {
+    const on = { ...plain, selinux: true };
+    const off = { ...plain, selinux: false };
+
+    expect(() => choose(off, on)).toThrow(/^SELinux labels every file at the destination, and is off at the source$/);
+    for (const [source, destination] of [
+      [on, on],
+      [on, off],
+      [off, off],
+      [plain, on],
+    ] as const) {
+      expect(() => choose(source, destination)).not.toThrow();
+    }
+  });
+
   it('lets incomplete builds copy trees that have nothing to lose', () => {
     const bare = end('3.4.1', { rsync: rsync('3.4.1', { acls: false, xattrs: false }) });
 

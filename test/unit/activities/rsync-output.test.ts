@@ -221,6 +221,12 @@ describe('the end of rsync', () => {
     [23, 'rsync: read errors mapping "/s/a": Input/output error (5)', 'source', /disk gives errors/],
     [
       23,
+      'rsync: [generator] rsync_xal_set: lremovexattr("/d/a","security.selinux") failed: Permission denied (13)',
+      'destination',
+      /SELinux does not let the labels/,
+    ],
+    [
+      23,
       'rsync: [generator] rsync_xal_set: lsetxattr("/d/a","user.x") failed: Operation not supported (95)',
       'destination',
       /keeps no ACLs/,
