@@ -56,17 +56,23 @@ async function leave(departure: Departure, name: string): Promise<void> {
   }
   const host = hostNamed(plan, name);
   const isMaster = possibleMasters(migration).includes(name);
+  let memberLeft = false;
   if (isMaster) {
-    await withdraw(departure, name);
+    const { isDead } = await withdraw(departure, name);
     if (state.departed?.includes(name)) {
       return;
+    }
+    if (isDead) {
+      // Until its pods count as gone, minutes pass in which its member counts against the quorum.
+      await leaveEtcd(departure, name);
+      memberLeft = true;
     }
   }
   // Evictions from a machine that is lost would wait for its kubelet, or be refused for what it does not run any more.
   if (!state.lost?.includes(name)) {
     await act(migration, phase, 'drainNode', `drain ${name}`, { node: name });
   }
-  if (isMaster) {
+  if (isMaster && !memberLeft) {
     await leaveEtcd(departure, name);
   }
   const { reached } = await step(migration, phase, async () => {
@@ -96,14 +102,18 @@ async function leave(departure: Departure, name: string): Promise<void> {
 
 /** A machine whose kubelet reports to the API and that only this worker cannot reach is not gone: it would be a node again at its next start. */
 async function refuseHalfAway(migration: Migration, name: string): Promise<void> {
-  const live = await callActivity(migration, 'listNodes', `whether ${name} is Ready`);
-  if (live.some((node) => node.name === name && node.ready)) {
+  if (await isReady(migration, name)) {
     throw needsHuman({
       cause: `${name} did not answer ssh, and its kubelet reports that all is well: such a machine would be a node again at its next start`,
       untouched: `Node ${name}, and all nodes whose turn comes later`,
       next: `repair ssh to ${name}, or switch it off and wait until kubectl get nodes says NotReady, then: ferry resume`,
     });
   }
+}
+
+async function isReady(migration: Migration, name: string): Promise<boolean> {
+  const live = await callActivity(migration, 'listNodes', `whether ${name} is Ready`);
+  return live.some((node) => node.name === name && node.ready);
 }
 
 function otherMasters(migration: Migration, name: string): Host[] {
@@ -116,8 +126,11 @@ function stillLeaving({ migration, leaving }: Departure): string[] {
   return leaving.filter((name) => !migration.state.departed?.includes(name));
 }
 
-/** No load balancer leads to it any more. Dead machines that are to leave anyway are not asked; they go first. Looked for anew at every try. */
-function withdraw(departure: Departure, name: string): Promise<void> {
+/**
+ * No load balancer leads to it any more. Dead machines that are to leave anyway are not asked; they go first. Looked for anew at every try.
+ * Answers whether it is dead itself: one whose kubelet reports is not, whatever its member does, and can still end its pods.
+ */
+function withdraw(departure: Departure, name: string): Promise<{ isDead: boolean }> {
   const { migration, phase } = departure;
   return step(migration, phase, async () => {
     const dead = await buryDead(departure, name);
@@ -126,6 +139,7 @@ function withdraw(departure: Departure, name: string): Promise<void> {
       without: [...departure.withdrawn],
       on: (other) => other.name !== name && !dead.includes(other.name),
     });
+    return { isDead: dead.includes(name) && !(await isReady(migration, name)) };
   });
 }
 

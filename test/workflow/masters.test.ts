@@ -87,8 +87,25 @@ describe.concurrent('an exchange of masters', () => {
       ...['old1', 'old2', 'old3'].filter((name) => !dead.includes(name)),
     ]);
     expect(world.snapshot().members).toEqual(['new1', 'new2', 'new3']);
+    const steps = callsOf(world, ['drainNode', 'leaveEtcd']);
+    expect(steps.slice(0, 2 * dead.length)).toEqual(dead.flatMap((name) => [`leaveEtcd ${name}`, `drainNode ${name}`]));
+    expect(steps.slice(2 * dead.length, 2 * dead.length + 2)).toEqual(['drainNode old1', 'leaveEtcd old1']);
     const detail = status.phases.find(({ name }) => name === 'remove-nodes')?.detail;
     for (const name of dead) expect(detail).toContain(`${name} left without answering`);
+  });
+
+  it('drains a machine that runs before its member leaves, although that one is down', async () => {
+    const world = createWorld(stackedPlanOf('stacked-down'));
+    const handle = await harness.start(world.plan);
+    await approve(handle, 'open-downtime');
+    await untilGate(handle, 'remove-nodes');
+    world.masters?.down.add('old2');
+    await approveAll(handle, ['remove-nodes', 'close-downtime']);
+    const { outcome } = await handle.result();
+
+    expect(outcome).toBe('migrated');
+    expect(world.violations).toEqual([]);
+    expect(callsOf(world, ['drainNode', 'leaveEtcd']).slice(0, 2)).toEqual(['drainNode old2', 'leaveEtcd old2']);
   });
 
   it('finds one that dies while another is about to leave', async () => {
