@@ -2,6 +2,7 @@ import { parse } from 'yaml';
 import type { HostConnection } from '../hosts/contract.ts';
 import { componentTable } from '../plan/components.ts';
 import { counted } from '../plan/counted.ts';
+import type { ConfigFact } from '../plan/facts.ts';
 import { controlSuccessor } from '../plan/quorum.ts';
 import { readVersion } from './facts.ts';
 import { helmBinary, lastLines, noHelm } from './helm.ts';
@@ -55,18 +56,28 @@ async function clockOffset(connection: HostConnection, now: () => number): Promi
   return there - (before + after) / 2000;
 }
 
+/** Nodes that the plan leaves alone: every apply works on them as well. */
+async function otherNodes(world: World): Promise<ConfigFact['nodes']> {
+  const { config } = await world.cluster();
+  return config.nodes.filter(({ name }) => !world.machines.some((machine) => machine.name === name));
+}
+
 const allowedSkewSeconds = 30;
 
 async function checkClocks(world: World): Promise<Finding> {
   const offsets = new Map<string, number>();
-  const failures = await askMachines(
-    world,
-    world.machines.map((host) => host.name),
-    async (connection, name) => {
-      offsets.set(name, await clockOffset(connection, () => world.time.now()));
-      return undefined;
-    },
-  );
+  const ask = (nodes: readonly { name: string }[]): Promise<string[]> =>
+    askMachines(
+      world,
+      nodes.map(({ name }) => name),
+      async (connection, name) => {
+        offsets.set(name, await clockOffset(connection, () => world.time.now()));
+        return undefined;
+      },
+    );
+  const failures = await ask(world.machines);
+  // A plan need not say how to reach them.
+  const unseen = await ask(await otherNodes(world));
   const { controlHost } = world.plan.platform;
   const reference = offsets.get(controlHost) ?? 0;
   const apart = (name: string, offset: number, other: string, base: number): void => {
@@ -84,6 +95,7 @@ async function checkClocks(world: World): Promise<Finding> {
   const largest = first === undefined || last === undefined ? 0 : last[1] - first[1];
   return {
     failures,
+    warnings: unseen.map((why) => `the clock of a node that stays was not looked at: ${why}`),
     next: 'chronyc makestep; timedatectl on these machines',
     proof: `clocks are at most ${largest.toFixed(1)} s apart`,
   };
@@ -97,16 +109,23 @@ const agentPorts = [
 /**
  * The platform's agents, as the machines reach them where proton-cli runs: the control host, and the master that follows it when it leaves.
  * That one applies last, past the point of no return, to the machines that stay.
+ * Whether a firewall keeps it out until then, the machine itself is asked: of nodes that the plan does not know, only the control host knows.
  */
 async function checkPorts(world: World): Promise<Finding> {
   const { plan, machines } = world;
   const { controlHost } = plan.platform;
   const successor = plan.controlPlane === undefined ? undefined : controlSuccessor(plan);
+  const others = (await otherNodes(world)).flatMap(({ name, ip4 }) =>
+    ip4 === undefined ? [] : [{ name, address: ip4 }],
+  );
+  const all = [...machines, ...others];
+  const stay = all.filter(
+    ({ name }) => plan.hosts.some((host) => host.name === name) && !plan.nodes.remove.includes(name),
+  );
   const closed: string[] = [];
   const askers = successor === undefined ? [controlHost] : [controlHost, successor];
   const failures = await askMachines(world, askers, async (connection, asker) => {
-    const asked = asker === controlHost ? machines : machines.filter(({ name }) => !plan.nodes.remove.includes(name));
-    const ends = asked.flatMap(({ name, address }) =>
+    const ends = (asker === controlHost ? all : stay).flatMap(({ name, address }) =>
       agentPorts.map(({ port, what }) => ({ name, port, what, end: `${address}:${port}` })),
     );
     const doors = await knock(
@@ -124,7 +143,7 @@ async function checkPorts(world: World): Promise<Finding> {
   return {
     failures: [...failures, ...closed],
     next: 'systemctl status ecms proton_slb_manager on these machines; open 9202/tcp and 9547/tcp between the nodes',
-    proof: `9202 and 9547 open on ${counted(machines.length, 'machine')}, asked from ${askers.join(' and ')}`,
+    proof: `9202 and 9547 open on ${counted(all.length, 'machine')}, asked from ${askers.join(' and ')}`,
   };
 }
 

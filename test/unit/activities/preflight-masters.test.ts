@@ -395,6 +395,18 @@ describe('preflight of a stacked control plane', () => {
       /^SLB manager on node-6 does not answer on port 9547 from node-4$/,
     ],
     [
+      'nodes that the plan does not know, which only the control host can be asked about',
+      (p) => {
+        p.config = p.config.replace(/^nodes:\n/m, 'nodes:\n- ip4: 10.0.0.17\n  name: worker-7\n');
+        command(/node-4 .*dev\/tcp.*:9202/, (argv) =>
+          doors(...argv.slice(4).map((end) => `${end.startsWith('10.0.0.17:') ? 'silent' : 'open'} ${end}`)),
+        )(p);
+      },
+      'ports',
+      'ok',
+      /^9202 and 9547 open on 7 machines, asked from node-1 and node-4$/,
+    ],
+    [
       "agents of machines that stay, behind the platform's own firewall, which does not know the next control host yet",
       (p) => {
         p.plan = stackedPlan((plan) => (plan.nodes.remove = ['node-1']));

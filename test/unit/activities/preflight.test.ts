@@ -373,6 +373,22 @@ describe('a pod that is ill at the first look', () => {
   });
 });
 
+/** A node of the platform that takes no part. */
+const worker7 = (platform: Platform): void => {
+  config(/^nodes:\n/m, 'nodes:\n- ip4: 10.0.0.17\n  name: worker-7\n')(platform);
+  platform.objects.set('/api/v1/nodes/worker-7', {
+    metadata: { name: 'worker-7', labels: { 'kubernetes.io/hostname': 'worker-7' } },
+    status: { conditions: [{ type: 'Ready', status: 'True' }] },
+  });
+};
+
+/** All agents of machines 11 to 17 but one. */
+const openBut = (closed: string): string =>
+  [1, 2, 3, 4, 5, 6, 7]
+    .flatMap((index) => [`10.0.0.1${index}:9202`, `10.0.0.1${index}:9547`])
+    .map((end) => `${end === closed ? 'refused' : 'open'} ${end}\n`)
+    .join('');
+
 const rebooting = (): Plan =>
   samplePlan((plan) => (plan.hostServices = { ...plan.hostServices, hosts: ['node-1', 'node-4'], restart: 'reboot' }));
 
@@ -689,6 +705,34 @@ describe('preflight finds', () => {
       'ports',
       'failed',
       /SLB manager on node-1 .*ECMS on node-2/,
+    ],
+    [
+      'a node that stays and whose agent is dead',
+      (p) => {
+        worker7(p);
+        command(/node-1 .*dev\/tcp.* 10\.0\.0\.17:9202/, { stdout: openBut('10.0.0.17:9202') })(p);
+      },
+      'ports',
+      'failed',
+      /^ECMS on worker-7 does not answer on port 9202 from node-1$/,
+    ],
+    [
+      'a node that stays and whose clock is off',
+      (p) => {
+        worker7(p);
+        p.plan = samplePlan((plan) => plan.hosts.push({ ...plan.hosts[0]!, name: 'worker-7', address: '10.0.0.17' }));
+        command('worker-7 date', { stdout: `${beginning / 1000 + 90}` })(p);
+      },
+      'clock',
+      'failed',
+      /^worker-7 is 90 s ahead of node-1; the node agents refuse beyond a minute$/,
+    ],
+    [
+      'a node that stays and that the plan does not know',
+      worker7,
+      'clock',
+      'warning',
+      /^the clock of a node that stays was not looked at: worker-7: the plan does not say how to reach worker-7$/,
     ],
     [
       'another package',
