@@ -171,7 +171,9 @@ async function claim(
   const names = namesOf(request, to.path);
   // Nothing is there that could be gone with the power.
   const begin = isEmpty ? ` && cat /proc/sys/kernel/random/boot_id >"$2/${flushedIn}"` : '';
-  const script = `umask 077; mkdir -p -- "$1" "$2" "$3"${begin}`;
+  // What lies above the data is for everybody to pass through; proton-cli leaves it as it finds it.
+  const parent = '(umask 022; parent=${1%/*}; mkdir -p -- "${parent:-/}")';
+  const script = `${parent} && umask 077 && mkdir -p -- "$1" "$2" "$3"${begin}`;
   await runScript(destination, 'making the destination', script, [to.path, names.claim, names.directory]);
   // What was verified once was given to its component: it may have written there before the migration was rolled back.
   const kept = marker?.state === 'verified' ? undefined : marker;

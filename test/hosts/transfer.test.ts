@@ -198,6 +198,24 @@ touch -d '@1600000000.5' restored; ${mappedWrite(mapper, generation)}`,
     );
   });
 
+  it('makes what lies above a destination as everybody does, and leaves it so', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('above');
+    const tree = request.transfer.source.path;
+    const path = `/srv/${request.transfer.id}-sysvol/redis/0`;
+    request.transfer.destination.path = path;
+    await script(source, `mkdir -p '${tree}'; chmod 750 '${tree}'; echo a >'${tree}/a'`);
+    const { choice } = await prepare(mover, request);
+    const modes = async (): Promise<string> => script(destination, `cd '${path}'; stat -c %a . .. ../..`);
+    const before = await modes();
+    await once(() => activities.runPass(pass(request, choice, 1, { mode: 'final' })));
+    const after = await modes();
+    await script(destination, `rm -r '/srv/${request.transfer.id}-sysvol'`);
+
+    expect(before).toBe('700\n755\n755\n');
+    expect(after).toBe('750\n755\n755\n');
+  });
+
   it('fills a fresh file system, where lost+found is all that there is', async () => {
     const { activities, source, destination } = mover;
     const request = await freshRequest('fresh');
