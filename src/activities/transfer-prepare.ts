@@ -12,6 +12,7 @@ import type { Prepared } from './transfer-contract.ts';
 import { guardDestination } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
 import { changedSinceProof, flushedIn, readMarker, writeMarker } from './transfer-marker.ts';
+import type { TransferNames } from './transfer-names.ts';
 import { namesOf } from './transfer-names.ts';
 import type { DigestMemory, EndProbe } from './transfer-probe.ts';
 import { bringProgram, programOf, whyLent } from './transfer-program.ts';
@@ -56,7 +57,7 @@ export async function prepare(
     });
   }
   const names = namesOf(request, to.path);
-  const [sameHost, marker, users] = await Promise.all([
+  const [sameHost, marker, found] = await Promise.all([
     isSameHost(source, destination, from, to),
     readMarker(destination, names).catch(() => strangersMarker),
     to.exists ? usersOf(destination, to.path, 'any') : [],
@@ -90,7 +91,8 @@ export async function prepare(
     },
     inplace,
   );
-  guardUsers(request, users);
+  const isOwn = marker?.migration === request.migration && marker.transfer === transfer.id;
+  guardUsers(request, found.length > 0 && isOwn ? await withoutOwn(jobs, source, destination, to.path, names) : found);
   await Promise.all([
     jobs.stop(source, names.job).then(async () => jobs.clear(source, names.job)),
     claim(destination, request, from, to, marker, room.firstEntry === undefined),
@@ -199,6 +201,19 @@ function guardUsers(request: ReplicateInput, all: readonly TreeUser[]): void {
     untouched: 'source and destination are as they were',
     next: `stop it on ${request.transfer.destination.host}, then resume`,
   });
+}
+
+/** Who uses a destination of ours when what an earlier try left running there is gone: a worker that was cut off from both machines could not end it. */
+async function withoutOwn(
+  jobs: Jobs,
+  source: HostConnection,
+  destination: HostConnection,
+  path: string,
+  names: TransferNames,
+): Promise<TreeUser[]> {
+  await jobs.stop(source, names.job);
+  await evictWriter(destination, names);
+  return usersOf(destination, path, 'any');
 }
 
 /** Two machines may mount the same storage: a file made at the destination must not appear in the source. */

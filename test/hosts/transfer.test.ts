@@ -474,6 +474,25 @@ ln -sfn other link; cp -p l1 l3; mv l3 l2; echo X >$'d/odd\nname'; touch -d "$(c
     });
   });
 
+  it('ends what its own earlier try left writing, instead of calling the destination in use', async () => {
+    const { activities, source, destination } = mover;
+    const request = await freshRequest('orphan');
+    const { path } = request.transfer.destination;
+    await script(source, `mkdir -p '${path}'; echo a >'${path}/a'`);
+    await prepare(mover, request);
+    const claim = await claimOf(destination, request.transfer.id);
+    await script(
+      destination,
+      `setsid flock '${claim}/lock' sleep 60 >>'${path}/half' 2>/dev/null </dev/null &
+for i in 1 2 3 4 5 6 7 8 9; do sleep 0.2; flock -n '${claim}/lock' true || break; done; ! flock -n '${claim}/lock' true`,
+    );
+    const { choice } = await prepare(mover, request);
+    await once(() => activities.runPass(pass(request, choice, 1, { mode: 'final' })));
+    const [left, right] = await bothTrees(mover, request);
+
+    expect(right).toEqual(left);
+  });
+
   it('refuses the last pass while somebody can write, and names him', async () => {
     const { activities, source } = mover;
     const request = await freshRequest('quiet');
