@@ -3,7 +3,8 @@ import type { HostConnection } from '../hosts/contract.ts';
 import { parseFields, runScript } from './host-script.ts';
 import type { TransferNames } from './transfer-names.ts';
 
-const momentSchema = z.object({ epoch: z.string(), uptime: z.number(), bootId: z.string() });
+/** The epoch names a file. */
+const momentSchema = z.object({ epoch: z.string().regex(/^\d+(?:\.\d+)?$/), uptime: z.number(), bootId: z.string() });
 
 const markerSchema = z.object({
   migration: z.string(),

@@ -11,6 +11,8 @@ export interface TransferNames {
   directory: string;
   /** Directory on the destination that belongs to the destination path, whoever writes there. */
   claim: string;
+  /** Directory on the source with what the last pass met there; it stays until the copy is proved, as the marker does. */
+  lists: string;
 }
 
 const root = '/var/lib/ferry';
@@ -26,6 +28,7 @@ export function namesOf(
     job: key,
     directory: `${root}/transfers/${key}`,
     claim: `${root}/destinations/${short(destinationPath)}`,
+    lists: `${root}/sources/${key}`,
   };
 }
 

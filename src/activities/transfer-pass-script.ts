@@ -1,9 +1,32 @@
 import { streamFunctions } from './transfer-streams.ts';
 
 /**
+ * Tells which directories have another identity under their name than they had, or had in one of the tries between. Arguments: what is
+ * there now, what was there, both sorted; file that collects the names.
+ */
+const movedProgram = String.raw`
+use strict; use warnings; local $/ = "\0";
+my ($now, $known, $moved) = @ARGV;
+my %before;
+if (open my $names, "<", $moved) { while (my $name = <$names>) { $before{$name} = 1 } }
+open my $here, "<", $now or die "$now: $!\n"; open my $there, "<", $known or die "$known: $!\n"; open my $keep, ">>", $moved or die "$moved: $!\n";
+my $old = <$there>;
+while (my $entry = <$here>) {
+  $old = <$there> while defined $old and $old lt $entry;
+  my $name = substr $entry, 1 + index $entry, " ";
+  next if defined $old and $old eq $entry and !$before{$name};
+  print $name or die "$!\n";
+  $before{$name} or print $keep $name or die "$!\n";
+}
+close $keep or die "$moved: $!\n";
+close STDOUT or die "$!\n";
+`;
+
+/**
  * One pass on the source, run as a job. Arguments: state directory, source, target, `since` (`none`: nothing was there before; `all`:
  * compare every content; else a time for `find -newerct`), lock file for a target on the same machine or `-`, `flush` (`tree` or
- * `everything`), how many streams at most, their token, `fill` when much is still to come or `-`, then rsync's options.
+ * `everything`), how many streams at most, their token, `fill` when much is still to come or `-`, file with the directories that the pass
+ * of `since` met, then rsync's options.
  *
  * The source's file system is flushed first: pages that a memory-mapped writer dirtied are write-protected by it, so that whoever
  * writes after this moment moves the change time. The files that changed since the last pass began are compared by content, because
@@ -13,6 +36,8 @@ export const passScript = String.raw`#!/bin/sh
 set -u
 state=$1 source=$2 target=$3 since=$4 lock=$5 flush=$6 streams=$7 token=$8 fill=$9
 shift 9
+known=$1
+shift
 [ ! -x "$state/program/rsync" ] || PATH=$state/program:$PATH
 export LC_ALL=C RSYNC_RSH="ssh -F $state/ssh_config"
 cd / || exit 99
@@ -45,18 +70,33 @@ copy() { # name, rsync's arguments
 list_all() {
   (cd "$source" && find . -type f '(' -fprintf "$state/sizes.fill" '%s\n' , -fprintf "$state/list.fill" '%p\0' ')') 2>/dev/null
 }
-# Files that changed since, and those below a directory that was renamed: their own times did not move. Such a directory is known by its
-# own times; where rsync compares whole seconds, also one that merely changed may hide a file of the same second.
+# Which directory stands under which name now, and in list.moved those that did not when the destination was last right: what lies in a
+# directory that took the place of another is as old as ever, and the directory itself may have changed as any does. A try that was not
+# concluded may have copied from one that is gone again: what it found stays found.
+list_directories() {
+  lists=${'$'}{known%/*}
+  read -r epoch rest <"$state/moment"
+  (umask 077; mkdir -p -- "$lists") || return 1
+  [ "$since" != none ] || rm -f -- "$known" "$known.moved"
+  find "$lists" -type f ! -name "${'$'}{known##*/}" ! -name "${'$'}{known##*/}.moved" -exec rm -f -- '{}' +
+  (cd "$source" && find . -type d -printf '%D:%i %p\0') 2>"$state/err.directories" | sort -z -T "$state" >"$lists/$epoch" ||
+    { rm -f -- "$lists/$epoch"; return 1; }
+  # Nothing was there: what the next try finds comes from this one.
+  [ "$since" != none ] || { ln -- "$lists/$epoch" "$known"; return; }
+  [ -f "$known" ] || return 1
+  perl - "$lists/$epoch" "$known" "$known.moved" >"$state/list.moved" 2>"$state/err.moved" <<'end-of-program'
+${movedProgram}
+end-of-program
+}
+# Files that changed since, and those in directories that took the place of others: their own times did not move.
 list_doubtful() {
-  case " $* " in *' --modify-window=-1 '*) old="! -newermt @$since" ;; *) old= ;; esac
-  (cd "$source" && find . '(' -type f -newerct "@$since" '(' -fprintf "$state/sizes.doubtful" '%s\n' , -fprintf "$state/list.doubtful" '%p\0' ')' ')' , \
-    -type d ! -path . -newerct "@$since" $old -fprintf "$state/list.moved" '%p\0') 2>"$state/err.list"
+  (cd "$source" && find . -type f -newerct "@$since" '(' -fprintf "$state/sizes.doubtful" '%s\n' , -fprintf "$state/list.doubtful" '%p\0' ')') 2>"$state/err.list"
   code=$?
   [ -s "$state/list.moved" ] || return "$code"
   (cd "$source" && xargs -0 -n 100 sh -c '
     state=$1 since=$2
     shift 2
-    find "$@" -type f ! -newerct "@$since" "(" -fprintf "$state/sizes.part" "%s\n" , -fprintf "$state/list.part" "%p\0" ")"
+    find "$@" -maxdepth 1 -type f ! -newerct "@$since" "(" -fprintf "$state/sizes.part" "%s\n" , -fprintf "$state/list.part" "%p\0" ")"
     code=$?
     cat "$state/sizes.part" >>"$state/sizes.doubtful" && cat "$state/list.part" >>"$state/list.doubtful" || exit 255
     exit "$code"' sh "$state" "$since" <"$state/list.moved") 2>>"$state/err.list"
@@ -70,12 +110,13 @@ ${streamFunctions}
 # 3.0.x has no word for it; what vanished is an error there, and one that a live pass expects.
 case "$(rsync --help 2>/dev/null)" in *--ignore-missing-args*) gone=--ignore-missing-args ;; *) gone= ;; esac
 doubtful() { copy doubtful "$@" --ignore-times $gone --from0 "--files-from=$state/list.doubtful" "$source/" "$target"; }
+step comparing
+list_directories || [ "$since" = none ] || since=all
 case "$since" in
   none) ;;
   all) checksum=--checksum ;;
   *)
-    step comparing
-    list_doubtful "$@"
+    list_doubtful
     code=$?
     # What went away under the look is no failure of it; anything else would hide changes for good.
     case $code in

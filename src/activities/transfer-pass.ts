@@ -116,6 +116,7 @@ async function startPass(
             `${hasStreams ? choice.streams : 1}`,
             streamToken,
             isMuchToCome ? 'fill' : '-',
+            `${names.lists}/${marker.base?.epoch ?? '-'}`,
             ...rsyncOptions(choice, input.limitKiBps),
           ]),
     ],

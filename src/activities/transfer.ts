@@ -122,7 +122,7 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
   /** Each machine for itself: one that is gone must not leave a key and a writer on the other. Answers where the copy is. */
   async function tidyUp(request: ReplicateInput, verified?: string): Promise<string> {
     const { source, destination } = request.transfer;
-    const [from, to] = await Promise.allSettled([tidySource(request), tidyDestination(request)]);
+    const [from, to] = await Promise.allSettled([tidySource(request, verified), tidyDestination(request)]);
     if (from.status === 'fulfilled' && to.status === 'fulfilled') {
       const { connection, names, path } = to.value;
       // On one machine the job needs no key, and may have begun to write again before it was ended.
@@ -146,12 +146,14 @@ export function createTransferActivities({ hosts, jobs }: TransferDependencies):
     throw classifyAll(errors, what, done);
   }
 
-  async function tidySource(request: ReplicateInput): Promise<void> {
+  async function tidySource(request: ReplicateInput, verified?: string): Promise<void> {
     const source = await hosts.connect(request.source);
     const names = namesOf(request);
     await jobs.stop(source, names.job);
     await jobs.clear(source, names.job);
-    await runScript(source, 'taking the key away', 'rm -rf -- "$1"', [names.directory]);
+    // The next pass knows by the lists what it need not read.
+    const gone = [names.directory, ...(verified === undefined ? [] : [names.lists])];
+    await runScript(source, 'taking the key away', 'rm -rf -- "$@"', gone);
   }
 
   /** The key first: who has none cannot come back after the writer was ended. */

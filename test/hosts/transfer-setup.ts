@@ -134,15 +134,18 @@ export async function claimOf(destination: HostConnection, id: string): Promise<
 }
 
 /** Lets the last pass have begun so late that nothing which is there now can have changed under it. */
-export async function believeAll(destination: HostConnection, id: string): Promise<void> {
+export async function believeAll({ source, destination }: Mover, id: string): Promise<void> {
   const marker = `${await claimOf(destination, id)}/marker.json`;
+  const text = (await destination.readFile(marker))?.toString() ?? '';
+  const { base } = JSON.parse(text) as { base: { epoch: string; uptime: number } };
   // Both, or the clock would seem to have been set. All machines of the lab have one uptime.
-  const late = clockSlack + 1;
-  await script(
-    destination,
-    `read -r up rest </proc/uptime; sed -i "s/\\"epoch\\": \\"[0-9]*/\\"epoch\\": \\"$(($(date +%s) + ${late}))/
-s/\\"uptime\\": [0-9.]*/\\"uptime\\": $((\${up%.*} + ${late}))/" '${marker}'`,
-  );
+  const late = Math.ceil(Date.now() / 1000 - Number(base.epoch)) + clockSlack + 1;
+  const [whole = '0', fraction = '0'] = base.epoch.split('.');
+  const epoch = `${Number(whole) + late}.${fraction}`;
+  const moved = { ...(JSON.parse(text) as object), base: { ...base, epoch, uptime: base.uptime + late } };
+  await destination.writeFile(marker, JSON.stringify(moved), 0o600);
+  // What the pass met bears the name of its moment.
+  await script(source, `cd /var/lib/ferry/sources/lab-${id}-*; mv '${base.epoch}' '${epoch}'`);
 }
 
 /** Processes on a machine that move bytes for a transfer: they name it, or stand in its directory. */
@@ -158,7 +161,7 @@ export async function movingProcesses(machine: HostConnection, request: Replicat
 /** What of a transfer is left on the two machines: lines of authorized_keys, directories of the transfer, its unit. */
 export async function traces(mover: Mover, request: ReplicateInput): Promise<string> {
   const left = `grep -F 'ferry:lab-${request.transfer.id}-' ~/.ssh/authorized_keys || :
-ls /var/lib/ferry/transfers /var/lib/ferry/jobs 2>/dev/null | grep -F -- '${request.transfer.id}' | grep -v '[.]lock$' || :
+ls /var/lib/ferry/transfers /var/lib/ferry/jobs /var/lib/ferry/sources 2>/dev/null | grep -F -- '${request.transfer.id}' | grep -v '[.]lock$' || :
 systemctl list-units --plain --no-legend '*${request.transfer.id}*'`;
   return (await script(mover.source, left)) + (await script(mover.destination, left));
 }
@@ -168,7 +171,7 @@ export async function sweep(mover: Mover, request: ReplicateInput): Promise<void
   await once(() => mover.activities.finishTransfer({ request })).catch(() => undefined);
   await script(
     mover.source,
-    `touch '/run/${request.transfer.id}/end' 2>/dev/null || :; rm -rf -- '${request.transfer.source.path}'`,
+    `touch '/run/${request.transfer.id}/end' 2>/dev/null || :; rm -rf -- '${request.transfer.source.path}' /var/lib/ferry/sources/lab-'${request.transfer.id}'-*`,
   );
   await script(mover.destination, `rm -rf -- '${request.transfer.destination.path}'`);
 }

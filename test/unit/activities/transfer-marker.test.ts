@@ -36,6 +36,7 @@ const names = (): TransferNames => ({
   job: 'k',
   directory: join(folder, 'transfer'),
   claim: join(folder, 'claim'),
+  lists: join(folder, 'lists'),
 });
 
 function advance(seconds: number): Promise<boolean> {

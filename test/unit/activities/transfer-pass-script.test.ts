@@ -1,5 +1,15 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -40,7 +50,7 @@ function fill(files: Record<string, number>): void {
 /** Runs a pass; `since` in seconds, or a word. Answers its exit code, the codes of its steps and what rsync was asked for. */
 function run(
   since: string,
-  { streams = 1, options = ['--modify-window=-1'] }: { streams?: number; options?: string[] } = {},
+  { streams = 1, known = 'first' }: { streams?: number; known?: string } = {},
 ): { code: number | null; codes: string[]; asked: string[] } {
   const argv = [
     join(folder, 'pass'),
@@ -53,8 +63,9 @@ function run(
     `${streams}`,
     'abc',
     'fill',
+    join(folder, 'lists', known),
   ];
-  const { status } = spawnSync('sh', [...argv, ...options], {
+  const { status } = spawnSync('sh', [...argv, '--modify-window=-1'], {
     env: { PATH: `${join(folder, 'programs')}:${process.env['PATH'] ?? ''}`, STATE: state() },
   });
   return { code: status, codes: lines('codes'), asked: lines('asked').filter((line) => line !== '--help') };
@@ -65,43 +76,105 @@ function lines(name: string): string[] {
   return existsSync(file) ? readFileSync(file, 'utf8').split('\n').filter(Boolean) : [];
 }
 
-const doubtful = (): string[] =>
-  readFileSync(join(state(), 'list.doubtful'), 'utf8').split('\0').slice(0, -1).toSorted();
+const doubtful = (): string[] => {
+  const file = join(state(), 'list.doubtful');
+  return existsSync(file) ? readFileSync(file, 'utf8').split('\0').slice(0, -1).toSorted() : [];
+};
 const longAgo = '1000000000';
+
+/** A first pass, which leaves its list of directories to the next. */
+function begin(): void {
+  run('none');
+  rmSync(join(state(), 'asked'));
+}
+
+/** A moment that all files are older than. */
+async function aMomentLater(): Promise<string> {
+  await sleep(20);
+  const since = `${Date.now() / 1000}`;
+  await sleep(20);
+  return since;
+}
+
+/** Name of the list that the last pass made. */
+function lastList(): string {
+  return readFileSync(join(state(), 'moment'), 'utf8').split(' ')[0] ?? '';
+}
+
+function move(from: string, to: string): void {
+  renameSync(join(source(), from), join(source(), to));
+}
 
 describe('what changed since the last pass', () => {
   it('is named so that rsync takes no name for a comment or an option', () => {
     const names = ['#innodb_redo/#ib_redo1', ';semicolon', '-rf', ' space', 'plain', 'a/\nline'];
     fill(Object.fromEntries(names.map((name) => [name, 1])));
+    begin();
     const { code } = run(longAgo);
 
     expect(code).toBe(0);
     expect(doubtful()).toEqual(names.map((name) => `./${name}`).toSorted());
   });
 
-  it.each([
-    [
-      'with nanoseconds only those of a renamed one',
-      ['--modify-window=-1'],
-      ['./changed/new', './renamed/deep/f', './renamed/f'],
-    ],
-    [
-      'with whole seconds those of one that changed as well',
-      [],
-      ['./changed/new', './changed/old', './renamed/deep/f', './renamed/f'],
-    ],
-  ])('takes in the files below a directory: %s', async (_name, options, expected) => {
-    fill({ 'before/f': 1, 'before/deep/f': 1, 'changed/old': 1, 'still/f': 1, top: 1 });
-    await sleep(20);
-    const since = `${Date.now() / 1000}`;
-    await sleep(20);
-    renameSync(join(source(), 'before'), join(source(), 'renamed'));
-    fill({ 'changed/new': 1 });
-    const { code } = run(since, { options });
+  it('takes in the files of a directory that took the place of another, whatever else changed in it', async () => {
+    fill({ 'data/f': 1, 'data/deep/f': 1, 'data.new/f': 1, 'data.new/deep/f': 1, 'busy/old': 1, 'still/f': 1, top: 1 });
+    begin();
+    const since = await aMomentLater();
+    move('data', 'data.old');
+    move('data.new', 'data');
+    fill({ 'data/pid': 1, 'busy/new': 1 });
+    run(since);
+
+    expect(doubtful()).toEqual(
+      ['data.old/deep/f', 'data.old/f', 'data/deep/f', 'data/f', 'data/pid', 'busy/new']
+        .map((f) => `./${f}`)
+        .toSorted(),
+    );
+    expect(lines('sizes.doubtful')).toHaveLength(6);
+  });
+
+  it('takes in the whole tree when it took the place of another', async () => {
+    fill({ f: 1, 'deep/f': 1 });
+    cpSync(source(), join(folder, 'restored'), { recursive: true });
+    begin();
+    const since = await aMomentLater();
+    renameSync(source(), join(folder, 'before'));
+    renameSync(join(folder, 'restored'), source());
+    run(since);
+
+    expect(doubtful()).toEqual(['./deep/f', './f']);
+  });
+
+  it('keeps in mind what a try met that was not concluded', async () => {
+    fill({ 'data/f': 1, 'other/f': 1, 'odd\n name/f': 1 });
+    begin();
+    const since = await aMomentLater();
+    move('data', 'away');
+    move('other', 'data');
+    move('odd\n name', 'other');
+    run(since);
+    const first = doubtful();
+    move('data', 'spare');
+    move('away', 'data');
+    run(since);
+    const second = doubtful();
+    const known = lastList();
+    run(await aMomentLater(), { known });
+
+    expect(first).toEqual(['./away/f', './data/f', './other/f']);
+    expect(second).toEqual(['./data/f', './other/f', './spare/f']);
+    expect(doubtful()).toEqual([]);
+    expect(readdirSync(join(folder, 'lists')).toSorted()).toEqual([known, `${known}.moved`, lastList()].toSorted());
+  });
+
+  it('is every content where nobody knows which directories the last pass met', () => {
+    fill({ f: 1 });
+    const { code, asked } = run(longAgo);
+    const next = run(longAgo, { known: lastList() });
 
     expect(code).toBe(0);
-    expect(doubtful()).toEqual(expected);
-    expect(lines('sizes.doubtful')).toHaveLength(expected.length);
+    expect(asked).toEqual([expect.stringContaining(' --checksum --delete-delay ')]);
+    expect(next.asked.at(-1)).not.toContain('--checksum');
   });
 
   it.each([
@@ -115,6 +188,7 @@ describe('what changed since the last pass', () => {
       true,
     ],
   ])('is not taken for nothing when the look is %s', (_name, text, code, goesOn) => {
+    begin();
     program('find', text);
     const result = run(longAgo);
 
@@ -144,6 +218,7 @@ describe('several streams', () => {
     ['fill', 'none', 24, ['fill.1 24', 'fill.2 0', 'rest 0'], 0],
   ])('of %s since %s, one ends with %i', (_stage, since, with_, expected, ends) => {
     fill(large);
+    begin();
     program('rsync', `echo "$*" >>"$STATE/asked"; case "$*" in *list.*.1\\ *) exit ${with_} ;; esac`);
     const { code, codes } = run(since, { streams: 2 });
 
@@ -153,6 +228,7 @@ describe('several streams', () => {
 
   it('count as failed when one is gone without a word', () => {
     fill(large);
+    begin();
     program('rsync', `case "$*" in *list.doubtful.1\\ *) kill -KILL $PPID ;; esac`);
     const { code, codes } = run(longAgo, { streams: 2 });
 
