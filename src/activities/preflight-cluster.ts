@@ -18,6 +18,10 @@ interface Workload extends KubernetesObject {
   status?: { readyReplicas?: number; observedGeneration?: number };
 }
 
+interface Pod extends KubernetesObject {
+  status?: { phase?: string };
+}
+
 /** Checks that need nothing but the Kubernetes API. */
 export const clusterChecks: readonly Check[] = [
   { name: 'api', run: checkApi },
@@ -375,22 +379,24 @@ async function checkApplications(world: World): Promise<Finding> {
   const platform = new Set([
     plan.platform.configNamespace,
     plan.platform.resourceNamespace,
-    'default',
     ...componentRows.flatMap(({ workload }) => (workload.type === 'helm' ? [] : [workload.operator.namespace])),
   ]);
-  const others = new Set<string>();
+  // Bare pods, and what Jobs and ReplicaSets of nobody run, are seen as pods only.
+  const found: KubernetesObject[] = (await api.list<Pod>(path('v1', undefined, 'pods'))).filter(mayWrite);
   for (const [group, plural] of [
     ['apps/v1', 'deployments'],
     ['apps/v1', 'statefulsets'],
     ['apps/v1', 'daemonsets'],
     ['batch/v1', 'cronjobs'],
   ] as const) {
-    for (const { metadata } of await api.list<KubernetesObject>(path(group, undefined, plural))) {
-      const { namespace = '' } = metadata;
-      if (/^kube-/.test(namespace) || platform.has(namespace) || plan.applications.namespaces.includes(namespace))
-        continue;
-      others.add(namespace);
-    }
+    found.push(...(await api.list<KubernetesObject>(path(group, undefined, plural))));
+  }
+  const others = new Set<string>();
+  for (const { metadata } of found) {
+    const { namespace = '' } = metadata;
+    if (/^kube-/.test(namespace) || platform.has(namespace) || plan.applications.namespaces.includes(namespace))
+      continue;
+    others.add(namespace);
   }
   return {
     failures,
@@ -398,6 +404,12 @@ async function checkApplications(world: World): Promise<Finding> {
     next: 'if they write to the platform, name the namespace in applications.namespaces of the plan',
     proof: `stops ${plan.applications.namespaces.join(', ') || 'nothing'}`,
   };
+}
+
+/** Neither ended nor one that a machine keeps by itself, as it does those of the control plane. */
+function mayWrite({ metadata, status }: Pod): boolean {
+  const isStatic = metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined;
+  return !isStatic && !['Succeeded', 'Failed'].includes(status?.phase ?? '');
 }
 
 /** What a component does not tell now is not compared after the move either: people should know before they rely on it. */

@@ -211,6 +211,7 @@ export const calls: Record<string, Access[]> = {
     places.application,
   ),
   'preflight-cluster.ts: find resource': ownResources('get'),
+  "preflight-cluster.ts: list path('v1', undefined, 'pods')": anywhere('list', '', 'pods'),
   'preflight-cluster.ts: list path(group, undefined, plural)': workloadsAnywhere,
   // Which cluster a server serves, and which other servers there are.
   'preflight-masters.ts: survey ': [

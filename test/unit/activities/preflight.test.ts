@@ -275,6 +275,23 @@ describe('preflight of a healthy platform', () => {
     });
   });
 
+  it('takes neither pods that have ended nor static ones for writers', async () => {
+    const results = await check((platform) => {
+      pod('tools', 'job-1', { phase: 'Succeeded' })(platform);
+      pod('tools', 'job-2', { phase: 'Failed' })(platform);
+      platform.objects.set('/api/v1/namespaces/machine/pods/agent-node-1', {
+        metadata: {
+          namespace: 'machine',
+          name: 'agent-node-1',
+          annotations: { 'kubernetes.io/config.mirror': 'x' },
+        },
+        status: running,
+      });
+    });
+
+    expect(results.find(({ name }) => name === 'applications')).toMatchObject({ state: 'ok', cause: 'stops anyshare' });
+  });
+
   it('stops after an API that does not answer', async () => {
     const results = await check((platform) => {
       platform.apiError = new Error('connect ECONNREFUSED');
@@ -392,8 +409,11 @@ const openBut = (closed: string): string =>
 const rebooting = (): Plan =>
   samplePlan((plan) => (plan.hostServices = { ...plan.hostServices, hosts: ['node-1', 'node-4'], restart: 'reboot' }));
 
+/** What is found, what is wrong, and what the check of a name says to it. */
+type Row = [string, (platform: Platform) => void, string, 'failed' | 'warning', RegExp];
+
 describe('preflight finds', () => {
-  it.each<[string, (platform: Platform) => void, string, 'failed' | 'warning', RegExp]>([
+  it.each<Row>([
     [
       'a slow API',
       (p) => (p.apiDelay = 1060),
@@ -594,6 +614,23 @@ describe('preflight finds', () => {
       'warning',
       /namespace reports are not stopped/,
     ],
+    [
+      'writers in the namespace that everybody has',
+      (p) =>
+        p.objects.set('/apis/apps/v1/namespaces/default/deployments/web', {
+          metadata: { name: 'web', namespace: 'default' },
+        }),
+      'applications',
+      'warning',
+      /^workloads of namespace default are not stopped by this plan$/,
+    ],
+    ...(['Running', 'Pending', 'Unknown'] as const).map((phase): Row => [
+      `a pod of no workload that is ${phase}`,
+      pod('tools', 'shell', { phase }),
+      'applications',
+      'warning',
+      /^workloads of namespace tools are not stopped by this plan$/,
+    ]),
     [
       'hosts in another order',
       config(/(zookeeper:\n(?:.*\n)*? {2}hosts:\n {2}- )node-1\n {2}- node-2/, '$1node-2\n  - node-1'),
