@@ -158,9 +158,9 @@ export async function observeMembers(hosts: Hosts, via: readonly Host[]): Promis
 async function statusesOf(asked: Etcdctl, listed: readonly ListedMember[]): Promise<ObservedMember[]> {
   const endpoints = listed.flatMap(({ clientUrls }) => clientUrls.slice(0, 1));
   const result = await asked.run(['endpoint', 'status', '--write-out', 'json'], { endpoints, timeout: 3000 });
-  // One silent member fails the whole command, but not its answer.
-  const statuses = result.stdout.trim() === '' ? [] : parseStatuses(result.stdout);
-  return describeMembers(listed, statuses, 'does not answer');
+  // One silent member fails the whole command, but not its answer. No answer says nothing about any member.
+  if (result.stdout.trim() === '') throw new EtcdUnavailable(`${asked.connection.host.name}: ${complaint(result)}`);
+  return describeMembers(listed, parseStatuses(result.stdout), 'does not answer');
 }
 
 async function withoutLeader(asked: Etcdctl): Promise<string> {

@@ -139,9 +139,8 @@ async function leaveEtcd(
   input: LeaveInput,
 ): Promise<Evidence & { reached: boolean; movedLeadership: boolean; members: EtcdMember[] }> {
   const { master } = input;
-  const before = await soundRest(deps, input, { when: 'before' });
+  const { dead: wasDead, ...before } = await soundRest(deps, input, { when: 'before' });
   const wasMember = before.members.some((member) => isMemberOf(member, master));
-  const wasDead = isDeadMember(before.members, master);
   const movedLeadership = await giveUpLeadership(deps, input, before);
 
   const connection = await onHost(master.name, untouchedBy(input), () =>
@@ -195,6 +194,9 @@ function isDeadMember(members: readonly ObservedMember[], master: Host): boolean
   return members.some((member) => isMemberOf(member, master) && !member.healthy);
 }
 
+/** Looks in a row at which a member does not answer before it counts as dead: one that is only slow answers the next. */
+const looksAtDead = 3;
+
 /**
  * The members that stay, all sound; the one that leaves may still be there before, and not after. When that one is dead itself, others may
  * be dead as well: taking a dead member out never costs a vote that counts, and without a majority nobody would have listed the members.
@@ -203,17 +205,25 @@ async function soundRest(
   deps: EtcdDeps,
   input: LeaveInput,
   { when, wasDead = false }: { when: 'before' | 'after'; wasDead?: boolean },
-): Promise<Observation> {
+): Promise<Observation & { dead: boolean }> {
   const { master, remaining } = input;
   const names = remaining.map(({ name }) => name);
   const before = when === 'before';
+  let silent = 0;
   return poll(
     async () => {
       const observed = await observeUnlessBusy(deps.hosts, remaining);
       if (typeof observed === 'string') return { done: false, waiting: observed };
-      const away = wasDead || isDeadMember(observed.members, master) ? names : [];
-      const problems = memberProblems(observed.members, names, { away, ...(before && { leaving: master }) });
-      return problems.length === 0 ? { done: true, value: observed } : { done: false, waiting: problems.join('; ') };
+      silent = isDeadMember(observed.members, master) ? silent + 1 : 0;
+      const dead = wasDead || silent >= looksAtDead;
+      const problems = memberProblems(observed.members, names, {
+        away: dead ? names : [],
+        ...(before && { leaving: master }),
+      });
+      if (silent > 0 && !dead) problems.push(`${master.name} seems dead (look ${silent} of ${looksAtDead})`);
+      return problems.length === 0
+        ? { done: true, value: { ...observed, dead } }
+        : { done: false, waiting: problems.join('; ') };
     },
     { deadline: deps.deadlines.memberLeft, interval: 1000 },
     (waiting) =>

@@ -50,6 +50,41 @@ async function split(leads: boolean): Promise<{ leaving: EtcdMachine; remaining:
   return { leaving, remaining: cluster.machines.filter((machine) => machine !== leaving).map(({ host }) => host) };
 }
 
+/** Its member is away at the first question for states, and back at the next command; answers whether it was. */
+function absentOnce(machine: EtcdMachine): () => boolean {
+  const file = join(machine.directory, 'etcd.pid');
+  const pid = readFileSync(file, 'utf8');
+  return onceAtStates(
+    machine,
+    () => writeFileSync(file, '999999999'),
+    () => writeFileSync(file, pid),
+  );
+}
+
+/** The member stands still while another machine is asked for states the first time. */
+function hangsOnce(machine: EtcdMachine, asked: EtcdMachine): () => boolean {
+  const pid = Number(readFileSync(join(machine.directory, 'etcd.pid'), 'utf8'));
+  return onceAtStates(
+    asked,
+    () => process.kill(pid, 'SIGSTOP'),
+    () => process.kill(pid, 'SIGCONT'),
+  );
+}
+
+function onceAtStates(machine: EtcdMachine, begin: () => void, end: () => void): () => boolean {
+  let at: 'before' | 'within' | 'after' = 'before';
+  machine.onRun = (command) => {
+    if (at === 'before' && command.includes('endpoint status')) {
+      begin();
+      at = 'within';
+    } else if (at === 'within') {
+      end();
+      at = 'after';
+    }
+  };
+  return () => at === 'after';
+}
+
 describe('members', { timeout: 120_000 }, () => {
   it('are told by the first machine that answers', async () => {
     cluster.machine('m1').silent = true;
@@ -64,6 +99,15 @@ describe('members', { timeout: 120_000 }, () => {
         ['m3', true, false],
       ]),
     );
+  });
+
+  it('are told by the next machine when the member of the first one ends meanwhile', async () => {
+    absentOnce(cluster.machine('m1'));
+
+    const { members, askedOf } = await activities().listMembers({ via: hostsOf('m1', 'm2', 'm3') });
+
+    expect(askedOf).toBe('m2');
+    expect(members.map(({ healthy }) => healthy)).toEqual([true, true, true]);
   });
 
   it('are named when their member or their API server is not sound', async () => {
@@ -181,6 +225,29 @@ describe('a member that leaves', { timeout: 120_000 }, () => {
     expect(await names(leaving.host.name)).toEqual(['m1', 'm2', 'm3']);
   });
 
+  it.each([
+    ['the one that is asked', (_leaving: EtcdMachine, asked: EtcdMachine) => absentOnce(asked)],
+    ['itself', (leaving: EtcdMachine, asked: EtcdMachine) => hangsOnce(leaving, asked)],
+  ])('stays while another one is not sound, although a look was missed: by %s', async (_who, miss) => {
+    const { leaving, remaining } = await split(true);
+    const [asked, broken] = remaining.map(({ name }) => cluster.machine(name));
+    if (asked === undefined || broken === undefined) throw new Error('there are three');
+    await broken.crash();
+    const missed = miss(leaving, asked);
+
+    const refused = activities({ memberLeft: 15_000 }).leaveEtcd({ migration, master: leaving.host, remaining });
+
+    await expect(refused).rejects.toMatchObject({
+      type: 'NeedsHuman',
+      message: expect.stringMatching(
+        new RegExp(`${leaving.host.name} must not leave etcd now: .*: ${broken.host.name} does not answer`),
+      ) as string,
+    });
+    expect(missed()).toBe(true);
+    expect([leaving.state('kubelet-active'), leaving.runs]).toEqual(['active', true]);
+    expect(await names(leaving.host.name)).toEqual(['m1', 'm2', 'm3']);
+  });
+
   it('is never one that nobody named', async () => {
     const { leaving } = await split(false);
     const [other] = cluster.machines.filter((machine) => machine !== leaving);
@@ -239,21 +306,21 @@ describe('a member that leaves', { timeout: 120_000 }, () => {
     expect(await names(...remaining.map(({ name }) => name))).toEqual(remaining.map(({ name }) => name).toSorted());
   });
 
-  it('is removed although another one is dead as well', async () => {
+  it('is removed although another one is dead as well', { timeout: 240_000 }, async () => {
     await cluster.stop();
     cluster = await EtcdCluster.start(['m1', 'm2', 'm3', 'm4', 'm5']);
     const via = cluster.machines.map(({ host }) => host);
     await activities().awaitMembers({ via, masters: via });
     await cluster.machine('m4').crash();
     await cluster.machine('m5').crash();
-    const leave = (name: string, rest: string[]): Promise<unknown> =>
-      activities({ memberLeft: 3000 }).leaveEtcd({
+    const leave = (name: string, rest: string[], memberLeft = 60_000): Promise<unknown> =>
+      activities({ memberLeft }).leaveEtcd({
         migration,
         master: cluster.machine(name).host,
         remaining: hostsOf(...rest),
       });
 
-    await expect(leave('m3', ['m1', 'm2', 'm4', 'm5'])).rejects.toThrow(
+    await expect(leave('m3', ['m1', 'm2', 'm4', 'm5'], 3000)).rejects.toThrow(
       /m3 must not leave etcd now.*m4 does not answer/,
     );
     await leave('m4', ['m1', 'm2', 'm3', 'm5']);
