@@ -46,6 +46,19 @@ export function restSeconds(refreshSeconds: number, quietRounds: number, lastRou
   return Math.max(refreshSeconds * 2 ** Math.min(quietRounds, 3), Math.min(lastRoundSeconds, 6 * 3600));
 }
 
+/**
+ * Seconds that a round of copies took of its machines, from the seconds of each copy. The wall clock does not tell: a copy that was blocked
+ * for hours copied nothing meanwhile.
+ */
+export function roundSeconds(plan: Plan, copies: ReadonlyMap<string, number>): number {
+  const perPair = new Map<string, number>();
+  for (const [id, seconds] of copies) {
+    const pair = pairOf(plan, id);
+    perPair.set(pair, (perPair.get(pair) ?? 0) + seconds / plan.limits.transfersPerHost);
+  }
+  return Math.max(0, ...copies.values(), ...perPair.values());
+}
+
 /** Copying takes at most this share of the time where every pass moves everything: it makes the last copy no shorter. */
 export const shareOfWhole = 1 / 20;
 

@@ -3,11 +3,12 @@ import type { Transfer } from '../../plan/plan.ts';
 import { counted } from '../../plan/counted.ts';
 import { copyRound } from '../copies.ts';
 import { projectDowntime } from '../downtime.ts';
+import type { TransferStatus } from '../messages.ts';
 import type { Migration, Phase } from '../migration.ts';
 import { now } from '../migration.ts';
 import { phaseOf } from '../state.ts';
 import { standsStill } from '../parking.ts';
-import { dueInSeconds, restSeconds } from '../shares.ts';
+import { dueInSeconds, restSeconds, roundSeconds } from '../shares.ts';
 import { duration } from '../status.ts';
 
 /** Passes of one freshening round: the source is in use, more passes would only chase it. */
@@ -72,7 +73,7 @@ async function rest(migration: Migration, until: () => boolean): Promise<boolean
 }
 
 async function oneRound(migration: Migration, transfers: readonly Transfer[], until: () => boolean): Promise<void> {
-  const startedAt = Date.now();
+  const { transfers: known } = migration.state;
   const before = movedBytes(migration);
   await CancellationScope.cancellable(async () => {
     const round = copyRound(migration, 'replicate', { mode: 'live', maxPasses: freshenPasses }, transfers);
@@ -95,10 +96,21 @@ async function oneRound(migration: Migration, transfers: readonly Transfer[], un
   migration.state.freshening = {
     rounds: freshening.rounds + 1,
     quietRounds: movedBytes(migration) === before ? freshening.quietRounds + 1 : 0,
-    lastRoundSeconds: (Date.now() - startedAt) / 1000,
+    lastRoundSeconds: roundSeconds(migration.plan, copySeconds(migration, known)),
     lastRoundAt: now(),
   };
   phaseOf(migration.state, 'replicate').detail = describeFreshness(migration);
+}
+
+/** Seconds of the passes that each copy made since this was known. */
+function copySeconds(migration: Migration, known: readonly TransferStatus[]): Map<string, number> {
+  const before = new Set(known.flatMap(({ passes }) => passes));
+  return new Map(
+    migration.state.transfers.map(({ id, passes }) => [
+      id,
+      passes.filter((pass) => !before.has(pass)).reduce((sum, { seconds }) => sum + seconds, 0),
+    ]),
+  );
 }
 
 /** Bytes that all passes known so far had to move; a round that adds none was quiet. One that moves everything always says nothing. */

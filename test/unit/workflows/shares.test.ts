@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { requestOf } from '../../../src/workflows/copies.ts';
 import { replicateInputSchema } from '../../../src/plan/replicate.ts';
-import { dueInSeconds, pairOf, restSeconds, shareOf } from '../../../src/workflows/shares.ts';
+import { dueInSeconds, pairOf, restSeconds, roundSeconds, shareOf } from '../../../src/workflows/shares.ts';
 import { planOf } from '../../workflow/plans.ts';
 import { plan } from './states.ts';
 
@@ -78,6 +78,22 @@ describe('rest between rounds', () => {
     ['a round that took days', 300, 0, 1e6, 21_600],
   ])('%s', (_name, refresh, quiet, last, expected) => {
     expect(restSeconds(refresh, quiet, last)).toBe(expected);
+  });
+});
+
+describe('what a round of copies took', () => {
+  const two = { ...plan, limits: { ...plan.limits, transfersPerHost: 2 } };
+  const ids = plan.transfers.map(({ id }) => id);
+  const [first = ''] = ids;
+  const together = ids.filter((id) => pairOf(plan, id) === pairOf(plan, first));
+  const took = (longest: number): number =>
+    roundSeconds(two, new Map(ids.map((id) => [id, id === first ? longest : 60])));
+
+  it('is the time of the longest copy, or of all that shared the slots of its machines', () => {
+    expect(together.length).toBeGreaterThan(2);
+    expect(took(3600)).toBe(3600);
+    expect(took(60)).toBe((together.length * 60) / 2);
+    expect(roundSeconds(plan, new Map())).toBe(0);
   });
 });
 
