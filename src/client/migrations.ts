@@ -3,6 +3,7 @@ import { QueryNotRegisteredError, QueryRejectedError, isGrpcServiceError } from 
 import type { Payload } from '@temporalio/common';
 import { WorkflowNotFoundError } from '@temporalio/common';
 import { z } from 'zod';
+import { growthBetween } from '../workflows/downtime.ts';
 import type { MigrationStatus } from '../workflows/messages.ts';
 import { searchAttributes, statusQuery } from '../workflows/messages.ts';
 import type { migrateNodes } from '../workflows/migrate-nodes.ts';
@@ -211,11 +212,13 @@ export async function queryStatus(
 
 /**
  * The status with the clock of the downtime at a moment (milliseconds since the epoch). A workflow knows the time of the last thing that
- * happened in it; between two things, which may be many minutes, the clock runs on all the same.
+ * happened in it; between two things, which may be many minutes, the clock runs on all the same. Before it starts the copies grow old:
+ * paused at its gate, a migration freshens none.
  */
 export function clockAt(status: MigrationStatus, now: number): MigrationStatus {
   const { startedAt, endedAt, asOf, spentSeconds, projectedSeconds } = status.downtime;
-  if (startedAt === undefined || endedAt !== undefined || asOf === undefined) return status;
+  if (endedAt !== undefined || asOf === undefined) return status;
+  if (startedAt === undefined) return olderAt(status, Date.parse(asOf), now);
   const since = Math.max(0, Math.round((now - Date.parse(asOf)) / 1000));
   const spent = spentSeconds + since;
   return {
@@ -224,6 +227,22 @@ export function clockAt(status: MigrationStatus, now: number): MigrationStatus {
       ...status.downtime,
       spentSeconds: spent,
       projectedSeconds: Math.max(projectedSeconds, spent),
+      asOf: new Date(now).toISOString(),
+    },
+  };
+}
+
+function olderAt(status: MigrationStatus, asOf: number, now: number): MigrationStatus {
+  const { downtime, transfers } = status;
+  // Who goes back before anything was stopped has no downtime.
+  if (downtime.projectedSeconds === 0) return status;
+  const { seconds, errorSeconds } = growthBetween(transfers, asOf, now);
+  return {
+    ...status,
+    downtime: {
+      ...downtime,
+      projectedSeconds: downtime.projectedSeconds + Math.round(seconds),
+      projectedErrorSeconds: downtime.projectedErrorSeconds + Math.round(errorSeconds),
       asOf: new Date(now).toISOString(),
     },
   };

@@ -37,7 +37,10 @@ export function projectionOf(
       .filter(({ at, workflowId }) => workflowId === transfer.workflowId && at <= opened.at)
       .reduce((known, outcome) => afterRound(plan, known, 'live', outcome), carried);
   });
-  const sum = [...expectedSeconds(plan, measured).values()].reduce((total, phase) => total + phase.seconds, 0);
+  const sum = [...expectedSeconds(plan, measured, Date.parse(opened.at)).values()].reduce(
+    (total, phase) => total + phase.seconds,
+    0,
+  );
   return { projectedSeconds: Math.round(sum), projectedFrom: 'approval' };
 }
 

@@ -71,8 +71,10 @@ const worthwhileGain = 0.1;
  * not projected shorter than a recent pass was that had no more to move and to read. The final delta has no limit: its throughput comes from the passes without one that moved enough to tell. While all of them
  * were limited it is taken from what the wire carried when it was tried, and where that is unknown the limited figure stands, which
  * makes the projection too long rather than too short.
+ * `stoppedAfter`: seconds from the start of the newest pass until the source stops, where that is more than one pass from now. What gets
+ * dirty meanwhile has to be moved as well; the large files in which it lies are not read more often for it.
  */
-export function project(passes: readonly PassFigures[]): Projection {
+export function project(passes: readonly PassFigures[], stoppedAfter = 0): Projection {
   const last = passes.at(-1);
   if (last === undefined) {
     return {
@@ -89,11 +91,12 @@ export function project(passes: readonly PassFigures[]): Projection {
   const scanSeconds = median(passes.slice(-3).map((pass) => pass.scanSeconds));
   const rates = dirtyRates(passes);
   const rate = rates.at(-1) ?? 0;
-  const window = Math.max(last.seconds, last.sinceLast ?? last.seconds);
+  const usualWindow = Math.max(last.seconds, last.sinceLast ?? last.seconds);
+  const window = Math.max(usualWindow, stoppedAfter);
   const deltas = passes.filter(isDelta).slice(-recentPasses);
   const waiting = Math.min(rates.length === 0 && isDelta(last) ? last.literalBytes : rate * window, last.totalBytes);
   const reading = readingOf(passes, throughput);
-  const unchanged = Math.min(unchangedNext(deltas, window), Math.max(0, last.totalBytes - waiting));
+  const unchanged = Math.min(unchangedNext(deltas, usualWindow), Math.max(0, last.totalBytes - waiting));
   const readSeconds = unchanged / reading;
   const modelled = waiting / throughput + readSeconds;
   const longest = Math.max(

@@ -1,5 +1,6 @@
 import type { Plan, Transfer } from '../plan/plan.ts';
 import { windowPhases } from '../plan/plan.ts';
+import { figuresOf, project } from './convergence.ts';
 import type { PhaseName, PhaseStatus, TransferStatus } from './messages.ts';
 
 /** One stretch of time without applications. */
@@ -69,8 +70,15 @@ export function end(spans: readonly DowntimeSpan[], at: string): DowntimeSpan[] 
   return spans.map((span) => (span.endedAt === undefined ? { ...span, endedAt: at } : span));
 }
 
-/** Seconds of downtime that lie inside the window of this plan, phase by phase. */
-export function expectedSeconds(plan: Plan, transfers: readonly TransferStatus[]): Map<PhaseName, Projection> {
+/**
+ * Seconds of downtime that lie inside the window of this plan, phase by phase. `stoppedAt` (ms since the epoch): when nothing writes any
+ * more, where that is later than the copies project for.
+ */
+export function expectedSeconds(
+  plan: Plan,
+  transfers: readonly TransferStatus[],
+  stoppedAt?: number,
+): Map<PhaseName, Projection> {
   const expected = new Map<PhaseName, Projection>();
   for (const name of windowPhases) {
     if (!isInsideWindow(plan, name)) {
@@ -81,7 +89,7 @@ export function expectedSeconds(plan: Plan, transfers: readonly TransferStatus[]
     expected.set(name, { seconds, errorSeconds: seconds * (learned === undefined ? errorOfDefault : errorOfLearned) });
   }
   if (plan.transfers.length > 0) {
-    expected.set('final-copy', finalCopySeconds(plan, transfers));
+    expected.set('final-copy', finalCopySeconds(plan, transfers, stoppedAt));
   }
   return expected;
 }
@@ -108,11 +116,11 @@ function isInsideWindow(plan: Plan, name: PhaseName): boolean {
  * The last deltas and the comparison of both sides after each. Transfers of one source host share its network and disks, hosts work side
  * by side: the slowest host decides.
  */
-function finalCopySeconds(plan: Plan, transfers: readonly TransferStatus[]): Projection {
+function finalCopySeconds(plan: Plan, transfers: readonly TransferStatus[], stoppedAt: number | undefined): Projection {
   const perHost = new Map<string, Projection>();
   for (const transfer of plan.transfers) {
     const status = transfers.find(({ id }) => id === transfer.id);
-    const delta = deltaSeconds(transfer, status);
+    const delta = deltaSeconds(transfer, status, stoppedAt);
     const comparison = verificationSeconds(plan.verify, transfer, status);
     const sum = perHost.get(transfer.source.host) ?? { seconds: 0, errorSeconds: 0 };
     perHost.set(transfer.source.host, {
@@ -120,14 +128,59 @@ function finalCopySeconds(plan: Plan, transfers: readonly TransferStatus[]): Pro
       errorSeconds: sum.errorSeconds + delta.errorSeconds + comparison.errorSeconds,
     });
   }
-  return [...perHost.values()].reduce((slowest, host) => (host.seconds > slowest.seconds ? host : slowest));
+  return slowestOf(perHost);
 }
 
-function deltaSeconds({ observed }: Transfer, status: TransferStatus | undefined): Projection {
-  const seconds = status?.projectedFinalSeconds;
-  if (seconds !== undefined) return { seconds, errorSeconds: status?.projectedErrorSeconds ?? seconds * errorOfModel };
+function slowestOf(perHost: ReadonlyMap<string, Projection>): Projection {
+  return [...perHost.values()].reduce((slowest, host) => (host.seconds > slowest.seconds ? host : slowest), {
+    seconds: 0,
+    errorSeconds: 0,
+  });
+}
+
+function deltaSeconds(
+  { observed }: Transfer,
+  status: TransferStatus | undefined,
+  stoppedAt: number | undefined,
+): Projection {
+  if (status?.projectedFinalSeconds !== undefined) {
+    const { projectedFinalSeconds: seconds, projectedErrorSeconds = seconds * errorOfModel } = status;
+    const grown = grownSeconds(status, stoppedAt);
+    return { seconds: seconds + grown.seconds, errorSeconds: projectedErrorSeconds + grown.errorSeconds };
+  }
   const guessed = ((observed?.bytes ?? 0) * guessedShare) / guessedBytesPerSecond + 5;
   return { seconds: guessed, errorSeconds: guessed * errorOfDefault };
+}
+
+/**
+ * By how much the last delta of an old copy is longer than it was projected after its last pass, for which the source would stop one pass
+ * later. A pause or a block may keep copies from being freshened for hours.
+ */
+function grownSeconds(status: TransferStatus, stoppedAt: number | undefined): Projection {
+  // The last delta itself tells nothing of how fast things change; while others of its host are still to come, it counts as it was.
+  const passes = status.passes.filter(({ mode }) => mode === 'live');
+  const last = passes.at(-1);
+  if (last === undefined || stoppedAt === undefined) return { seconds: 0, errorSeconds: 0 };
+  const figures = figuresOf(passes, status);
+  const usual = project(figures);
+  const old = project(figures, (stoppedAt - Date.parse(last.startedAt)) / 1000);
+  const seconds = Math.max(0, old.finalSeconds - usual.finalSeconds);
+  return { seconds, errorSeconds: Math.max(seconds * errorOfModel, old.errorSeconds - usual.errorSeconds) };
+}
+
+/** By how much the last deltas grow between two moments while nothing is stopped; the host whose deltas grow most decides. */
+export function growthBetween(transfers: readonly TransferStatus[], from: number, to: number): Projection {
+  const perHost = new Map<string, Projection>();
+  for (const transfer of transfers) {
+    const [host = ''] = transfer.source.split(':');
+    const sum = perHost.get(host) ?? { seconds: 0, errorSeconds: 0 };
+    const [before, after] = [grownSeconds(transfer, from), grownSeconds(transfer, to)];
+    perHost.set(host, {
+      seconds: sum.seconds + Math.max(0, after.seconds - before.seconds),
+      errorSeconds: sum.errorSeconds + Math.max(0, after.errorSeconds - before.errorSeconds),
+    });
+  }
+  return slowestOf(perHost);
 }
 
 /** Both sides are read at the same time. The size is that of the last pass, or what was seen when the plan was made. */
@@ -161,12 +214,15 @@ export function projectDowntime(
   if ((spans.length > 0 || undo !== undefined) && !isDown(spans)) {
     return { seconds: spent, errorSeconds: 0 };
   }
+  const begun = isDown(spans) ? spans.at(-1)?.startedAt : undefined;
+  const stoppedAt = begun === undefined ? now : Math.min(now, Date.parse(begun));
+  const whole = expectedSeconds(plan, transfers, stoppedAt);
   if (undo !== undefined) {
-    return projectUndo(expectedSeconds(plan, transfers), undo, spent);
+    return projectUndo(whole, undo, spent);
   }
   let seconds = spent;
   let errorSeconds = 0;
-  for (const [name, expected] of expectedSeconds(plan, transfers)) {
+  for (const [name, expected] of whole) {
     const phase = phases.find((candidate) => candidate.name === name);
     if (phase === undefined || (phase.state !== 'pending' && phase.state !== 'running')) {
       continue;

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { approveSignal, rejectSignal, resumeUpdate, tuneUpdate } from '../../src/workflows/messages.ts';
+import { approveSignal, pauseUpdate, rejectSignal, resumeUpdate, tuneUpdate } from '../../src/workflows/messages.ts';
 import { historyEvents } from '../../src/workflows/policies.ts';
 import type { Harness } from './harness.ts';
 import { approve, approveAll, startHarness, statusOf, until, untilBlocked, untilGate } from './harness.ts';
@@ -142,6 +142,47 @@ describe('waiting for people', () => {
     expect(status.phases.find(({ name }) => name === 'replicate')?.detail).toContain(
       `; ${busy}: the final delta stays`,
     );
+  });
+
+  it('tells who approves after a long pause how old the copies are', async () => {
+    const world = createWorld(planOf('paused-for-long', {}, ['redis']));
+    // 1.5 GB in five minutes, of 2 TB.
+    world.dirtyBytes = 1.5e9;
+    world.treeBytes = 2e12;
+    world.passSeconds = 15;
+
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    await harness.environment.sleep('1 hour');
+    const before = await untilGate(handle, 'open-downtime');
+    await handle.executeUpdate(pauseUpdate, { args: [{ by: 'li', reason: 'good night' }] });
+    await harness.environment.sleep('8 hours');
+    await handle.signal(approveSignal, { gate: 'open-downtime', by: 'li', reason: 'now' });
+    const { decisions } = await until(handle, 'the approval recorded', (status) => status.decisions.length === 2);
+    await handle.terminate();
+
+    // 5 MB/s for eight hours are 144 GB, at 100 MB/s, for each of the directories that share a host.
+    const approved = decisions.at(-1)?.projectedDowntimeSeconds ?? 0;
+    expect(approved - before.downtime.projectedSeconds).toBeGreaterThan(1300);
+  });
+
+  it('rests as usual after a round in which a copy was blocked for hours', async () => {
+    const world = createWorld(planOf('blocked-round', {}, ['redis']));
+    const rounds = (): number => world.calls.filter((call) => call === 'copyOnce').length / world.plan.transfers.length;
+
+    const handle = await harness.start(world.plan);
+    await untilGate(handle, 'open-downtime');
+    world.fail('copyOnce', 'NeedsHuman', { cause: 'disk full', untouched: 'nothing', next: 'make room' });
+    await harness.environment.sleep('5 hours');
+    await untilBlocked(handle);
+    await handle.executeUpdate(resumeUpdate, { args: [{ by: 'li' }] });
+    const before = rounds();
+    await harness.environment.sleep('1 hour');
+    const after = rounds();
+    await handle.terminate();
+
+    // Every five minutes again.
+    expect(after - before).toBeGreaterThan(8);
   });
 
   it('checks the world once more before anything is stopped when people thought for long', async () => {

@@ -114,6 +114,37 @@ describe('the clock of the downtime', () => {
   });
 });
 
+describe('the projection before the downtime', () => {
+  const passOf = (startedAt: string, literalBytes: number): object => ({
+    ...{ pass: 1, mode: 'live', startedAt, seconds: 10, totalBytes: 1e12, literalBytes, matchedBytes: 0 },
+  });
+  const transfer = {
+    source: 'old1:/data',
+    passes: [passOf('2026-11-23T21:50:00.000Z', 1e9), passOf('2026-11-23T22:00:00.000Z', 3e9)],
+  };
+  const status = {
+    downtime: { projectedSeconds: 900, projectedErrorSeconds: 60, spentSeconds: 0, asOf: '2026-11-23T22:10:00.000Z' },
+    transfers: [transfer],
+  } as unknown as MigrationStatus;
+  const morning = Date.parse('2026-11-24T06:00:00.000Z');
+
+  it('grows with the age of copies that nothing freshens', () => {
+    const { downtime } = clockAt(status, morning);
+
+    // 5 MB/s for 7 h 50 min at the 300 MB/s of the last pass.
+    expect(downtime.projectedSeconds).toBeCloseTo(900 + (28_200 * 5) / 300);
+    expect(downtime.projectedErrorSeconds).toBeGreaterThan(60);
+    expect(downtime.asOf).toBe('2026-11-24T06:00:00.000Z');
+    expect(clockAt(clockAt(status, morning), morning).downtime).toEqual(downtime);
+  });
+
+  it('stays where nothing will be stopped any more', () => {
+    const back = { ...status, downtime: { ...status.downtime, projectedSeconds: 0 } };
+
+    expect(clockAt(back, morning)).toEqual(back);
+  });
+});
+
 describe('what is tried again', () => {
   it('is told with try and cause; a first try is not', async () => {
     const pending = [

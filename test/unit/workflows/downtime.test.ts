@@ -1,8 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Plan, PlanInput } from '../../../src/plan/plan.ts';
-import type { Projection } from '../../../src/workflows/downtime.ts';
-import { begin, end, expectedSeconds, isDown, projectDowntime, spentSeconds } from '../../../src/workflows/downtime.ts';
+import type { DowntimeSpan, Projection } from '../../../src/workflows/downtime.ts';
+import {
+  begin,
+  end,
+  expectedSeconds,
+  growthBetween,
+  isDown,
+  projectDowntime,
+  spentSeconds,
+} from '../../../src/workflows/downtime.ts';
 import type { PhaseName, TransferStatus } from '../../../src/workflows/messages.ts';
 import { planOf } from '../../workflow/plans.ts';
 import { at, fresh, plan, start, startTime, withPhase } from './states.ts';
@@ -159,6 +167,70 @@ describe('the final copy of one directory', () => {
 
     expect(two).toHaveLength(2);
     expect(expectedSeconds(both, []).get('final-copy')!.seconds).toBeGreaterThan(2 * 2048);
+  });
+});
+
+describe('copies that grow old', () => {
+  const hour = 3600;
+  const MB = 1e6;
+  const transfer = plan.transfers.find(({ source }) => source.host === 'old1')!;
+  const alone = { ...plan, verify: 'metadata' as const, transfers: [transfer] };
+  const pending = fresh().transfers.find(({ id }) => id === transfer.id)!;
+  // 5 MB/s get dirty; a first copy at 100 MB/s, then every five minutes what came meanwhile.
+  const passes = [-600, -300, 0].map((second, index) => ({
+    ...passOf(2e12),
+    ...{ pass: index + 1, startedAt: at(second), seconds: index === 0 ? 280 : 15 },
+    literalBytes: index === 0 ? 28_000 * MB : 1500 * MB,
+  }));
+  const copied: TransferStatus = {
+    ...pending,
+    ...{ state: 'fresh', passes, projectedFinalSeconds: 15, projectedErrorSeconds: 1 },
+  };
+  const projected = (seconds: number, change: Partial<TransferStatus> = {}, spans: DowntimeSpan[] = []): Projection =>
+    projectDowntime(alone, fresh().phases, [{ ...copied, ...change }], spans, startTime + seconds * 1000);
+  const now = projected(0);
+
+  it('are projected with what got dirty since, beyond the one pass that was expected', () => {
+    const { seconds, errorSeconds } = projected(8 * hour);
+
+    expect(projected(300)).toEqual(now);
+    // 5 MB/s for eight hours but five minutes, at 100 MB/s.
+    expect(seconds - now.seconds).toBeCloseTo(((8 * hour - 300) * 5) / 100);
+    expect(errorSeconds - now.errorSeconds).toBeCloseTo((seconds - now.seconds) / 4);
+  });
+
+  it('never have more to move than there is', () => {
+    const small = passes.map((pass) => ({ ...pass, totalBytes: 30_000 * MB }));
+
+    // 1.5 of 30 GB were expected.
+    expect(projected(1000 * hour, { passes: small }).seconds - now.seconds).toBeCloseTo(285);
+  });
+
+  it('grow no older once the applications are stopped, nor while others of their host are still at the last delta', () => {
+    const spans = [{ startedAt: at(8 * hour) }];
+    const last = { ...passOf(2e12), mode: 'final' as const, startedAt: at(9 * hour), seconds: 1500 };
+    const stopped = projected(8 * hour, {}, spans);
+    const whole = (change: Partial<TransferStatus>): number | undefined =>
+      expectedSeconds(alone, [{ ...copied, ...change }], startTime + 8 * hour * 1000).get('final-copy')?.seconds;
+
+    expect(projected(9 * hour, {}, spans).seconds).toBeCloseTo(hour + stopped.seconds);
+    expect(whole({ state: 'verified', passes: [...passes, last] })).toBeCloseTo(whole({}) ?? 0);
+  });
+
+  it('make no difference where every pass moves everything', () => {
+    expect(projected(8 * hour, { isWhole: true })).toEqual(now);
+  });
+
+  it('count where they grow most, for who looks at a migration in which nothing happens', () => {
+    const other: TransferStatus = { ...copied, id: 'other', source: 'old9:/data' };
+    const quiet = passes.map((pass) => ({ ...pass, literalBytes: 0 }));
+    const growth = (...transfers: TransferStatus[]): number =>
+      growthBetween(transfers, startTime + hour * 1000, startTime + 3 * hour * 1000).seconds;
+
+    expect(growth(copied)).toBeCloseTo((2 * hour * 5) / 100);
+    expect(growth(copied, other, { ...other, passes: quiet })).toBeCloseTo(growth(copied));
+    expect(growth(other, { ...other, id: 'second' })).toBeCloseTo(2 * growth(copied));
+    expect(growth()).toBe(0);
   });
 });
 
