@@ -8,7 +8,7 @@ import type {
   PhaseStatus,
   TransferStatus,
 } from '../workflows/messages.ts';
-import { describeAwaited } from '../workflows/status.ts';
+import { describeAwaited, triedInVain } from '../workflows/status.ts';
 import { formatBytes } from '../plan/amounts.ts';
 import { pc } from './colors.ts';
 import type { CopyActivity, Retry } from './migrations.ts';
@@ -372,9 +372,10 @@ function renderWaiting(status: MigrationStatus, options: ViewOptions): string[] 
     return lines;
   }
   if (status.blocked !== undefined) {
-    const { phase, cause, untouched, next, choices } = status.blocked;
+    const { phase, cause, untouched, next, choices, heals } = status.blocked;
     lines.push('');
     say(`blocked in ${phase}: ${cause}`, important(pc.red));
+    if (heals === 'never') say(triedInVain, pc.red);
     say(`untouched: ${untouched}`);
     say(`next: ${next}`, pc.bold);
     hint(`  ferry resume ${workflowId}`, pc.bold);

@@ -203,6 +203,9 @@ export function describe(plan: Plan, status: MigrationStatus, workflowId: string
   return clip(text, detailsBytes);
 }
 
+/** Of a failure that is `Permanent`. */
+export const triedInVain = 'trying again does not help before the cause is mended';
+
 function describeParking(plan: Plan, status: MigrationStatus, workflowId: string): string[] {
   const lines: string[] = [];
   if (status.awaitingGate !== undefined) {
@@ -220,6 +223,7 @@ function describeParking(plan: Plan, status: MigrationStatus, workflowId: string
   if (status.blocked !== undefined) {
     lines.push(
       `**Blocked in \`${status.blocked.phase}\`:** ${status.blocked.cause}`,
+      ...(status.blocked.heals === 'never' ? [`**${triedInVain}**`] : []),
       `Left untouched: ${status.blocked.untouched}`,
       `Next: ${status.blocked.next}`,
       fenced(decisionCommand(workflowId, 'resume', { by: 'YOUR-NAME' })),

@@ -349,6 +349,17 @@ describe('a file or a pipe', () => {
     }
     expect(text).toContain('\nand 2 more are blocked\nresume tries all of it again\n');
   });
+
+  it('hears of what is permanent that trying again does not help', () => {
+    const show = (heals: 'human' | 'never'): string =>
+      renderStatus(
+        { ...manyBlocked, blocked: { ...manyBlocked.blocked!, heals } },
+        { workflowId, now: 0, columns: Infinity, progress: new Map() },
+      ).join('\n');
+
+    expect(show('never')).toContain('trying again does not help');
+    expect(show('human')).not.toContain('trying again does not help');
+  });
 });
 
 describe('--quiet', () => {

@@ -243,6 +243,14 @@ describe('the current details', () => {
     expect(text.match(/--name resume/g)).toHaveLength(1);
   });
 
+  it('say of what is permanent that trying again does not help', () => {
+    const blocked = { cause: 'too old', untouched: 'all', next: 'install it', heals: 'never' } as const;
+    const text = markdown(parked(fresh(), { kind: 'blocked', phase: 'replicate', choices: ['resume'], blocked }));
+
+    expect(text).toContain('trying again does not help');
+    expect(markdown(blockedIn('uninstall'))).not.toContain('trying again');
+  });
+
   it('say nothing of a downtime that has not begun, and everything of one that has', () => {
     expect(markdown(running)).toContain('Downtime: not begun; projected');
     expect(markdown({ ...running, downtime: [{ startedAt: at(0) }] }, 60)).toContain(`since ${at(0)}, 60 s spent`);
