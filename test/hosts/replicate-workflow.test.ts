@@ -11,7 +11,7 @@ import type { ReplicateInput } from '../../src/plan/replicate.ts';
 import type { CopyStatus, TransferOutcome } from '../../src/workflows/replicate-messages.ts';
 import { freshName, script } from './machines.ts';
 import type { Mover } from './transfer-setup.ts';
-import { bothTrees, movingProcesses, openMover, sweep, traces } from './transfer-setup.ts';
+import { bothTrees, keptLists, movingProcesses, openMover, sweep, traces } from './transfer-setup.ts';
 import { mappedWrite, mappedWriter } from './transfer-trees.ts';
 
 const run = promisify(execFile);
@@ -131,6 +131,8 @@ describe('replicateDirectory on its own', () => {
     expect(copied.passes[0]?.literalBytes).toBeLessThan(157_286_400 - (bytes.at(-1) ?? 0) + 8_000_000);
     expect(queryResult[0]).toMatchObject({ state: 'done', limitKiBps: 0 });
     expect(await traces(mover, live)).toBe('');
+    // The final pass knows by it what it need not read.
+    expect(await keptLists(mover, live)).toContain(live.transfer.id);
 
     await script(mover.source, `cd '${path}'; rm many/7; echo new >many/new; ln many/8 many/eight; echo more >>large`);
     const proved = await result(await start({ ...live, mode: 'final' }));
@@ -141,6 +143,7 @@ describe('replicateDirectory on its own', () => {
     expect(proved.digest).toMatch(/^sha256:[0-9a-f]{64}$/);
     expect(proved.proof).toContain('full');
     expect(await traces(mover, live)).toBe('');
+    expect(await keptLists(mover, live)).toBe('');
     expect(await readFile(log, 'utf8')).not.toMatch(/error/i);
   });
 

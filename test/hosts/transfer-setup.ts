@@ -161,9 +161,14 @@ export async function movingProcesses(machine: HostConnection, request: Replicat
 /** What of a transfer is left on the two machines: lines of authorized_keys, directories of the transfer, its unit. */
 export async function traces(mover: Mover, request: ReplicateInput): Promise<string> {
   const left = `grep -F 'ferry:lab-${request.transfer.id}-' ~/.ssh/authorized_keys || :
-ls /var/lib/ferry/transfers /var/lib/ferry/jobs /var/lib/ferry/sources 2>/dev/null | grep -F -- '${request.transfer.id}' | grep -v '[.]lock$' || :
+ls /var/lib/ferry/transfers /var/lib/ferry/jobs 2>/dev/null | grep -F -- '${request.transfer.id}' | grep -v '[.]lock$' || :
 systemctl list-units --plain --no-legend '*${request.transfer.id}*'`;
   return (await script(mover.source, left)) + (await script(mover.destination, left));
+}
+
+/** What the passes of a transfer keep on the source until its copy is proved: the directories that they met. */
+export function keptLists(mover: Mover, request: ReplicateInput): Promise<string> {
+  return script(mover.source, `ls /var/lib/ferry/sources 2>/dev/null | grep -F -- '${request.transfer.id}' || :`);
 }
 
 /** Removes the trees of a test, and what its transfer left behind. */

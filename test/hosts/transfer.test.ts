@@ -17,6 +17,7 @@ import {
   pass,
   prepare,
   sweep,
+  keptLists,
   traces,
 } from './transfer-setup.ts';
 import { mappedWrite, mappedWriter, oddTree } from './transfer-trees.ts';
@@ -77,6 +78,7 @@ rmdir empty; echo file >empty; rm nothing; mkdir nothing; chmod 700 deep; setfat
 
     await once(() => activities.finishTransfer({ request, verified: verification.digest ?? '' }));
     expect(await traces(mover, request)).toBe('');
+    expect(await keptLists(mover, request)).toBe('');
   });
 
   it('misses neither a rewrite within one second nor a restored time nor a write through a mapping', async () => {
