@@ -8,7 +8,7 @@ import type { DirectorySize } from './directories.ts';
 import { inspectPath, measureDirectory, measureFreeSpace } from './directories.ts';
 import type { Check, Finding, World } from './preflight-world.ts';
 import { askMachines } from './preflight-world.ts';
-import { readMarker } from './transfer-marker.ts';
+import { isMarkerOf, readMarker } from './transfer-marker.ts';
 import { namesOf } from './transfer-names.ts';
 
 /** Checks of the directories that are to move. */
@@ -108,8 +108,7 @@ async function isOurs(
   try {
     const marker = await readMarker(connection, namesOf({ migration, transfer }, resolved));
     return (
-      marker?.migration === migration &&
-      marker.transfer === transfer.id &&
+      isMarkerOf(marker, { migration, transfer }) &&
       marker.sourceHost === transfer.source.host &&
       marker.sourcePath === transfer.source.path
     );

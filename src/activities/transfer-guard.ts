@@ -4,6 +4,7 @@ import type { ReplicateInput } from '../plan/replicate.ts';
 import { needsHuman, permanent } from './failures.ts';
 import type { Mount } from './mounts.ts';
 import { relate } from './mounts.ts';
+import { isMarkerOf } from './transfer-marker.ts';
 import { shellWord, sshCommand } from './shell-words.ts';
 
 /** What the two machines said about the two directories. */
@@ -88,8 +89,7 @@ function guardContents(request: ReplicateInput, facts: GuardFacts): void {
   }
   if (marker === undefined || facts.firstEntry === undefined) return;
   const isOurs =
-    marker.migration === migration &&
-    marker.transfer === transfer.id &&
+    isMarkerOf(marker, { migration, transfer }) &&
     marker.sourceHost === transfer.source.host &&
     marker.sourcePath === facts.sourcePath;
   if (isOurs && (facts.changedSince === undefined || request.discardChanges)) return;

@@ -21,6 +21,14 @@ const markerSchema = z.object({
 /** Says whose copy a directory is. Kept beside the data, on the destination's machine. */
 export type Marker = z.infer<typeof markerSchema>;
 
+/** Whether a marker is that of this transfer in this migration. */
+export function isMarkerOf<M extends Pick<Marker, 'migration' | 'transfer'>>(
+  marker: M | undefined,
+  { migration, transfer }: { migration: string; transfer: { id: string } },
+): marker is M {
+  return marker?.migration === migration && marker.transfer === transfer.id;
+}
+
 /** The marker of a destination, or undefined. One that cannot be read counts as a stranger's. */
 export async function readMarker(destination: HostConnection, names: TransferNames): Promise<Marker | undefined> {
   const text = await destination.readFile(`${names.claim}/marker.json`);

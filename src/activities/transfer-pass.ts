@@ -9,7 +9,7 @@ import { rsyncOptions } from './rsync-options.ts';
 import { grantAccess, readyDestination, remoteTarget } from './transfer-access.ts';
 import type { PassInput, PassReport } from './transfer-contract.ts';
 import type { Marker } from './transfer-marker.ts';
-import { readMarker } from './transfer-marker.ts';
+import { isMarkerOf, readMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { passScript } from './transfer-pass-script.ts';
 import { tarPassScript } from './transfer-tar.ts';
@@ -57,7 +57,7 @@ function isStopWanted(scope: TransferScope): boolean {
 
 async function ownMarker(ends: PassEnds, input: PassInput, names: TransferNames): Promise<Marker> {
   const marker = await readMarker(ends.destination, names);
-  if (marker?.transfer !== input.request.transfer.id || marker.migration !== input.request.migration) {
+  if (!isMarkerOf(marker, input.request)) {
     throw needsHuman({
       what: `${input.request.transfer.id} was not copied`,
       cause: `the marker of ${ends.destination.host.name}:${ends.destinationPath} is gone`,

@@ -11,7 +11,7 @@ import { checkScript, evictWriter, grantAccess, parseTrial, trialScript } from '
 import type { Prepared } from './transfer-contract.ts';
 import { guardDestination } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
-import { changedSinceProof, flushedIn, readMarker, writeMarker } from './transfer-marker.ts';
+import { changedSinceProof, flushedIn, isMarkerOf, readMarker, writeMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { namesOf } from './transfer-names.ts';
 import type { DigestMemory, EndProbe } from './transfer-probe.ts';
@@ -91,7 +91,7 @@ export async function prepare(
     },
     inplace,
   );
-  const isOwn = marker?.migration === request.migration && marker.transfer === transfer.id;
+  const isOwn = isMarkerOf(marker, request);
   guardUsers(request, found.length > 0 && isOwn ? await withoutOwn(jobs, source, destination, to.path, names) : found);
   await Promise.all([
     jobs.stop(source, names.job).then(async () => jobs.clear(source, names.job)),
