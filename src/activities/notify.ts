@@ -1,6 +1,5 @@
 import { createHmac } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { Context } from '@temporalio/activity';
 import type { NotifyActivities } from './contract.ts';
 import { errorText } from './failures.ts';
 import { activityScope, pause, whileBeating } from './polling.ts';
@@ -95,12 +94,7 @@ export function createNotifyActivities(deps: NotifyDeps): NotifyActivities {
 
 /** Whom an earlier try of the same call reached, by its last heartbeat. */
 function toldBefore(): string[] {
-  try {
-    const details = Context.current().info.heartbeatDetails as { delivered?: string[] } | undefined;
-    return details?.delivered ?? [];
-  } catch {
-    return [];
-  }
+  return (activityScope().lastSaid as { delivered?: string[] } | undefined)?.delivered ?? [];
 }
 
 /** Undefined when it arrived, else why not; never the address. */

@@ -11,6 +11,8 @@ export interface ActivityScope {
   /** Identifies this execution of the activity; the same for all its retries, another one for each scheduling. */
   token: string;
   attempt: number;
+  /** What the try before said in its last heartbeat; undefined when there was none. */
+  lastSaid: unknown;
 }
 
 let outside = 0;
@@ -28,6 +30,7 @@ export function activityScope(): ActivityScope {
       isGivenUp: () => false,
       token: `local-${process.pid}-${outside}`,
       attempt: 1,
+      lastSaid: undefined,
     };
   }
   const { workflowExecution, activityId, attempt } = context.info;
@@ -37,6 +40,7 @@ export function activityScope(): ActivityScope {
     isGivenUp: () => context.cancellationDetails?.cancelRequested === true,
     token: `${workflowExecution?.runId ?? 'standalone'}/${activityId}`,
     attempt,
+    lastSaid: context.info.heartbeatDetails as unknown,
   };
 }
 

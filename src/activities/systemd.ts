@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { Context } from '@temporalio/activity';
 import type { HostConnection, Hosts } from '../hosts/contract.ts';
 import type { Host } from '../plan/plan.ts';
 import type { Evidence, SystemdActivities } from './contract.ts';
@@ -316,11 +315,7 @@ const ordered = { ordered: true };
 
 /** Whether an earlier try of the same call ordered the reboot, by its last heartbeat. */
 function wasOrdered(): boolean {
-  try {
-    return (Context.current().info.heartbeatDetails as Partial<typeof ordered> | undefined)?.ordered === true;
-  } catch {
-    return false;
-  }
+  return (activityScope().lastSaid as Partial<typeof ordered> | undefined)?.ordered === true;
 }
 
 async function order(hosts: Hosts, host: Host): Promise<void> {

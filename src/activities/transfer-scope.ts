@@ -28,7 +28,7 @@ export function transferScope(): TransferScope {
   }
   return {
     ...scope,
-    earlier: reportedIn(context),
+    earlier: reportedIn(scope),
     cancellation: () => context?.cancellationDetails,
     isAbandoned: async () => context?.cancellationDetails?.notFound === true && isOver(context),
   };
@@ -42,9 +42,8 @@ async function isOver({ client, info }: Context): Promise<boolean> {
   return status.name !== 'RUNNING';
 }
 
-function reportedIn(context: Context | undefined): Reported {
-  const details = context?.info.heartbeatDetails as { bytes?: unknown; before?: unknown } | undefined;
-  const { bytes, before } = details ?? {};
+function reportedIn({ lastSaid }: ActivityScope): Reported {
+  const { bytes, before } = (lastSaid as { bytes?: unknown; before?: unknown } | undefined) ?? {};
   return { bytes: typeof bytes === 'number' ? bytes : 0, before: typeof before === 'number' ? before : 0 };
 }
 

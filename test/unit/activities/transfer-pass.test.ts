@@ -77,6 +77,7 @@ function scopeOf(earlier: TransferScope['earlier']): { scope: TransferScope; bea
     isGivenUp: () => false,
     token: 'mine',
     attempt: 2,
+    lastSaid: undefined,
     cancellation: () => undefined,
     isAbandoned: () => Promise.resolve(false),
     earlier,
