@@ -318,6 +318,12 @@ const object = (path: string, change: unknown) => (platform: Platform) => {
   if (change === undefined) platform.objects.delete(path);
   else platform.objects.set(path, { ...(platform.objects.get(path) as object), ...(change as object) });
 };
+const workload = (plural: string, namespace: string, name: string) => (platform: Platform) => {
+  const [group = '', version = '', kind = ''] = plural.split('/');
+  platform.objects.set(`/apis/${group}/${version}/namespaces/${namespace}/${kind}/${name}`, {
+    metadata: { name, namespace },
+  });
+};
 const pod = (namespace: string, name: string, status: object) => (platform: Platform) => {
   platform.objects.set(`/api/v1/namespaces/${namespace}/pods/${name}`, {
     metadata: { namespace, name },
@@ -606,20 +612,14 @@ describe('preflight finds', () => {
     ],
     [
       'other writers',
-      (p) =>
-        p.objects.set('/apis/batch/v1/namespaces/reports/cronjobs/nightly', {
-          metadata: { name: 'nightly', namespace: 'reports' },
-        }),
+      workload('batch/v1/cronjobs', 'reports', 'nightly'),
       'applications',
       'warning',
       /namespace reports are not stopped/,
     ],
     [
       'writers in the namespace that everybody has',
-      (p) =>
-        p.objects.set('/apis/apps/v1/namespaces/default/deployments/web', {
-          metadata: { name: 'web', namespace: 'default' },
-        }),
+      workload('apps/v1/deployments', 'default', 'web'),
       'applications',
       'warning',
       /^workloads of namespace default are not stopped by this plan$/,
