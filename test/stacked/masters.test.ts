@@ -197,10 +197,13 @@ describe('a master whose machine is off', () => {
     await faults['crash']?.(['old3']);
     const remaining = [all[0], all[1]];
 
-    await activities().drainNode({ node: 'old3' });
-    const left = await activities().leaveEtcd({ migration, master: all[2], remaining });
-    const reset = await activities().resetNode({ migration, host: all[2] });
-    const deleted = await activities().deleteNode({ node: 'old3', configNamespace: 'proton' });
+    // The balancers notice within seconds that it is gone; until then some connections to the API are lost.
+    await retried(() => activities().drainNode({ node: 'old3' }));
+    const { value: left } = await retried(() => activities().leaveEtcd({ migration, master: all[2], remaining }));
+    const { value: reset } = await retried(() => activities().resetNode({ migration, host: all[2] }));
+    const { value: deleted } = await retried(() =>
+      activities().deleteNode({ node: 'old3', configNamespace: 'proton' }),
+    );
 
     expect([left.reached, reset.reached, deleted.changed]).toEqual([false, false, true]);
     expect(await nodes()).toEqual(['old1', 'old2']);
