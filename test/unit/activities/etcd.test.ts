@@ -178,7 +178,8 @@ function runUntilAllowed(bin: string, command: string): void {
   const until = Date.now() + 30_000;
   for (;;) {
     const { stderr } = spawnSync(join(bin, tool), args, { encoding: 'utf8' });
-    if (!stderr.includes('unhealthy cluster') || Date.now() > until) return;
+    if (!stderr.includes('unhealthy cluster')) return;
+    if (Date.now() > until) throw new Error(`still refused after 30 s: ${command}: ${stderr}`);
   }
 }
 
