@@ -13,9 +13,15 @@ const filesEach = 10;
 
 const program = join(import.meta.dirname, '..', 'dist', 'client', 'bin.js');
 
+/** How deploy/ starts a worker. */
+const means = { NODE_OPTIONS: '--max-semi-space-size=2', MALLOC_ARENA_MAX: '2' };
+
 /** Worker of its own, as the package has it: its peak of memory belongs to this crowd. */
 function startWorker(): { peakBytes(): Promise<number>; end(): Promise<void> } {
-  const child = spawn(process.execPath, [program, 'worker', '--copies-only'], { stdio: 'ignore' });
+  const child = spawn(process.execPath, [program, 'worker', '--copies-only'], {
+    stdio: 'ignore',
+    env: { ...process.env, ...means },
+  });
   const gone = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   return {
     async peakBytes() {

@@ -3,11 +3,8 @@ import { hostname } from 'node:os';
 import type { DataConverter } from '@temporalio/common';
 import type { NativeConnection } from '@temporalio/worker';
 import { Worker } from '@temporalio/worker';
-import { createMigrationActivities } from './activities/activities.ts';
 import type { MigrationActivities } from './activities/contract.ts';
 import { rememberTries } from './activities/earlier-tries.ts';
-import { createKubernetesApi, loadKubeConfig } from './activities/kubernetes-api.ts';
-import { createPreflightActivities } from './activities/preflight.ts';
 import { createTransferActivities } from './activities/transfer.ts';
 import type { Hosts, Jobs } from './hosts/contract.ts';
 import { createJobs } from './hosts/jobs.ts';
@@ -63,7 +60,7 @@ export async function createFerryWorker(options: FerryWorkerOptions): Promise<Fe
     identity: workerIdentity(),
     ...workflowCode(),
     activities: {
-      ...(options.copiesOnly === true ? {} : migrationActivities(options, hosts, jobs)),
+      ...(options.copiesOnly === true ? {} : await migrationActivities(options, hosts, jobs)),
       ...createTransferActivities({ hosts, jobs }),
     },
     interceptors: { activity: [rememberTries] },
@@ -89,11 +86,18 @@ export async function createFerryWorker(options: FerryWorkerOptions): Promise<Fe
   };
 }
 
-function migrationActivities(
+/** Loaded only where migrations are served: the client of Kubernetes is a third of the worker's heap. */
+async function migrationActivities(
   { kubeconfig, backup }: FerryWorkerOptions,
   hosts: Hosts,
   jobs: Jobs,
-): MigrationActivities {
+): Promise<MigrationActivities> {
+  const [{ createMigrationActivities }, { createKubernetesApi, loadKubeConfig }, { createPreflightActivities }] =
+    await Promise.all([
+      import('./activities/activities.ts'),
+      import('./activities/kubernetes-api.ts'),
+      import('./activities/preflight.ts'),
+    ]);
   const kubeConfig = loadKubeConfig(kubeconfig);
   return {
     ...createMigrationActivities({ kubeConfig, hosts, jobs, ...(backup && { backup }) }),

@@ -34,7 +34,12 @@ async function writeBundle(): Promise<void> {
       output: { ...config.output, devtoolModuleFilenameTemplate: nameOf },
     }),
   });
-  await writeFile(bundle, code);
+  await writeFile(bundle, escaped(code));
+}
+
+/** In ASCII: one arrow or dash makes V8 keep all of the code at two bytes a letter, in the worker and once more in the workflows' thread. */
+function escaped(code: string): string {
+  return code.replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /** `node dist/workflow-bundle.js`, the last step of the build. */

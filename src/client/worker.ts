@@ -4,13 +4,12 @@ import { setFlagsFromString } from 'node:v8';
 import type { LogLevel } from '@temporalio/worker';
 import { readKey } from '../activities/backup-cipher.ts';
 import { environmentTargets, targetPrefix } from '../activities/notify.ts';
-import { defaultBackupDirectory } from '../plan/plan.ts';
+import { defaultBackupDirectory } from '../plan/names.ts';
 import type { GlobalOptions, TemporalSettings } from './connection.ts';
 import { connectClient, temporalSettings, unreachable } from './connection.ts';
 import { CliError } from './errors.ts';
 import type { Identity } from './identity.ts';
 import { readIdentity } from './identity.ts';
-import { openCluster } from './platform.ts';
 
 export interface WorkerCommandOptions extends GlobalOptions {
   kubeconfig?: string;
@@ -52,7 +51,10 @@ async function refuseTaken(address: string): Promise<void> {
 export async function readMeans(options: WorkerCommandOptions): Promise<Identity> {
   const identity = readIdentity(options.sshIdentity);
   if (options.metricsAddress !== undefined) await refuseTaken(options.metricsAddress);
-  if (options.copiesOnly !== true) openCluster(options.kubeconfig);
+  if (options.copiesOnly !== true) {
+    const { openCluster } = await import('./platform.ts');
+    openCluster(options.kubeconfig);
+  }
   if (options.backupKeyFile !== undefined) await refuseUnusableKey(options.backupKeyFile);
   await refuseUnusableTargets(process.env);
   return identity;

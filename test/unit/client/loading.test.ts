@@ -1,6 +1,9 @@
 import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import ssh2 from 'ssh2';
 import { describe, expect, it } from 'vitest';
 
 const root = join(import.meta.dirname, '..', '..', '..');
@@ -53,5 +56,20 @@ describe('a command line that asks for little', () => {
     [['status', '--address', '127.0.0.1:1'], '/@temporalio/client/'],
   ])('the test would see it: %s loads %s', { timeout: 60_000 }, async (args, wanted) => {
     expect((await loadedBy(...args)).some((url) => heavy.test(url) && url.includes(wanted))).toBe(true);
+  });
+});
+
+describe('a worker of copies alone', () => {
+  it('loads the worker, and no client of Kubernetes: that is memory for nothing', { timeout: 60_000 }, async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'ferry-loading-'));
+    const identity = join(directory, 'identity');
+    writeFileSync(identity, ssh2.utils.generateKeyPairSync('ed25519').private, { mode: 0o600 });
+    // Where no server is it ends once everything is loaded.
+    const loaded = await loadedBy('worker', '--copies-only', '--address', '127.0.0.1:1', '--ssh-identity', identity);
+    rmSync(directory, { recursive: true });
+
+    expect(loaded.some((url) => url.endsWith('/src/worker.ts'))).toBe(true);
+    expect(loaded.some((url) => url.includes('/node_modules/ssh2/'))).toBe(true);
+    expect(loaded.filter((url) => url.includes('/node_modules/@kubernetes/'))).toEqual([]);
   });
 });

@@ -99,8 +99,8 @@ describe('deploy/systemd/ferry-worker.service', () => {
     const [start = ''] = values('ExecStart');
     const variables = [...text.matchAll(/Environment=(\w+)=/g)]
       .map(([, name = '']) => name)
-      // A convention of all programs, no option of this one.
-      .filter((name) => name !== 'XDG_STATE_HOME');
+      // Conventions of all programs, of Node and of libc, no options of this one.
+      .filter((name) => !['XDG_STATE_HOME', 'NODE_OPTIONS', 'MALLOC_ARENA_MAX'].includes(name));
 
     expect(start).toContain('ferry worker ');
     expect(unknownOptions(start)).toEqual([]);
