@@ -16,7 +16,7 @@ const helm = 'v3.22.0';
 const temporal = '1.9.1';
 const testServer = '1.40.0';
 /** Bump when the package list or the way the root file system is made changes. */
-const rootfsRecipe = '2';
+const rootfsRecipe = '3';
 
 /** Programs the lab itself needs on this machine, and the Debian package of each. */
 const tools: Record<string, string> = {
@@ -44,6 +44,8 @@ const rootfsPackages = [
     'psmisc',
     'zstd',
     'cron',
+    // Part of every server's installation, and what digests fastest there.
+    'openssl',
   ],
 ];
 

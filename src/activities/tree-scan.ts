@@ -152,11 +152,10 @@ sub do_task {
     my $text = slurp_command(tool(), $algorithm eq 'openssl' ? () : ('--'), @names);
     for my $i (0 .. $#rest) {
       my $name = $names[$i];
-      my $shown = $name;
-      my $odd = 0;
-      if ($algorithm ne 'openssl' and $name =~ /[\\\n\r]/) { $odd = 1; $shown =~ s/\\/\\\\/g; $shown =~ s/\n/\\n/g }
-      # Newer tools escape carriage returns as well.
-      my $alternative = $shown; $alternative =~ s/\r/\\r/g if $algorithm ne 'openssl';
+      # Newer tools escape carriage returns as well; openssl escapes line feeds alone, and before 3.0 nothing.
+      my $shown = $name; my $alternative = $name;
+      if ($algorithm eq 'openssl') { $alternative =~ s/\n/\\n/g }
+      elsif ($name =~ /[\\\n\r]/) { $shown =~ s/\\/\\\\/g; $shown =~ s/\n/\\n/g; $alternative = $shown; $alternative =~ s/\r/\\r/g }
       $text =~ s/\A\\?([0-9a-f]{64,128})[ ]\*(?:\Q$shown\E|\Q$alternative\E)\n// or fail("no digest of " . escape($name));
       print $result "$rest[$i] - ", substr($1, 0, 64), "\n";
     }
