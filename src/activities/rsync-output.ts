@@ -222,6 +222,8 @@ const changedLines = [
   /failed verification -- update (?:discarded|retained|put into partial-dir)/,
   /^rsync: (?:\[sender\] .*|(?:send_files|read errors|link_stat|readlink_stat|opendir|readdir|get_xattr|rsync_xal_get|l?(?:get|list)xattr).*) \((?:2|6|20|21|40|61)\)$/,
   /link_stat .* failed: No such file or directory/,
+  // It was a directory when it was listed; what is none has no default ACL, and the kernel says so in these words.
+  /^rsync: (?:\[(?:generator|receiver)\] )?get_acl: sys_acl_get_file\(.*, ACL_TYPE_DEFAULT\): Permission denied \(13\)$/,
 ];
 
 /** True when nothing but the liveness of the source explains the errors; files that changed so are looked at again by the next pass. */
