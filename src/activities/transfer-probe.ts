@@ -52,17 +52,22 @@ echo "--- mounts"; cat /proc/self/mountinfo
 
 const speedIsKnownFor = 10 * 60_000;
 
-/** How fast machines digest, when it was tried lately: the trial of one transfer serves the others of the same machine. */
+/**
+ * How fast machines digest, when it was tried lately: the trial of one transfer serves the others of the same machine, also those that
+ * come while it is at it.
+ */
 export class DigestMemory {
-  private readonly known = new Map<string, { at: number; digests: EndFacts['digests'] }>();
+  private readonly known = new Map<string, { at: number; digests: Promise<EndFacts['digests']> }>();
 
-  of({ address, port }: HostAddress): EndFacts['digests'] | undefined {
+  of({ address, port }: HostAddress): Promise<EndFacts['digests']> | undefined {
     const entry = this.known.get(`${address} ${port}`);
     return entry !== undefined && Date.now() - entry.at < speedIsKnownFor ? entry.digests : undefined;
   }
 
-  keep({ address, port }: HostAddress, digests: EndFacts['digests']): void {
-    this.known.set(`${address} ${port}`, { at: Date.now(), digests });
+  keep({ address, port }: HostAddress, digests: Promise<EndFacts['digests']>): void {
+    const name = `${address} ${port}`;
+    this.known.set(name, { at: Date.now(), digests });
+    digests.catch(() => this.known.delete(name));
   }
 }
 
@@ -70,12 +75,14 @@ export class DigestMemory {
 export async function probeEnd(connection: HostConnection, path: string, memory: DigestMemory): Promise<EndProbe> {
   const known = memory.of(connection.host);
   const args = [path, known === undefined ? 'unknown' : 'known'];
-  const text = await runScript(connection, `looking at ${path}`, probeScript, args);
+  const answer = runScript(connection, `looking at ${path}`, probeScript, args);
+  if (known === undefined) memory.keep(connection.host, answer.then(speeds));
+  const text = await answer;
   const [head = '', rest = ''] = text.split('--- rsync\n');
   const [rsync = '', mounts = ''] = rest.split('--- mounts\n');
   const fields = parseFields(head);
-  const digests = known ?? { ...speed(fields, 'sha256'), ...speed(fields, 'blake2b') };
-  if (known === undefined) memory.keep(connection.host, digests);
+  // Whoever tried it could not be asked: the usual digest does.
+  const digests = await (known?.catch(() => ({})) ?? speeds(text));
   return {
     path: fields.get('path') ?? path,
     exists: fields.get('exists') === 'yes',
@@ -100,6 +107,11 @@ export function momentOf(fields: Map<string, string>): Moment {
     uptime: Number(fields.get('uptime') ?? 0),
     bootId: fields.get('boot') ?? '',
   };
+}
+
+function speeds(probe: string): EndFacts['digests'] {
+  const fields = parseFields(probe.split('--- rsync\n')[0] ?? '');
+  return { ...speed(fields, 'sha256'), ...speed(fields, 'blake2b') };
 }
 
 function speed(fields: Map<string, string>, name: 'sha256' | 'blake2b'): Partial<Record<typeof name, number>> {
