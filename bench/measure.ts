@@ -204,8 +204,7 @@ async function firstCopy(pairs: readonly (readonly [string, string])[], isProved
     requests.map(async (request, index) =>
       slots(async () => {
         const { choice, bytes } = prepared[index] ?? (await prepareOne(request, worker));
-        // A live pass lets others go first (nice, ionice); beside lines that do not, this one does not either.
-        return once(() => worker.runPass(pass(request, choice, 1, { mode: 'final', expectedBytes: bytes })));
+        return once(() => worker.runPass(pass(request, choice, 1, { mode: 'live', expectedBytes: bytes })));
       }),
     ),
   );

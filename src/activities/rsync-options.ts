@@ -158,6 +158,10 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
   if (tree.hardLinks && !wishes.sameHost) reasons.push('one stream: some file has several names');
   const small = tree.largestFile >= large && tree.largestFile <= largestForSmallBlocks;
   if (small) reasons.push(`blocks of ${blockSize / 1024} KiB: a file of ${Math.round(tree.largestFile / MiB)} MiB`);
+  const { forHoles, ...compression } = chooseCompression(source, destination, tree, wishes, reasons);
+  // tar knows holes, and where the wire is slow rsync's compression counts for more than its price.
+  const isFastWire = compression.compress === 'none' || forHoles === true;
+  const canTar = source.completeTar === true && destination.completeTar === true;
   return {
     ...common,
     tool: 'rsync',
@@ -165,7 +169,8 @@ export function chooseCopy(source: EndFacts, destination: EndFacts, tree: TreeFa
     inplace,
     sparse: true,
     blockSize: small ? blockSize : 0,
-    ...chooseCompression(source, destination, tree, wishes, reasons),
+    ...compression,
+    ...(isFastWire && canTar && !wishes.sameHost && { tarFirst: true }),
     info: both('3.1.0'),
     // Streams would part files that have several names.
     streams: tree.hardLinks ? 1 : streamsOf(source, destination),
@@ -245,7 +250,7 @@ function chooseCompression(
   tree: TreeFacts,
   wishes: Wishes,
   reasons: string[],
-): Pick<CopyChoice, 'compress' | 'compressLevel'> {
+): Pick<CopyChoice, 'compress' | 'compressLevel'> & { forHoles?: true } {
   const plain = { compress: 'none' } as const;
   if (wishes.sameHost) return plain;
   const limit = wishes.limitKiBps * 1024;
@@ -276,7 +281,7 @@ function chooseCompression(
   if (forHoles !== undefined) {
     const holes = Math.round((tree.holes ?? 0) / MiB);
     reasons.push(`compressed by ${forHoles.compress}: ${holes} MiB of holes would travel as zeros over ${wire}`);
-    return forHoles;
+    return { ...forHoles, forHoles: true };
   }
   const isSlow = rate <= paysUpTo.zstdFast;
   reasons.push(

@@ -8,6 +8,7 @@ import { parseFields, runScript } from './host-script.ts';
 import { gateBusy, gateRefused } from './rsync-output.ts';
 import { flushedIn } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
+import { unpackStreamCommand } from './transfer-first-copy.ts';
 import { programDirectory } from './transfer-program.ts';
 import { unpackCommand } from './transfer-tar.ts';
 
@@ -15,7 +16,7 @@ import { unpackCommand } from './transfer-tar.ts';
 export const remoteTarget = 'ferry:data/';
 
 /** Size of the trial of the wire: long enough to see ten gigabits, too short to be in anybody's way. It lasts half a second at most. */
-const trialBytes = 64 * 1024 ** 2;
+const trialBytes = 24 * 1024 ** 2;
 
 /** Script that proves that key and gate let the source in. Argument: directory of the transfer. */
 export const checkScript = `ssh -F "$1/ssh_config" ferry ferry-check`;
@@ -79,17 +80,24 @@ export interface Ready {
   restarted: boolean;
 }
 
-/** Ends an orphan that still writes, then looks at the destination. From here on only streams with this token may write side by side. */
+/** What the file of the claim says behind the token while streams are tar's and not rsync's. */
+const streamsOfTar = 'tar';
+
+/**
+ * Ends an orphan that still writes, then looks at the destination. From here on only streams with this token may write side by side: of
+ * tar where it may fill the destination and that is empty, else of rsync.
+ */
 export async function readyDestination(
   destination: HostConnection,
   path: string,
   names: TransferNames,
-  streamToken: string,
+  streams: { token: string; mayBeTar: boolean },
   signal: AbortSignal | undefined,
 ): Promise<Ready> {
   // Another version of the worker may have left a gate that knows less.
   const gate = createHash('sha256').update(gateScript(path, names)).digest('hex');
-  const args = [names.claim, names.key, names.directory, path, streamToken, gate];
+  const ofTar = streams.mayBeTar ? ` ${streamsOfTar}` : '';
+  const args = [names.claim, names.key, names.directory, path, streams.token, gate, ofTar];
   const text = await runScript(destination, `looking into ${path}`, readyScript, args, {
     timeout: 6 * 3_600_000,
     ...(signal && { signal }),
@@ -252,11 +260,13 @@ lock() {
 asked=$SSH_ORIGINAL_COMMAND
 stream=
 case "$asked" in
-  'ferry-stream '[0-9a-f]*' rsync --server '*)
+  'ferry-stream '[0-9a-f]*' rsync --server '* | 'ferry-stream '[0-9a-f]*' ferry-fill')
     asked=${'$'}{asked#ferry-stream }
     stream=${'$'}{asked%% *}
     asked=${'$'}{asked#* } ;;
 esac
+# rsync makes symlinks, and tar follows those that it finds: the streams of a pass are all of one kind.
+[ "$asked" != ferry-fill ] || stream="$stream ${streamsOfTar}"
 case "$asked" in
   ferry-check) echo ferry-ready; exit 0 ;;
   ferry-trial)
@@ -268,6 +278,10 @@ case "$asked" in
     echo "ferry-tasks ${'$'}{tasks%/*} $(nproc)"
     exit 0 ;;
   ferry-tar) lock; find . -xdev -mindepth 1 -delete || refuse 'the destination cannot be emptied'; exec ${unpackCommand} ;;
+  ferry-fill)
+    lock
+    [ -z "$(find . -xdev -type l -print -quit)" ] || refuse 'a first copy finds no symlinks'
+    exec ${unpackStreamCommand} ;;
   *[!-A-Za-z0-9\ .,=/@_:]*) refuse 'odd characters' ;;
   'rsync --server '*) ;;
   *) refuse 'only a transfer comes in here' ;;
@@ -365,7 +379,7 @@ done
 return 1
 `;
 
-/** Arguments: claim, key, directory, path, token of the streams, digest of the gate. The directory is touched under the lock of the sweepers, so that none takes away what was found. */
+/** Arguments: claim, key, directory, path, token of the streams, digest of the gate, what streams into an empty place are of. The directory is touched under the lock of the sweepers, so that none takes away what was found. */
 const readyScript = String.raw`
 evict() {
 ${evictScript}
@@ -379,13 +393,14 @@ gate() {
 }
 ended=$(evict "$1") || return 1
 [ -z "$ended" ] || sleep 0.2
+streams=$5
+if [ -z "$(find "$4" ${contentOfTop} -printf x -quit)" ]; then streams="$5$7"; else echo empty=no; fi
 if [ -d "$1" ]; then
-  exec 7>>"$1/lock" && flock -n 7 && printf '%s' "$5" >"$1/streams" || return 1
+  exec 7>>"$1/lock" && flock -n 7 && printf '%s' "$streams" >"$1/streams" || return 1
   exec 7>&-
 fi
 gate "$2" "$3" "$6" || return 1
 [ ! -f "$1/${flushedIn}" ] || [ "$(cat "$1/${flushedIn}")" = "$(cat /proc/sys/kernel/random/boot_id)" ] || echo restarted=yes
-[ -z "$(find "$4" ${contentOfTop} -printf x -quit)" ] || echo empty=no
 find "$4" -type f -printf '%n %s\n' | awk '$1 > 1 { links++ } { bytes += $2 } END { printf "links=%d\nbytes=%.0f\n", links, bytes }'
 :
 `;

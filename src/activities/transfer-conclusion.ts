@@ -69,7 +69,9 @@ function rsyncEnd(codes: ReadonlyMap<string, number>, text: string, input: PassI
     })
     .toSorted((left, right) => severity(right) - severity(left))[0];
   if (worst !== undefined) return worst;
-  return codes.has('rest') ? { kind: 'done', why: '' } : { kind: 'again', why: 'the copy was interrupted' };
+  return codes.has('rest') || codes.has('alone')
+    ? { kind: 'done', why: '' }
+    : { kind: 'again', why: 'the copy was interrupted' };
 }
 
 /** The look for what changed; 24 when all that it missed is what went away under it. */
@@ -215,7 +217,7 @@ function scanSeconds(steps: { name: string; at: number }[], stages: RsyncStats[]
 
 /**
  * `options` are those that the pass really ran with; a pass of an older worker left none. `streams`: how many there were, by stage, as the
- * pass left it: `fill 4;`.
+ * pass left it: `fill 4;`, or `fill 4;tar 4;` where they were of tar.
  */
 export function explain(
   input: Pick<PassInput, 'limitKiBps' | 'content' | 'choice'>,
@@ -228,6 +230,7 @@ export function explain(
     input.limitKiBps > 0 ? `limited to ${formatBytes(input.limitKiBps * 1024)}/s` : 'no limit',
     ...(input.content === 'all' ? ['content of every file compared'] : []),
     ...(doubtful > 0 ? [`content of ${doubtful} files compared that changed since the last pass`] : []),
+    ...(/(?:^|;)tar \d/.test(streams) ? ['first copy by tar, looked over by rsync'] : []),
     ...(most > 1 ? [`${most} streams side by side`] : []),
     ...(isInplace ? ['written in place'] : []),
     ...(inplace && !isInplace ? ['not written in place: files at the destination have several names'] : []),

@@ -25,6 +25,8 @@ export interface CopyChoice {
   linkBytesPerSecond?: number;
   /** Streams that share the first copy of a large tree. */
   streams: number;
+  /** tar carries the first copy into an empty place, and rsync looks it over; absent: rsync does all. */
+  tarFirst?: boolean;
   /** Machines to which rsync was brought for this transfer. */
   brought?: ('source' | 'destination')[];
   digest: 'sha256' | 'blake2b';

@@ -1,3 +1,4 @@
+import { firstCopyFunctions } from './transfer-first-copy.ts';
 import { streamFunctions } from './transfer-streams.ts';
 
 /**
@@ -25,8 +26,9 @@ close STDOUT or die "$!\n";
 /**
  * One pass on the source, run as a job. Arguments: state directory, source, target, `since` (`none`: nothing was there before; `all`:
  * compare every content; else a time for `find -newerct`), lock file for a target on the same machine or `-`, `flush` (`tree` or
- * `everything`), how many streams at most, their token, `fill` when much is still to come or `-`, file with the directories that the pass
- * of `since` met, then rsync's options.
+ * `everything`), how many streams at most, their token, `fill` (`fill` when much is still to come, `tar` when everything is and tar may
+ * carry it, `alone` when another pass follows and tells right from wrong, or `-`), file with the directories that the pass of `since` met,
+ * then rsync's options.
  *
  * The source's file system is flushed first: pages that a memory-mapped writer dirtied are write-protected by it, so that whoever
  * writes after this moment moves the change time. The files that changed since the last pass began are compared by content, because
@@ -42,13 +44,19 @@ shift
 export LC_ALL=C RSYNC_RSH="ssh -F $state/ssh_config"
 cd / || exit 99
 echo "$*" >"$state/options"
-rm -f "$state"/out.* "$state"/err.* "$state"/list.* "$state"/sizes.* "$state"/codes "$state"/ended "$state"/streams "$state"/steps "$state"/moment
+rm -f "$state"/out.* "$state"/err.* "$state"/list.* "$state"/sizes.* "$state"/packed.* "$state"/codes "$state"/ended "$state"/streams "$state"/steps "$state"/moment
 step() { echo "$1 $(date +%s.%N)" >>"$state/steps"; }
 read -r up rest </proc/uptime
 echo "$(date +%s.%N) $up $(cat /proc/sys/kernel/random/boot_id)" >"$state/moment"
 checksum=
 step flushing
 if [ "$flush" = tree ]; then sync -f "$source" 2>/dev/null || sync; else sync; fi
+# sshd hangs up on some of many that log in at once (MaxStartups), before a word is said.
+turned_away() { # name, code
+  [ "$2" -ne 0 ] && [ "$tries" -lt 20 ] && grep -qE '^(kex|ssh)_exchange_identification: ' "$state/err.$1" || return 1
+  tries=$((tries + 1))
+  sleep "$((1 + tries / 4)).$(($$ % 10))"
+}
 copy() { # name, rsync's arguments
   name=$1
   shift
@@ -56,10 +64,7 @@ copy() { # name, rsync's arguments
   while :; do
     if [ "$lock" = - ]; then rsync "$@"; else flock -n -E 97 "$lock" rsync "$@"; fi >"$state/out.$name" 2>"$state/err.$name"
     code=$?
-    # sshd hangs up on some of many that log in at once (MaxStartups), before a word is said.
-    [ "$code" -ne 0 ] && [ "$tries" -lt 20 ] && grep -qE '^(kex|ssh)_exchange_identification: ' "$state/err.$name" || break
-    tries=$((tries + 1))
-    sleep "$((1 + tries / 4)).$(($$ % 10))"
+    turned_away "$name" "$code" || break
   done
   echo "$name" >>"$state/ended"
   # Of several streams the one who waits for them tells.
@@ -73,12 +78,12 @@ list_all() {
 # Which directory stands under which name now, and in list.moved those that did not when the destination was last right: what lies in a
 # directory that took the place of another is as old as ever, and the directory itself may have changed as any does. A try that was not
 # concluded may have copied from one that is gone again: what it found stays found.
+lists=${'$'}{known%/*}
 list_directories() {
-  lists=${'$'}{known%/*}
   read -r epoch rest <"$state/moment"
   (umask 077; mkdir -p -- "$lists") || return 1
   [ "$since" != none ] || rm -f -- "$known" "$known.moved"
-  find "$lists" -type f ! -name "${'$'}{known##*/}" ! -name "${'$'}{known##*/}.moved" -exec rm -f -- '{}' +
+  find "$lists" -type f ! -name "${'$'}{known##*/}" ! -name "${'$'}{known##*/}.moved" ! -name 'said.*' -exec rm -f -- '{}' +
   (cd "$source" && find . -type d -printf '%D:%i %p\0') 2>"$state/err.directories" | sort -z -T "$state" >"$lists/$epoch" ||
     { rm -f -- "$lists/$epoch"; return 1; }
   # Nothing was there: what the next try finds comes from this one.
@@ -107,11 +112,13 @@ list_doubtful() {
 # What is gone at the source may hold the place that the rest needs.
 full() { grep -qsE 'No space left on device|Disk quota exceeded' "$state/err.$1" "$state/err.$1".*; }
 ${streamFunctions}
+${firstCopyFunctions}
 # 3.0.x has no word for it; what vanished is an error there, and one that a live pass expects.
 case "$(rsync --help 2>/dev/null)" in *--ignore-missing-args*) gone=--ignore-missing-args ;; *) gone= ;; esac
 doubtful() { copy doubtful "$@" --ignore-times $gone --from0 "--files-from=$state/list.doubtful" "$source/" "$target"; }
 step comparing
 list_directories || [ "$since" = none ] || since=all
+[ "$since" = none ] || ! spoiled || since=all
 case "$since" in
   none) ;;
   all) checksum=--checksum ;;
@@ -138,14 +145,30 @@ case "$since" in
     fi
     ;;
 esac
-if [ "$fill" = fill ] && [ "$streams" -gt 1 ]; then
-  step comparing
-  list_all
-  if deal fill; then
-    step copying
-    fan fill "$@" $gone
-  fi
-fi
+case "$fill" in
+  tar | alone)
+    if gather; then
+      step copying
+      pour
+      code=$?
+      case "$fill $code" in
+        # A later pass compares everything, makes what is left to it, and deletes what is gone.
+        alone\ 0 | alone\ 24) echo "alone $code" >>"$state/codes"; step ended; exit 0 ;;
+      esac
+      ! spoiled || checksum=--checksum
+    fi
+    ;;
+  fill)
+    if [ "$streams" -gt 1 ]; then
+      step comparing
+      list_all
+      if deal fill; then
+        step copying
+        fan fill "$@" $gone
+      fi
+    fi
+    ;;
+esac
 step copying
 copy rest "$@" $checksum --delete-delay "$source/" "$target"
 code=$?
@@ -153,17 +176,21 @@ if [ "$code" -ne 0 ] && full rest; then
   copy rest "$@" $checksum --delete-before "$source/" "$target"
   code=$?
 fi
+# All content was compared, or none was in doubt.
+case $code in 0 | 24) rm -f "$lists"/said.* ;; esac
 step ended
 exit "$code"
 `;
 
 /**
- * What an observer asks every few seconds. Arguments: unit, job directory, state directory, source, how often it looks for the end of the
- * job, every twentieth of a second, before it answers. `resultScript` follows it.
+ * What an observer asks every few seconds. Arguments: unit, job directory, state directory, source, twentieths of a second that it looks for
+ * the end of the job before it answers: at each of them when that is a second at most, else at every fourth, since every look takes a
+ * process. `resultScript` follows it.
  */
 export const watchScript = String.raw`
 unit=$1 job=$2 state=$3 source=$4 looks=$5 current=
-while [ "$looks" -gt 0 ] && [ ! -f "$job/exit" ]; do sleep 0.05; looks=$((looks - 1)); done
+if [ "$looks" -gt 20 ]; then wait=0.2 step=4; else wait=0.05 step=1; fi
+while [ "$looks" -gt 0 ] && [ ! -f "$job/exit" ]; do sleep "$wait"; looks=$((looks - step)); done
 asked=0
 while :; do
   shown=$(systemctl show -p ActiveState -p ControlGroup "$unit")

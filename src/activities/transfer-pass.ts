@@ -79,7 +79,9 @@ async function startPass(
   const isTar = input.choice.tool === 'tar';
   const streamToken = randomBytes(12).toString('hex');
   await placeScript(source, names, isTar ? tarPassScript : passScript);
-  const there = await readyDestination(destination, ends.destinationPath, names, streamToken, signal);
+  const mayBeTar = input.choice.tarFirst === true && input.limitKiBps === 0 && !ends.sameHost;
+  const streams = { token: streamToken, mayBeTar };
+  const there = await readyDestination(destination, ends.destinationPath, names, streams, signal);
   if (!ends.sameHost && !(seen.key && there.gate)) {
     const access = { destinationPath: ends.destinationPath, cipher: input.choice.cipher };
     await grantAccess(source, destination, input.request, names, access);
@@ -115,12 +117,17 @@ async function startPass(
         : [
             `${hasStreams ? choice.streams : 1}`,
             streamToken,
-            isMuchToCome ? 'fill' : '-',
+            there.empty && mayBeTar ? firstCopyOf(input) : isMuchToCome ? 'fill' : '-',
             `${names.lists}/${marker.base?.epoch ?? '-'}`,
             ...rsyncOptions(choice, input.limitKiBps),
           ]),
     ],
   });
+}
+
+/** Where another pass is sure to come it looks over what tar left; else rsync does at once. */
+function firstCopyOf({ mode, pass, request }: PassInput): 'tar' | 'alone' {
+  return mode === 'live' && pass === 1 && request.maxPasses > 1 ? 'alone' : 'tar';
 }
 
 const partScript = String.raw`

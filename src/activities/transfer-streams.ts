@@ -13,13 +13,13 @@ export function streamsOf(source: { cores: number }, destination: { cores: numbe
 }
 
 /**
- * Deals the files of a list out. Arguments: sizes, a line each; names, NUL after each, in the same order; number of lists. Large files go
+ * Deals the files of a list out. Arguments: sizes, a line each; names, NUL after each, in the same order; number of lists; bytes that a file should have. Large files go
  * to the list with the least to do, the largest first; small ones lie together by directory. Ends with 3 where it is not worth it: little
- * to do, one file that is nearly all of it, or many small ones, whose names cost more than their bytes (docs/benchmarks.md).
+ * to do, one file that is nearly all of it, or less than so many bytes in a file: names cost rsync more than bytes (docs/benchmarks.md).
  */
 const dealProgram = String.raw`
 use strict; use warnings;
-my ($sizes, $names, $count) = @ARGV;
+my ($sizes, $names, $count, $least) = @ARGV;
 my ($large, $run) = (1048576, 500);
 open(my $size, "<", $sizes) or die "$sizes: $!\n"; open(my $name, "<", $names) or die "$names: $!\n";
 my (@list, @load, @late, $to, $place); my ($bytes, $files, $largest, $same) = (0, 0, 0, 0);
@@ -39,11 +39,11 @@ while (defined(my $n = <$size>)) {
 for my $each (sort { $b->[0] <=> $a->[0] } @late) { deal(least(), $each->[1], $each->[0]) }
 { local $/ = "\0"; defined <$name> and die "more names than sizes\n" }
 for (@list) { close $_ or die "$!\n" }
-exit($bytes >= 67108864 && $bytes >= $files * 32768 && $largest < $bytes * 0.9 ? 0 : 3);
+exit($bytes >= 67108864 && $bytes >= $files * $least && $largest < $bytes * 0.9 ? 0 : 3);
 `;
 
 /**
- * Functions of the pass's script. `deal STAGE`: true when the list of the stage has become several. `fan STAGE OPTIONS…`: one stream for
+ * Functions of the pass's script. `deal STAGE [BYTES]`: true when the list of the stage has become several. `fan STAGE OPTIONS…`: one stream for
  * each of them; answers the code of the worst.
  */
 export const streamFunctions = String.raw`
@@ -53,7 +53,7 @@ deal() {
   passes=$(systemctl list-units --plain --no-legend --state=active,activating 'ferry-*.service' 2>/dev/null | wc -l)
   share=$((streams / (passes > 1 ? passes : 1)))
   [ "$share" -gt 1 ] || return 1
-  perl - "$state/sizes.$1" "$state/list.$1" "$share" 2>"$state/err.deal" <<'end-of-program' || { rm -f "$state/list.$1".*; return 1; }
+  perl - "$state/sizes.$1" "$state/list.$1" "$share" "${'$'}{2:-32768}" 2>"$state/err.deal" <<'end-of-program' || { rm -f "$state/list.$1".*; return 1; }
 ${dealProgram}
 end-of-program
   echo "$1 $share" >>"$state/streams"

@@ -286,6 +286,28 @@ describe('compression', () => {
   });
 });
 
+describe('tar carries the first copy', () => {
+  const complete = end('3.4.1', { completeTar: true, cores: 2 });
+  const simple = end('3.4.1', { completeTar: false, cores: 2 });
+  const holes = { holes: 10_000 * MiB, bytes: 10_100 * MiB };
+
+  it.each<[string, boolean, EndFacts, EndFacts, Partial<TreeFacts>, Partial<Wishes>]>([
+    ['over a fast wire', true, complete, complete, {}, { linkBytesPerSecond: 900 * MiB }],
+    ['where the wire is not known', true, complete, complete, {}, {}],
+    ['of holes that rsync would have to compress', true, complete, complete, holes, { linkBytesPerSecond: 400 * MiB }],
+    ['over a wire that compression makes faster', false, complete, complete, {}, { linkBytesPerSecond: 100 * MiB }],
+    ['on one machine', false, complete, complete, {}, { sameHost: true }],
+    ['from a tar that knows no ACLs', false, simple, complete, {}, {}],
+    ['to a tar that knows no ACLs', false, complete, simple, {}, {}],
+    ['where nobody looked', false, end('3.4.1'), end('3.4.1'), {}, {}],
+  ])('%s: %s', (_name, expected, source, destination, data, wanted) => {
+    const choice = choose(source, destination, { ...tree, ...data }, { ...wishes, ...wanted });
+
+    expect(choice.tarFirst === true).toBe(expected);
+    expect(choice.tool).toBe('rsync');
+  });
+});
+
 describe('the trial of the wire', () => {
   it.each([
     ['ferry-ready\nferry-trial 16777216 0.16\n', 104_857_600],
@@ -356,6 +378,15 @@ describe('what a pass says about itself', () => {
       '; 4 streams side by side',
     );
     expect(explain(about, { doubtful: 0, options: '', streams: '' })).not.toContain('streams');
+  });
+
+  it('is who carried a first copy', () => {
+    const about = { limitKiBps: 0, content: 'changed', choice } as const;
+    expect(explain(about, { doubtful: 0, options: '', streams: 'fill 2;tar 2;' })).toContain(
+      '; first copy by tar, looked over by rsync; 2 streams side by side;',
+    );
+    expect(explain(about, { doubtful: 0, options: '', streams: 'tar 1;' })).not.toContain('streams');
+    expect(explain(about, { doubtful: 0, options: '', streams: 'fill 2;' })).not.toContain('tar');
   });
 
   it('is the choice where an older worker began the pass', () => {

@@ -8,12 +8,17 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { parseProgress, parseStats } from '../../../src/activities/rsync-output.ts';
+import { unpackStreamCommand } from '../../../src/activities/transfer-first-copy.ts';
 import { passScript, watchScript } from '../../../src/activities/transfer-pass-script.ts';
 
 /*
@@ -50,7 +55,7 @@ function fill(files: Record<string, number>): void {
 /** Runs a pass; `since` in seconds, or a word. Answers its exit code, the codes of its steps and what rsync was asked for. */
 function run(
   since: string,
-  { streams = 1, known = 'first' }: { streams?: number; known?: string } = {},
+  { streams = 1, known = 'first', fill = 'fill' }: { streams?: number; known?: string; fill?: string } = {},
 ): { code: number | null; codes: string[]; asked: string[] } {
   const argv = [
     join(folder, 'pass'),
@@ -62,7 +67,7 @@ function run(
     'tree',
     `${streams}`,
     'abc',
-    'fill',
+    fill,
     join(folder, 'lists', known),
   ];
   const { status } = spawnSync('sh', [...argv, '--modify-window=-1'], {
@@ -234,6 +239,154 @@ describe('several streams', () => {
 
     expect(code).not.toBe(0);
     expect(codes).not.toContain('rest 0');
+  });
+});
+
+describe('a first copy by tar', () => {
+  const large = { a: 40 << 20, 'd/b': 40 << 20, 'd/e/c': 1, 'd/#x\n\\101 y': 3, '-C': 2 };
+  const there = (): string => join(folder, 'there');
+
+  /** In the place of ssh and the gate: what the gate runs, in a directory. */
+  function gate(before = ''): void {
+    mkdirSync(there());
+    program('ssh', `echo "$*" >>"$STATE/sshs"; ${before}\ncd '${there()}' && ${unpackStreamCommand}`);
+  }
+
+  /** In the place of tar: tar itself, and something before or after it. */
+  function packer(text: string): void {
+    program('tar', `PATH='${process.env['PATH'] ?? ''}'\ncase "$*" in *--extract*) exec tar "$@" ;; esac\n${text}`);
+  }
+
+  const names = (tree: string): string[] => readdirSync(tree, { recursive: true, encoding: 'utf8' }).toSorted();
+  const said = (): string[] => readdirSync(join(folder, 'lists')).filter((name) => name.startsWith('said.'));
+
+  it.each([1, 2])(
+    'of %i streams carries everything but symlinks, and rsync is not asked when it is alone',
+    (streams) => {
+      fill(large);
+      symlinkSync('a', join(source(), 'd', 'link'));
+      utimesSync(join(source(), 'd'), 1e9, 1e9 + 0.5);
+      gate();
+      const { code, codes, asked } = run('none', { streams, fill: 'alone' });
+      const figures = parseStats(readFileSync(join(state(), 'out.fill'), 'utf8'));
+      const told = parseProgress(readFileSync(join(state(), 'out.fill'), 'utf8'));
+
+      expect(code).toBe(0);
+      expect(codes).toEqual(['alone 0']);
+      expect(asked).toEqual([]);
+      expect(names(there())).toEqual(names(source()).filter((name) => name !== 'd/link'));
+      for (const name of ['a', 'd', 'd/b', 'd/#x\n\\101 y', '-C']) {
+        expect(statSync(join(there(), name)).mtimeMs).toBe(statSync(join(source(), name)).mtimeMs);
+      }
+      expect(readFileSync(join(there(), 'd/b')).equals(readFileSync(join(source(), 'd/b')))).toBe(true);
+      expect(figures).toMatchObject({
+        files: 9,
+        filesTransferred: 5,
+        totalBytes: (80 << 20) + 6,
+        literalBytes: (80 << 20) + 6,
+      });
+      expect(told).toMatchObject({ bytes: (80 << 20) + 6, files: 5 });
+      expect(lines('streams')).toContain(`tar ${streams}`);
+      expect(lines('sshs').filter((line) => line.endsWith('ferry ferry-stream abc ferry-fill'))).toHaveLength(
+        streams === 1 ? 1 : 3,
+      );
+    },
+  );
+
+  it('is looked over by one rsync where no other pass follows', () => {
+    fill(large);
+    gate();
+    const { code, codes, asked } = run('none', { fill: 'tar' });
+
+    expect(code).toBe(0);
+    expect(codes).toEqual(['rest 0']);
+    expect(asked).toEqual([expect.stringMatching(/^(?!.*--checksum).*--delete-delay/)]);
+  });
+
+  it('says how far it is, in bytes of the files and not of the archive, and never more than there are', () => {
+    fill(Object.fromEntries(Array.from({ length: 18_000 }, (_, n) => [`d${n % 40}/${n}`, 3])));
+    gate('cat >/dev/null; exit 255; :');
+    run('none', { fill: 'tar' });
+    const told = lines('out.fill.1').map((line) => parseProgress(line)?.bytes ?? Number.NaN);
+
+    expect(told).not.toEqual([]);
+    expect(told).toEqual(told.toSorted((a, b) => a - b));
+    expect(told.at(-1)).toBeGreaterThan(54_000 * 0.3);
+    expect(told.at(-1)).toBeLessThanOrEqual(54_000);
+  });
+
+  it('ends as soon as the destination is full, and not when everything was read', () => {
+    fill({ a: 400 << 20 });
+    gate(
+      'echo "tar: ./a: Cannot write: No space left on device" >&2; head -c 70000000 >/dev/null; sleep 0.3; cat >/dev/null; exit 2',
+    );
+    const { asked } = run('none', { fill: 'alone' });
+
+    expect(lines('packed.fill.1')).toEqual(['143']);
+    expect(asked).toEqual([expect.not.stringContaining('--checksum')]);
+  });
+
+  it('is not worth it for little', () => {
+    fill({ a: 1000, b: 1000 });
+    gate();
+    const { codes } = run('none', { fill: 'alone' });
+
+    expect(codes).toEqual(['rest 0']);
+    expect(lines('sshs')).toEqual([]);
+  });
+
+  it('is of no blame for a source in use', () => {
+    fill(large);
+    gate();
+    packer(`tar "$@"; echo "tar: ./a: file changed as we read it" >&2; exit 1`);
+    const alone = run('none', { fill: 'alone' });
+
+    expect(alone.code).toBe(0);
+    expect(alone.codes).toEqual(['alone 24']);
+  });
+
+  it('that met an error of reading makes every content compared, in this pass or, when that is lost, in the next', () => {
+    fill(large);
+    gate();
+    packer(`tar "$@"; echo "tar: ./a: Read error at byte 0, while reading 512 bytes: Input/output error" >&2; exit 2`);
+    program('rsync', 'echo "$*" >>"$STATE/asked"; exit 12');
+    const first = run('none', { fill: 'alone' });
+    rmSync(join(state(), 'asked'));
+    const kept = said();
+    program('rsync', 'echo "$*" >>"$STATE/asked"');
+    const second = run(longAgo, { fill: '-' });
+    rmSync(join(state(), 'asked'));
+    const third = run(longAgo, { fill: '-', known: lastList() });
+
+    expect(first.code).toBe(12);
+    expect(first.asked).toEqual([expect.stringContaining('--checksum')]);
+    expect(kept).toEqual(['said.fill.1']);
+    expect(second.asked).toEqual([expect.stringContaining('--checksum')]);
+    expect(said()).toEqual([]);
+    expect(third.asked.join()).not.toContain('--checksum');
+  });
+
+  it.each([
+    ['whose wire broke', 'head -c 1000000 >/dev/null; exit 255'],
+    ['that found no room', 'cat >/dev/null; echo "tar: ./a: Cannot write: No space left on device" >&2; exit 2'],
+  ])('%s goes on as rsync, by size and time', (_name, text) => {
+    fill(large);
+    gate(text);
+    const { codes, asked } = run('none', { fill: 'alone' });
+
+    expect(codes).toEqual(['rest 0']);
+    expect(asked).toEqual([expect.not.stringContaining('--checksum')]);
+  });
+
+  it('knocks again where sshd turned it away', () => {
+    fill(large);
+    gate(
+      '[ -e "$STATE/knocked" ] || { : >"$STATE/knocked"; echo "kex_exchange_identification: closed" >&2; exit 255; }',
+    );
+    const { codes } = run('none', { fill: 'alone' });
+
+    expect(codes).toEqual(['alone 0']);
+    expect(names(there())).toEqual(names(source()));
   });
 });
 

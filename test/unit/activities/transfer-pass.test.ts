@@ -172,6 +172,47 @@ describe('a destination that restarted', () => {
   });
 });
 
+describe('the first copy', () => {
+  const ofTar = { ...choice, tarFirst: true };
+  const first = { ...input, choice: ofTar, pass: 1, limitKiBps: 0, expectedBytes: 1000 };
+
+  /** Which kind of start the pass's script is asked for, and what the streams that are let in are of. */
+  async function startOf(change: Partial<PassInput>, found: string, sameHost = false): Promise<(string | undefined)[]> {
+    const { jobs, started } = idleJobs();
+    const ended = [
+      'ActiveState=inactive\nepoch=9\nuptime=9\nboot=x\nkey=there\n=== result\nmoment=9 9 x\n',
+      'codes=rest 0;\nsteps=flushing 1;ended 2;\n',
+    ].join('');
+    const both = { ...ends(() => ended), sameHost };
+    let letIn: string | undefined;
+    both.destination.run = (argv, options = {}) => {
+      if (String(options.input).includes('streams=$5')) letIn = argv.at(-1);
+      return Promise.resolve({ code: 0, signal: null, stdout: `gate=there\nkept=yes\n${found}`, stderr: '' });
+    };
+    await runRsyncPass(jobs, both, { ...first, ...change }, names, {
+      ...scopeOf({ bytes: 0, before: 0 }).scope,
+      cancellation: () => undefined,
+    }).catch(() => undefined);
+    const argv = started[0] ?? [];
+    return [argv[argv.indexOf('tree') + 3], letIn];
+  }
+
+  const once = { ...request, maxPasses: 1 };
+
+  it.each<[string, string, string, Partial<PassInput>, string, boolean?]>([
+    ['alone where another pass follows', 'alone', ' tar', {}, ''],
+    ['looked over where none follows', 'tar', ' tar', { request: once }, ''],
+    ['looked over in a later pass, which may be the last', 'tar', ' tar', { pass: 2 }, ''],
+    ['looked over where nothing follows but the proof', 'tar', ' tar', { mode: 'final' }, ''],
+    ['not over what is there', '-', ' tar', {}, 'empty=no\nbytes=900\n'],
+    ['not under a limit', 'fill', '', { limitKiBps: 5000 }, ''],
+    ['not where rsync was chosen', 'fill', '', { choice }, ''],
+    ['not on one machine', 'fill', '', {}, '', true],
+  ])('by tar is %s', async (_name, start, streams, change, found, sameHost) => {
+    expect(await startOf(change, found, sameHost)).toEqual([start, streams]);
+  });
+});
+
 describe('what goes before a pass', () => {
   it.each([
     ['looks at the destination', 'ferry_script', ''],
