@@ -280,7 +280,7 @@ case "$asked" in
   ferry-tar) lock; find . -xdev -mindepth 1 -delete || refuse 'the destination cannot be emptied'; exec ${unpackCommand} ;;
   ferry-fill)
     lock
-    [ -z "$(find . -xdev -type l -print -quit)" ] || refuse 'a first copy finds no symlinks'
+    links=$(find . -type l -print -quit) && [ -z "$links" ] || refuse 'a first copy finds no symlinks'
     exec ${unpackStreamCommand} ;;
   *[!-A-Za-z0-9\ .,=/@_:]*) refuse 'odd characters' ;;
   'rsync --server '*) ;;

@@ -217,7 +217,7 @@ function scanSeconds(steps: { name: string; at: number }[], stages: RsyncStats[]
 
 /**
  * `options` are those that the pass really ran with; a pass of an older worker left none. `streams`: how many there were, by stage, as the
- * pass left it: `fill 4;`, or `fill 4;tar 4;` where they were of tar.
+ * pass left it: `fill 4;`, or `fill 4;tar 4;` where they were of tar, `alone` where nothing came after it.
  */
 export function explain(
   input: Pick<PassInput, 'limitKiBps' | 'content' | 'choice'>,
@@ -231,6 +231,7 @@ export function explain(
     ...(input.content === 'all' ? ['content of every file compared'] : []),
     ...(doubtful > 0 ? [`content of ${doubtful} files compared that changed since the last pass`] : []),
     ...(/(?:^|;)tar \d/.test(streams) ? ['first copy by tar, looked over by rsync'] : []),
+    ...(/(?:^|;)alone \d/.test(streams) ? ['first copy by tar, which the next pass looks over'] : []),
     ...(most > 1 ? [`${most} streams side by side`] : []),
     ...(isInplace ? ['written in place'] : []),
     ...(inplace && !isInplace ? ['not written in place: files at the destination have several names'] : []),

@@ -17,32 +17,77 @@ export const unpackStreamCommand = `tar --extract --file=- --blocking-factor=${b
 /** Less than this is not worth a connection of its own. */
 const worthIt = { bytes: 16 * 1024 ** 2, files: 2000 };
 
-/**
- * Lines of tar after which no file can have size and time of the source and another content: one that found no room, or whose end did not
- * come, is shorter.
- */
-const harmless = `${changedUnderTar}|: Cannot write: (No space left on device|Disk quota exceeded|Broken pipe)$|: Wrote only [0-9]+ of [0-9]+ bytes$|^tar: (Unexpected EOF in archive|Error is not recoverable: exiting now)$`;
+/** Before it tar --sparse reads a file for ever that gets shorter under it (CVE-2018-20482): 1.31. */
+const minorForHoles = 31;
 
 /**
- * Functions of the pass's script. `gather`: true when it is worth it; then there is a list of everything, or some of the files and
- * one of the directories. ACLs travel as the attributes that they are to the kernel: asked for by name they cost as much time as a small file.
- * `pour` sends the lists: 0, or 24 when the source changed under it. `spoiled`: tar met an error that it fills with zeros, so that a file
- * may have size and time of the source and another content. What it said lies beside the lists of directories until a comparison of all
- * content has been there: no later try takes such a file for right.
+ * Lines of tar after which no file can have size and time of the source and another content: one that found no room, or whose end did not
+ * come, is shorter or not there.
+ */
+const harmless = `${changedUnderTar}|: Cannot (write|open|mkdir|mknod|mkfifo): (No space left on device|Disk quota exceeded|Broken pipe)$|: Wrote only [0-9]+ of [0-9]+ bytes$|^tar: (Unexpected EOF in archive|Error is not recoverable: exiting now)$`;
+
+/**
+ * Deals what find tells of a tree out to lists. Arguments: state directory, whether tar may be trusted with holes. Files with holes are
+ * for a tar that looks for them: it takes one without any blocks for a single hole, which some file systems say of data as well, so that
+ * these are left to rsync, like symlinks and sockets.
+ */
+const gatherProgram = String.raw`
+use strict; use warnings; local $/ = "\0";
+my ($state, $holes) = @ARGV;
+my %list;
+for my $name ("list.folders", "list.holes", "list.fill", "sizes.fill") { open($list{$name}, ">", "$state/$name") or die "$name: $!\n" }
+sub put { my ($name, $text) = @_; print { $list{$name} } $text or die "$name: $!\n" }
+my ($entries, $files, $total, $bytes, $data) = (0) x 5;
+while (my $line = <STDIN>) {
+  chomp $line;
+  my ($type, $blocks, $size, $name) = split / /, $line, 4;
+  $entries++; $total += $size if $type eq "f";
+  if ($type eq "d") { put("list.folders", "$name\0"); next }
+  next if $type eq "l" or $type eq "s";
+  $size = 0 if $type ne "f";
+  my $there = $blocks * 512;
+  my $isHoled = $there < $size;
+  next if $isHoled and !($holes and $there);
+  $files++; $bytes += $size; $data += $isHoled ? $there : $size;
+  if ($isHoled) { put("list.holes", "$name\0") } else { put("list.fill", "$name\0"); put("sizes.fill", "$size\n") }
+}
+for (values %list) { close $_ or die "$!\n" }
+printf "entries=%d files=%d total=%.0f bytes=%.0f data=%.0f\n", $entries, $files, $total, $bytes, $data;
+`;
+
+/**
+ * Functions of the pass's script. `gather`: true when it is worth it; then there are lists of the files, of those with holes and of the
+ * directories. ACLs travel as the attributes that they are to the kernel: asked for by name they cost as much time as a small file.
+ * `pour` sends the lists: 0, or 24 when the source changed under it. `spoiled`: a file may have size and time of the source and another
+ * content, because tar met an error that it fills with zeros, or because its last word is missing. What it said lies beside the lists of
+ * directories until a comparison of all content has been there: no later try takes such a file for right.
  */
 export const firstCopyFunctions = String.raw`
 gather() {
-  entries=$(cd "$source" && find . -printf . '(' -type d -fprintf "$state/list.folders" '%p\0' -o ! -type l ! -type s -fprintf "$state/sizes.fill" '%s\n' -fprintf "$state/list.fill" '%p\0' ')' 2>/dev/null | wc -c)
-  eval "$(awk '{ sum += $1 } END { printf "files=%d bytes=%.0f", NR, sum }' "$state/sizes.fill")"
+  cat >"$state/gather" <<'end-of-program'
+${gatherProgram}
+end-of-program
+  minor=$(tar --version 2>/dev/null | sed -n '1s/.* 1\.\([0-9]*\).*/\1/p')
+  if [ "${'$'}{minor:-0}" -ge ${minorForHoles} ]; then holes=1; else holes=0; fi
+  found=$( (cd "$source" && find . -printf '%y %b %s %p\0') 2>/dev/null | perl "$state/gather" "$state" "$holes" 2>"$state/err.gather") || return 1
+  eval "$found"
   [ "$bytes" -ge ${worthIt.bytes} ] || [ "$files" -ge ${worthIt.files} ] || return 1
-  if deal fill 0; then mv "$state/list.folders" "$state/list.fill.0"; else cat "$state/list.folders" "$state/list.fill" >"$state/list.fill.1"; fi
+  if deal fill 0; then
+    mv "$state/list.folders" "$state/list.fill.folders"
+  elif [ -s "$state/list.holes" ]; then
+    mv "$state/list.folders" "$state/list.fill.folders" && mv "$state/list.fill" "$state/list.fill.1"
+  else
+    cat "$state/list.folders" "$state/list.fill" >"$state/list.fill.1"
+  fi
+  [ ! -s "$state/list.holes" ] || mv "$state/list.holes" "$state/list.fill.holes"
 }
-pour_list() { # name
+pour_list() { # name, options of tar
   name=$1 tries=0
+  shift
   read -r up rest </proc/uptime
   while :; do
     {
-      tar --create --file=- --format=posix --blocking-factor=${blocks} --sparse --numeric-owner --xattrs '--xattrs-include=*' --totals \
+      tar --create --file=- --format=posix --blocking-factor=${blocks} --numeric-owner --xattrs '--xattrs-include=*' --totals "$@" \
         --checkpoint=128 "--checkpoint-action=exec=exec sh $state/tell $name ${'$'}{up%.*} $share" \
         "--directory=$source/" --no-recursion --no-unquote --null "--files-from=$state/list.$name" 2>>"$lists/said.$name"
       echo "$?" >"$state/packed.$name"
@@ -54,11 +99,22 @@ pour_list() { # name
   echo "$name" >>"$state/ended"
   return "$code"
 }
+# How both ends of a list ended: 0, 24 with a reason, 1 where that reason is missing.
+outcome() { # name, code of the destination
+  case "$(cat "$state/packed.$1" 2>/dev/null) $2" in
+    '0 0') return 0 ;;
+    '1 0' | '2 0') ! grep -qs '^tar: ' "$lists/said.$1" || return 24 ;;
+    # Whoever found no room, or no end, has said so.
+    *' '[1-9]*) ! grep -qs '^tar: ' "$state/err.$1" || return 24 ;;
+  esac
+  return 1
+}
 pour() {
-  # Nothing is there that could be spoiled.
+  # Nothing is there that could be spoiled, and from here on nothing is known until all have said their last word.
   rm -f "$lists"/said.*
-  # Of a thousand bytes of an archive so many are content, headers being what they are.
-  share=$((bytes / ((bytes + entries * 2048) / 1000 + 2048)))
+  echo 'tar: not at its end' >"$lists/said.so.far" && [ -s "$lists/said.so.far" ] || return 23
+  # Of a thousand bytes of an archive so many are told: headers are no content, and holes do not travel.
+  share=$((bytes / ((data + entries * 2048) / 1000 + 2048)))
   cat >"$state/tell" <<'end-of-program'
 read -r up rest </proc/uptime
 state=${'$'}{0%/*} bytes=$((TAR_CHECKPOINT * ${blocks * 512} / 1000 * $3))
@@ -66,32 +122,43 @@ echo "$bytes 0% $((bytes / 1000 / (${'$'}{up%.*} - $2 + 1))).00kB/s 0:00:00" >>"
 # tar at the other end would read to the end what it cannot write.
 ! grep -qsE '^tar: .*(No space left on device|Disk quota exceeded|Read-only file system)' "$state/err.$1" || kill "$PPID"
 end-of-program
-  echo "tar $(ls "$state"/list.fill.[1-9]* | wc -l)" >>"$state/streams"
-  pids= worst=0
+  echo "$fill $(ls "$state"/list.fill.[1-9]* | wc -l)" >>"$state/streams"
+  pids= worst=0 known=yes vanished=0
   for list in "$state"/list.fill.[1-9]*; do
     pour_list "fill.${'$'}{list##*.}" &
-    pids="$pids $!"
+    pids="$pids fill.${'$'}{list##*.}:$!"
   done
-  for each in $pids; do wait "$each" || worst=$?; done
+  for each in $pids; do
+    wait "${'$'}{each#*:}"
+    ended "${'$'}{each%%:*}" "$?"
+  done
+  [ ! -s "$state/list.fill.holes" ] || [ "$worst" -ne 0 ] || { pour_list fill.holes --sparse; ended fill.holes "$?"; }
   # Last: files move the times of a directory on, and would inherit its ACLs.
-  [ ! -s "$state/list.fill.0" ] || [ "$worst" -ne 0 ] || pour_list fill.0 || worst=$?
-  sent=$(awk '/^Total bytes written: / { sum += $4 } END { printf "%.0f", sum }' "$lists"/said.*)
-  [ "$sent" -lt "$bytes" ] && literal=$sent || literal=$bytes
+  [ ! -s "$state/list.fill.folders" ] || [ "$worst" -ne 0 ] || { pour_list fill.folders; ended fill.folders "$?"; }
+  [ "$known" = no ] || rm -f "$lists/said.so.far"
+  sent=$(awk '/^Total bytes written: / { sum += $4 } END { printf "%.0f", sum }' "$lists"/said.* 2>/dev/null)
+  [ "${'$'}{sent:-0}" -lt "$bytes" ] && literal=${'$'}{sent:-0} || literal=$bytes
+  # What broke off is counted by the rsync that comes after it.
+  [ "$worst" -eq 0 ] || files=0 bytes=0
   cat >"$state/out.fill" <<end-of-figures
 Number of files: $entries
 Number of regular files transferred: $files
-Total file size: $bytes bytes
+Total file size: $total bytes
 Total transferred file size: $bytes bytes
 Literal data: $literal bytes
-Total bytes sent: $sent
+Total bytes sent: ${'$'}{sent:-0}
 end-of-figures
   # The other end of a stream that broke needs a moment to notice.
   [ "$worst" -eq 0 ] || { sleep 2; return "$worst"; }
   rm -f "$state"/out.fill.*
   echo "$bytes 100% 0.00kB/s 0:00:00 (xfr#$files, to-chk=0/0)" >>"$state/out.fill"
   ! spoiled || return 23
-  cat "$state"/packed.fill.* | grep -qvx 0 && return 24
-  return 0
+  return "$vanished"
+}
+ended() { # name, code of the destination
+  [ "$2" -eq 0 ] || worst=$2
+  outcome "$1" "$2"
+  case $? in 24) vanished=24 ;; 1) known=no ;; esac
 }
 spoiled() { grep -ahs '^tar: ' "$lists"/said.* | grep -qavE '${harmless}'; }
 `;

@@ -63,7 +63,7 @@ exit "$code"
 
 /** What tar says of a source in use, as a regular expression that `grep -E` understands as well. */
 export const changedUnderTar =
-  ': (File removed before we read it|file changed as we read it|File shrank by [0-9]+ bytes; padding with zeros|Cannot (stat|open|readlink|read|savedir): No such file or directory|Cannot open: Too many levels of symbolic links|Cannot (open|savedir): Not a directory|socket ignored)$|^tar: Exiting with failure status due to previous errors$';
+  ': (File removed before we read it|file changed as we read it|File shrank by [0-9]+ bytes?; padding with zeros|Cannot (stat|open|readlink|read|savedir): No such file or directory|Cannot open: Too many levels of symbolic links|Cannot (open|savedir): Not a directory|socket ignored)$|^tar: Exiting with failure status due to previous errors$';
 const changedLine = new RegExp(changedUnderTar);
 
 /** How a pass by tar ended, from the exit codes of both ends; undefined when one is missing because the machine went down. */

@@ -385,6 +385,9 @@ describe('what a pass says about itself', () => {
     expect(explain(about, { doubtful: 0, options: '', streams: 'fill 2;tar 2;' })).toContain(
       '; first copy by tar, looked over by rsync; 2 streams side by side;',
     );
+    expect(explain(about, { doubtful: 0, options: '', streams: 'alone 1;' })).toContain(
+      '; first copy by tar, which the next pass looks over; ',
+    );
     expect(explain(about, { doubtful: 0, options: '', streams: 'tar 1;' })).not.toContain('streams');
     expect(explain(about, { doubtful: 0, options: '', streams: 'fill 2;' })).not.toContain('tar');
   });

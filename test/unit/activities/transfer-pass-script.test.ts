@@ -10,6 +10,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -253,8 +254,11 @@ describe('a first copy by tar', () => {
   }
 
   /** In the place of tar: tar itself, and something before or after it. */
-  function packer(text: string): void {
-    program('tar', `PATH='${process.env['PATH'] ?? ''}'\ncase "$*" in *--extract*) exec tar "$@" ;; esac\n${text}`);
+  function packer(text: string, version = 'exec tar --version'): void {
+    program(
+      'tar',
+      `PATH='${process.env['PATH'] ?? ''}'\ncase "$*" in *--extract*) exec tar "$@" ;; --version) ${version}; exit ;; esac\n${text}`,
+    );
   }
 
   const names = (tree: string): string[] => readdirSync(tree, { recursive: true, encoding: 'utf8' }).toSorted();
@@ -286,7 +290,7 @@ describe('a first copy by tar', () => {
         literalBytes: (80 << 20) + 6,
       });
       expect(told).toMatchObject({ bytes: (80 << 20) + 6, files: 5 });
-      expect(lines('streams')).toContain(`tar ${streams}`);
+      expect(lines('streams')).toContain(`alone ${streams}`);
       expect(lines('sshs').filter((line) => line.endsWith('ferry ferry-stream abc ferry-fill'))).toHaveLength(
         streams === 1 ? 1 : 3,
       );
@@ -367,15 +371,69 @@ describe('a first copy by tar', () => {
   });
 
   it.each([
-    ['whose wire broke', 'head -c 1000000 >/dev/null; exit 255'],
-    ['that found no room', 'cat >/dev/null; echo "tar: ./a: Cannot write: No space left on device" >&2; exit 2'],
-  ])('%s goes on as rsync, by size and time', (_name, text) => {
+    ['whose wire broke, with the last words of the other end', 'head -c 1000000 >/dev/null; exit 255', true],
+    ['that was killed at the other end', 'head -c 1000000 >/dev/null; kill -KILL $$', true],
+    ['that found no room', 'cat >/dev/null; echo "tar: ./a: Cannot write: No space left on device" >&2; exit 2', false],
+    ['that met no end', 'head -c 9 >/dev/null; echo "tar: Unexpected EOF in archive" >&2; exit 2', false],
+    ['that could not close', 'cat >/dev/null; echo "tar: ./a: Cannot close: Input/output error" >&2; exit 2', true],
+  ])('%s goes on as rsync, by content where a file may be wrong', (_name, text, byContent) => {
     fill(large);
     gate(text);
     const { codes, asked } = run('none', { fill: 'alone' });
 
     expect(codes).toEqual(['rest 0']);
-    expect(asked).toEqual([expect.not.stringContaining('--checksum')]);
+    expect(asked.map((line) => line.includes('--checksum'))).toEqual([byContent]);
+    expect(parseStats(readFileSync(join(state(), 'out.fill'), 'utf8'))).toMatchObject({ filesTransferred: 0 });
+    expect(said()).toEqual([]);
+  });
+
+  it('that ends without a word, and one that is broken off, make every content compared', () => {
+    fill(large);
+    gate();
+    packer('tar "$@"; exit 2');
+    const silent = run('none', { fill: 'alone' });
+    // The job's first process, and with it everybody who could say how it ended.
+    packer('kill -KILL $(cat "$STATE/shell")');
+    writeFileSync(join(folder, 'pass'), `echo $$ >"$STATE/shell"\n${passScript}`);
+    const broken = run('none', { fill: 'alone' });
+    rmSync(join(state(), 'asked'));
+    const next = run(longAgo, { fill: '-' });
+
+    expect(silent.asked).toEqual([expect.stringContaining('--checksum')]);
+    expect(broken.code).not.toBe(0);
+    expect(broken.codes).toEqual([]);
+    expect(next.asked).toEqual([expect.stringContaining('--checksum')]);
+  });
+
+  it('leaves files without a block to rsync, and those with holes where tar may read them for ever', () => {
+    fill({ a: 20 << 20, 'd/holed': 1 << 20 });
+    truncateSync(join(source(), 'd/holed'), 30 << 20);
+    writeFileSync(join(source(), 'd/nothing'), '');
+    truncateSync(join(source(), 'd/nothing'), 5 << 20);
+    utimesSync(join(source(), 'd'), 1e9, 1e9 + 0.5);
+    gate();
+    const now = run('none', { fill: 'alone' });
+    const carried = names(there());
+    const { blocks, size } = statSync(join(there(), 'd/holed'));
+    const { mtimeMs } = statSync(join(there(), 'd'));
+    rmSync(there(), { recursive: true });
+    gate();
+    packer('exec tar "$@"', 'echo "tar (GNU tar) 1.30"');
+    run('none', { fill: 'alone' });
+
+    expect(now.codes).toEqual(['alone 0']);
+    expect(carried).toEqual(['a', 'd', 'd/holed']);
+    expect({ size, isHoled: blocks * 512 < size }).toEqual({ size: 30 << 20, isHoled: true });
+    expect(mtimeMs).toBe(1e12 + 500);
+    expect(names(there())).toEqual(['a', 'd']);
+  });
+
+  it('is left to rsync, with its words for it, where the source is gone', () => {
+    gate();
+    rmSync(source(), { recursive: true });
+    const { asked } = run('none', { fill: 'alone' });
+
+    expect(asked).toEqual([expect.stringContaining('--delete-delay')]);
   });
 
   it('knocks again where sshd turned it away', () => {

@@ -206,6 +206,7 @@ describe('the first copy', () => {
     ['looked over where nothing follows but the proof', 'tar', ' tar', { mode: 'final' }, ''],
     ['not over what is there', '-', ' tar', {}, 'empty=no\nbytes=900\n'],
     ['not under a limit', 'fill', '', { limitKiBps: 5000 }, ''],
+    ['not where times prove nothing', 'fill', '', { content: 'all' }, ''],
     ['not where rsync was chosen', 'fill', '', { choice }, ''],
     ['not on one machine', 'fill', '', {}, '', true],
   ])('by tar is %s', async (_name, start, streams, change, found, sameHost) => {
