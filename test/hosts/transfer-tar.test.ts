@@ -257,7 +257,8 @@ describe('a transfer that lends rsync to a machine without', () => {
     expect(modes).toBe('700 root\n');
     expect(right).toEqual(left);
     expect(second.explanation).toContain('lent to new3');
-    expect(second.literalBytes).toBeLessThan(4_000_000);
+    // A file that is all hole is left to this pass where tar carried the first one.
+    expect(second.literalBytes).toBeLessThan(4_000_000 + 16 * 1024 ** 2);
     expect(verification.differences).toEqual([]);
     expect(there).toContain('rsync\n');
     expect(there).not.toContain('/');

@@ -73,7 +73,8 @@ rmdir empty; echo file >empty; rm nothing; mkdir nothing; chmod 700 deep; setfat
     expect(live).toMatchObject({ vanished: false, files });
     expect(live.literalBytes).toBeGreaterThanOrEqual(3_000_000);
     expect(final.deleted).toBeGreaterThanOrEqual(2);
-    expect(final.literalBytes).toBeLessThan(4_000_000);
+    // A file that is all hole is left to this pass where tar carried the first one.
+    expect(final.literalBytes).toBeLessThan(4_000_000 + 16 * 1024 ** 2);
     expect(first.heartbeats.length).toBeGreaterThan(0);
 
     await once(() => activities.finishTransfer({ request, verified: verification.digest ?? '' }));
