@@ -16,7 +16,7 @@ import { unpackCommand } from './transfer-tar.ts';
 export const remoteTarget = 'ferry:data/';
 
 /** Size of the trial of the wire: long enough to see ten gigabits, too short to be in anybody's way. It lasts half a second at most. */
-const trialBytes = 24 * 1024 ** 2;
+const trialBytes = 64 * 1024 ** 2;
 
 /** Script that proves that key and gate let the source in. Argument: directory of the transfer. */
 export const checkScript = `ssh -F "$1/ssh_config" ferry ferry-check`;
