@@ -15,32 +15,6 @@ import { unpackCommand } from './transfer-tar.ts';
 /** Name under which the source's ssh knows the destination; nothing of the plan stands in an argument. */
 export const remoteTarget = 'ferry:data/';
 
-/** Size of the trial of the wire: long enough to see ten gigabits, too short to be in anybody's way. It lasts half a second at most. */
-const trialBytes = 64 * 1024 ** 2;
-
-/** Script that proves that key and gate let the source in. Argument: directory of the transfer. */
-export const checkScript = `ssh -F "$1/ssh_config" ferry ferry-check`;
-
-/**
- * Script that tries the road of the data, encryption included, with zeros that nobody keeps. Argument: directory of the transfer. Both
- * ends tell how many tasks want a processor, and how many there are.
- */
-export const trialScript = String.raw`
-head -c ${trialBytes + 1024 ** 2} /dev/zero 2>/dev/null | ssh -F "$1/ssh_config" ferry ferry-trial || return
-read -r one five fifteen tasks last </proc/loadavg
-echo "ferry-tasks ${'$'}{tasks%/*} $(nproc)"
-`;
-
-/** Bytes per second that the gate saw in a trial; 0 when its answer says nothing, or only how busy the processors are. */
-export function parseTrial(text: string): number {
-  const crowded = [...text.matchAll(/^ferry-tasks (\d+) (\d+)$/gm)].some(
-    ([, tasks, cores]) => Number(tasks) > 2 * Number(cores) + 4,
-  );
-  const [, bytes = '0', time = '0'] = /^ferry-trial (\d+) ([\d.e-]+)$/m.exec(text) ?? [];
-  const seconds = Number(time);
-  return !crowded && Number(bytes) >= 64 * 1024 && seconds > 0.001 ? Number(bytes) / seconds : 0;
-}
-
 /** How the source reaches the destination: a key of this transfer alone, pinned host keys, a fast cipher. */
 export async function grantAccess(
   source: HostConnection,

@@ -1,32 +1,35 @@
 import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { HostConnection, Jobs } from '../hosts/contract.ts';
 import type { ReplicateInput } from '../plan/replicate.ts';
 import { formatBytes } from '../plan/amounts.ts';
-import { needsHuman, permanent, transient } from './failures.ts';
-import { parseFields, runScript, tryScript } from './host-script.ts';
+import { needsHuman, permanent } from './failures.ts';
+import { parseFields, runScript } from './host-script.ts';
+import type { Lately } from './lately.ts';
 import { placesBelow } from './mounts.ts';
+import type { EndFacts } from './rsync-options.ts';
 import { chooseCopy } from './rsync-options.ts';
-import { checkScript, evictWriter, grantAccess, parseTrial, trialScript } from './transfer-access.ts';
+import { evictWriter, grantAccess } from './transfer-access.ts';
 import type { Prepared } from './transfer-contract.ts';
 import { guardDestination } from './transfer-guard.ts';
 import type { Marker } from './transfer-marker.ts';
 import { changedSinceProof, flushedIn, isMarkerOf, readMarker, writeMarker } from './transfer-marker.ts';
 import type { TransferNames } from './transfer-names.ts';
 import { namesOf } from './transfer-names.ts';
-import type { DigestMemory, EndProbe } from './transfer-probe.ts';
-import { bringProgram, programOf, whyLent } from './transfer-program.ts';
+import type { EndProbe } from './transfer-probe.ts';
 import { keepsNanoseconds, lookAtDestination, measureTreeIfThere, probeEnd } from './transfer-probe.ts';
+import { bringProgram, programOf, whyLent } from './transfer-program.ts';
+import type { RoadMemory } from './transfer-road.ts';
+import { tryRoad } from './transfer-road.ts';
 import type { TreeUser } from './transfer-users.ts';
 import { describeUsers, usersOf } from './transfer-users.ts';
 
 /** File systems on which a write through a mapping moves the change time after a flush; seen with tests. */
 const trustedForMappings = new Set(['ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'overlay']);
 
-/** What transfers through one worker tell each other of machines and wires. */
+/** What transfers through one worker tell each other of machines and of the roads between them. */
 export interface MoverMemory {
-  links: LinkMemory;
-  digests: DigestMemory;
+  roads: RoadMemory;
+  digests: Lately<EndFacts['digests']>;
 }
 
 /** Looks, refuses or marks, and lets the source in. What it did before is found and kept. */
@@ -113,7 +116,7 @@ export async function prepare(
   let choice = chooseCopy(lent.source, target, tree, wishes);
   if (!sameHost) {
     await grantAccess(source, destination, request, names, { destinationPath: to.path, cipher: choice.cipher });
-    const linkBytesPerSecond = await tryRoad(source, request, names.directory, tree.bytes, memory.links);
+    const linkBytesPerSecond = await tryRoad(source, request, names.directory, tree.bytes, memory.roads);
     choice = chooseCopy(lent.source, target, tree, { ...wishes, linkBytesPerSecond });
   }
   choice.reasons.push(...lent.reasons);
@@ -239,82 +242,4 @@ async function guardShared(
   } finally {
     await runScript(destination, 'trying for shared storage', 'rm -f -- "$1/$2"', [to, name]);
   }
-}
-
-/** sshd hangs up on some of many that log in at once (MaxStartups), before a word is said. */
-const turnedAway = /^(?:kex|ssh)_exchange_identification: /m;
-const knockFor = 60_000;
-
-/** The wire of a copy that ends at once makes no difference. */
-const tooSmallForTrial = 8 * 1024 ** 2;
-const linkIsKnownFor = 10 * 60_000;
-/** Where processors are crowded the trial gives no answer, and another one at once gives none either. */
-const crowdedFor = 60_000;
-
-/** What the wires between machines carried when they were tried lately, by pair. Trials side by side would measure each other. */
-export class LinkMemory {
-  private readonly known = new Map<string, { at: number; rate: Promise<number> }>();
-
-  /**
-   * Tries unless it is known, or was not to be known a moment ago; the second one to ask waits for the first. `isMine`: this caller's own
-   * trial gave the answer.
-   */
-  async rate(pair: string, trial: () => Promise<number>): Promise<{ rate: number; isMine: boolean }> {
-    const earlier = this.known.get(pair);
-    if (earlier !== undefined) {
-      const rate = await earlier.rate.catch(() => undefined);
-      const lasts = rate === 0 ? crowdedFor : linkIsKnownFor;
-      if (rate !== undefined && Date.now() - earlier.at < lasts) return { rate, isMine: false };
-    }
-    const rate = trial();
-    this.known.set(pair, { at: Date.now(), rate });
-    return { rate: await rate, isMine: true };
-  }
-}
-
-/** The road that the data takes is tried before anything depends on it. Answers the bytes per second that it carries, 0 when unknown. */
-async function tryRoad(
-  source: HostConnection,
-  request: ReplicateInput,
-  directory: string,
-  bytes: number,
-  links: LinkMemory,
-): Promise<number> {
-  const check = async (): Promise<void> => {
-    await askGate(source, request, checkScript, directory);
-  };
-  if (bytes < tooSmallForTrial) {
-    await check();
-    return 0;
-  }
-  const pair = [request.source.address, request.destination.address, request.destination.port].join(' ');
-  const { rate, isMine } = await links.rate(pair, async () =>
-    parseTrial(await askGate(source, request, trialScript, directory)),
-  );
-  // The wire is the same for all of the pair; key and gate are this transfer's own.
-  if (!isMine) await check();
-  return rate;
-}
-
-async function askGate(
-  source: HostConnection,
-  request: ReplicateInput,
-  script: string,
-  directory: string,
-): Promise<string> {
-  let result = await tryScript(source, script, [directory], { timeout: 60_000 });
-  const begin = Date.now();
-  const isTurnedAway = (): boolean => result.code === 255 && turnedAway.test(result.stderr);
-  while (isTurnedAway() && Date.now() - begin < knockFor) {
-    await sleep(300 + 1500 * Math.random());
-    result = await tryScript(source, script, [directory], { timeout: 60_000 });
-  }
-  if (result.code === 0 && result.stdout.includes('ferry-ready')) return result.stdout;
-  const said = result.stderr.trim().split('\n').slice(-3).join('; ');
-  throw (isTurnedAway() ? transient : needsHuman)({
-    what: `${request.transfer.source.host} cannot reach ${request.transfer.destination.host} for ${request.transfer.id}`,
-    cause: said === '' ? `ssh ended with ${result.code ?? result.signal ?? '?'}` : said,
-    untouched: 'no data was copied',
-    next: `try it: ssh ${request.transfer.source.host} ssh -v ${request.destination.user}@${request.destination.address} -p ${request.destination.port}`,
-  });
 }

@@ -1,6 +1,7 @@
-import type { HostAddress, HostConnection } from '../hosts/contract.ts';
+import type { HostConnection } from '../hosts/contract.ts';
 import { contentOfTop } from './directories.ts';
 import { parseFields, runScript } from './host-script.ts';
+import type { Lately } from './lately.ts';
 import type { Mount } from './mounts.ts';
 import { parseMountInfo } from './mounts.ts';
 import type { EndFacts, TreeFacts } from './rsync-options.ts';
@@ -34,55 +35,24 @@ perl -MPOSIX -e 1 2>/dev/null && echo perl=yes
 [ -e ${selinuxIsOn} ] && echo selinux=yes
 words=$(tar --help 2>/dev/null)
 case "$words" in *--acls*) case "$words" in *--xattrs*) echo tar=yes ;; esac ;; esac
-trial() { # name, command: nanoseconds for 8 MiB, without those that its start takes
-  t0=$(date +%s%N); head -c 1 /dev/zero | $2 >/dev/null 2>&1 || return
-  t1=$(date +%s%N); head -c 8388608 /dev/zero | $2 >/dev/null 2>&1 || return
-  t2=$(date +%s%N); t=$((t2 - t1 - t1 + t0))
-  [ "$t" -gt 0 ] && echo "digest-$1=$t"
-}
-if [ "$2" = unknown ]; then
-  command -v sha256sum >/dev/null && trial sha256 sha256sum
-  command -v openssl >/dev/null && trial sha256 'openssl dgst -sha256'
-  command -v b2sum >/dev/null && trial blake2b b2sum
-fi
 echo "--- rsync"; rsync --version 2>/dev/null
 echo "--- mounts"; cat /proc/self/mountinfo
 :
 `;
 
-const speedIsKnownFor = 10 * 60_000;
-
-/**
- * How fast machines digest, when it was tried lately: the trial of one transfer serves the others of the same machine, also those that
- * come while it is at it.
- */
-export class DigestMemory {
-  private readonly known = new Map<string, { at: number; digests: Promise<EndFacts['digests']> }>();
-
-  of({ address, port }: HostAddress): Promise<EndFacts['digests']> | undefined {
-    const entry = this.known.get(`${address} ${port}`);
-    return entry !== undefined && Date.now() - entry.at < speedIsKnownFor ? entry.digests : undefined;
-  }
-
-  keep({ address, port }: HostAddress, digests: Promise<EndFacts['digests']>): void {
-    const name = `${address} ${port}`;
-    this.known.set(name, { at: Date.now(), digests });
-    digests.catch(() => this.known.delete(name));
-  }
-}
-
 /** What a machine can do for a transfer of a directory. */
-export async function probeEnd(connection: HostConnection, path: string, memory: DigestMemory): Promise<EndProbe> {
-  const known = memory.of(connection.host);
-  const args = [path, known === undefined ? 'unknown' : 'known'];
-  const answer = runScript(connection, `looking at ${path}`, probeScript, args);
-  if (known === undefined) memory.keep(connection.host, answer.then(speeds));
-  const text = await answer;
+export async function probeEnd(
+  connection: HostConnection,
+  path: string,
+  memory: Lately<EndFacts['digests']>,
+): Promise<EndProbe> {
+  const [text, digests] = await Promise.all([
+    runScript(connection, `looking at ${path}`, probeScript, [path]),
+    digestsOf(connection, memory),
+  ]);
   const [head = '', rest = ''] = text.split('--- rsync\n');
   const [rsync = '', mounts = ''] = rest.split('--- mounts\n');
   const fields = parseFields(head);
-  // Whoever tried it could not be asked: the usual digest does.
-  const digests = await (known?.catch(() => ({})) ?? speeds(text));
   return {
     path: fields.get('path') ?? path,
     exists: fields.get('exists') === 'yes',
@@ -109,9 +79,33 @@ export function momentOf(fields: Map<string, string>): Moment {
   };
 }
 
-function speeds(probe: string): EndFacts['digests'] {
-  const fields = parseFields(probe.split('--- rsync\n')[0] ?? '');
-  return { ...speed(fields, 'sha256'), ...speed(fields, 'blake2b') };
+/** Milliseconds for which the trial of one transfer serves the others of the same machine. */
+export const digestsAreKnownFor = 10 * 60_000;
+
+const digestScript = String.raw`
+trial() { # name, command: nanoseconds for 8 MiB, without those that its start takes
+  t0=$(date +%s%N); head -c 1 /dev/zero | $2 >/dev/null 2>&1 || return
+  t1=$(date +%s%N); head -c 8388608 /dev/zero | $2 >/dev/null 2>&1 || return
+  t2=$(date +%s%N); t=$((t2 - t1 - t1 + t0))
+  [ "$t" -gt 0 ] && echo "digest-$1=$t"
+}
+command -v sha256sum >/dev/null && trial sha256 sha256sum
+command -v openssl >/dev/null && trial sha256 'openssl dgst -sha256'
+command -v b2sum >/dev/null && trial blake2b b2sum
+:
+`;
+
+/** Bytes per second that a machine digests, by digest. Where it cannot be told the usual digest does. */
+async function digestsOf(
+  connection: HostConnection,
+  memory: Lately<EndFacts['digests']>,
+): Promise<EndFacts['digests']> {
+  const { address, port } = connection.host;
+  const trial = async (): Promise<EndFacts['digests']> => {
+    const fields = parseFields(await runScript(connection, 'trying the digests', digestScript));
+    return { ...speed(fields, 'sha256'), ...speed(fields, 'blake2b') };
+  };
+  return memory.ask(`${address} ${port}`, trial).catch(() => ({}));
 }
 
 function speed(fields: Map<string, string>, name: 'sha256' | 'blake2b'): Partial<Record<typeof name, number>> {

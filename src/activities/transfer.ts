@@ -3,7 +3,9 @@ import type { ReplicateInput } from '../plan/replicate.ts';
 import type { Evidence } from './contract.ts';
 import { needsHuman } from './failures.ts';
 import { parseFields, runScript } from './host-script.ts';
+import { Lately } from './lately.ts';
 import { whileBeating } from './polling.ts';
+import type { EndFacts } from './rsync-options.ts';
 import { evictWriter, revokeAccess } from './transfer-access.ts';
 import type { PassInput, PassReport, Prepared, TransferActivities, Verification } from './transfer-contract.ts';
 import { classify, classifyAll } from './transfer-failures.ts';
@@ -13,8 +15,9 @@ import { namesOf } from './transfer-names.ts';
 import type { PassEnds } from './transfer-watch.ts';
 import { runRsyncPass } from './transfer-pass.ts';
 import { startOf } from './transfer-watch.ts';
-import { LinkMemory, prepare } from './transfer-prepare.ts';
-import { DigestMemory } from './transfer-probe.ts';
+import { prepare } from './transfer-prepare.ts';
+import { digestsAreKnownFor } from './transfer-probe.ts';
+import { RoadMemory } from './transfer-road.ts';
 import type { TransferScope } from './transfer-scope.ts';
 import { transferScope, withSteadyBeat } from './transfer-scope.ts';
 import { describeUsers, usersOf } from './transfer-users.ts';
@@ -31,7 +34,7 @@ const kept = 'the source is untouched; the destination stays marked incomplete';
 
 /** Activities of `replicateDirectory`. */
 export function createTransferActivities({ hosts, jobs }: TransferDependencies): TransferActivities {
-  const memory = { links: new LinkMemory(), digests: new DigestMemory() };
+  const memory = { roads: new RoadMemory(), digests: new Lately<EndFacts['digests']>(() => digestsAreKnownFor) };
 
   async function connectBoth(request: ReplicateInput): Promise<[HostConnection, HostConnection]> {
     return Promise.all([hosts.connect(request.source), hosts.connect(request.destination)]);

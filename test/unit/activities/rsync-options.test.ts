@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { EndFacts, RsyncFacts, TreeFacts, Wishes } from '../../../src/activities/rsync-options.ts';
 import {
   chooseCopy,
@@ -8,9 +8,8 @@ import {
   parseRsyncVersion,
   rsyncOptions,
 } from '../../../src/activities/rsync-options.ts';
-import { parseTrial } from '../../../src/activities/transfer-access.ts';
+import { parseTrial } from '../../../src/activities/transfer-road.ts';
 import { explain } from '../../../src/activities/transfer-conclusion.ts';
-import { LinkMemory } from '../../../src/activities/transfer-prepare.ts';
 
 const MiB = 1024 ** 2;
 
@@ -322,34 +321,6 @@ describe('the trial of the wire', () => {
     ['ferry-ready\nferry-trial 16777216 0.16\nferry-tasks 3 64\nferry-tasks 9 2\n', 0],
   ])('%j carries %d bytes per second', (answer, expected) => {
     expect(parseTrial(answer)).toBe(expected);
-  });
-
-  it('is made once for copies side by side, by the first of them', async () => {
-    const links = new LinkMemory();
-    const trial = vi.fn(async () => Promise.resolve(100 * MiB));
-
-    const answers = await Promise.all(['a b', 'a b', 'a c'].map(async (pair) => links.rate(pair, trial)));
-
-    expect(answers.map(({ isMine }) => isMine)).toEqual([true, false, true]);
-    expect(answers.map(({ rate }) => rate)).toEqual([100 * MiB, 100 * MiB, 100 * MiB]);
-    expect(trial).toHaveBeenCalledTimes(2);
-  });
-
-  it('is made again at once when it failed, after a minute when it said nothing, after ten when it did', async () => {
-    vi.useFakeTimers();
-    const links = new LinkMemory();
-    const answers = async (rate: number): Promise<unknown> => links.rate('a b', async () => Promise.resolve(rate));
-
-    await expect(links.rate('a b', async () => Promise.reject(new Error('refused')))).rejects.toThrow('refused');
-    expect(await answers(0)).toEqual({ rate: 0, isMine: true });
-    expect(await answers(1)).toEqual({ rate: 0, isMine: false });
-    vi.advanceTimersByTime(61_000);
-    expect(await answers(2)).toEqual({ rate: 2, isMine: true });
-    vi.advanceTimersByTime(9 * 60_000);
-    expect(await answers(3)).toEqual({ rate: 2, isMine: false });
-    vi.advanceTimersByTime(61_000);
-    expect(await answers(4)).toEqual({ rate: 4, isMine: true });
-    vi.useRealTimers();
   });
 
   it('is kept with the choice, where there was one', () => {
