@@ -27,17 +27,16 @@ const minorForHoles = 31;
 const harmless = `${changedUnderTar}|: Cannot (write|open|mkdir|mknod|mkfifo): (No space left on device|Disk quota exceeded|Broken pipe)$|: Wrote only [0-9]+ of [0-9]+ bytes$|^tar: (Unexpected EOF in archive|Error is not recoverable: exiting now)$`;
 
 /**
- * Deals what find tells of a tree out to lists. Arguments: state directory, whether tar may be trusted with holes. Files with holes are
- * for a tar that looks for them: it takes one without any blocks for a single hole, which some file systems say of data as well, so that
- * these are left to rsync, like symlinks and sockets.
+ * Deals what find tells of a tree out to lists. Arguments: state directory, whether tar may be trusted with holes. It takes a file without
+ * any blocks for a single hole, which some file systems say of data as well, so that these are left to rsync, like symlinks and sockets.
  */
 const gatherProgram = String.raw`
 use strict; use warnings; local $/ = "\0";
 my ($state, $holes) = @ARGV;
 my %list;
-for my $name ("list.folders", "list.holes", "list.fill", "sizes.fill") { open($list{$name}, ">", "$state/$name") or die "$name: $!\n" }
+for my $name ("list.folders", "list.fill", "sizes.fill") { open($list{$name}, ">", "$state/$name") or die "$name: $!\n" }
 sub put { my ($name, $text) = @_; print { $list{$name} } $text or die "$name: $!\n" }
-my ($entries, $files, $total, $bytes, $data) = (0) x 5;
+my ($entries, $files, $total, $bytes, $data, $holed) = (0) x 6;
 while (my $line = <STDIN>) {
   chomp $line;
   my ($type, $blocks, $size, $name) = split / /, $line, 4;
@@ -48,17 +47,20 @@ while (my $line = <STDIN>) {
   my $there = $blocks * 512;
   my $isHoled = $there < $size;
   next if $isHoled and !($holes and $there);
-  $files++; $bytes += $size; $data += $isHoled ? $there : $size;
-  if ($isHoled) { put("list.holes", "$name\0") } else { put("list.fill", "$name\0"); put("sizes.fill", "$size\n") }
+  $files++; $bytes += $size; $holed++ if $isHoled;
+  my $sent = $isHoled ? $there : $size;
+  $data += $sent;
+  put("list.fill", "$name\0"); put("sizes.fill", "$sent\n");
 }
 for (values %list) { close $_ or die "$!\n" }
-printf "entries=%d files=%d total=%.0f bytes=%.0f data=%.0f\n", $entries, $files, $total, $bytes, $data;
+printf "entries=%d files=%d total=%.0f bytes=%.0f data=%.0f holed=%d\n", $entries, $files, $total, $bytes, $data, $holed;
 `;
 
 /**
- * Functions of the pass's script. `gather`: true when it is worth it; then there are lists of the files, of those with holes and of the
- * directories. ACLs travel as the attributes that they are to the kernel: asked for by name they cost as much time as a small file.
- * `pour` sends the lists: 0, or 24 when the source changed under it. `spoiled`: a file may have size and time of the source and another
+ * Functions of the pass's script. `gather`: true when it is worth it; then there are lists of the files and, where these are several, one of
+ * the directories: each is a login at the destination, which costs as much as many a directory does. What was no hole when it was looked
+ * at and is one to tar has changed since, so that the next pass compares it. ACLs travel as the attributes that they are to the kernel:
+ * asked for by name they cost as much time as a small file. `pour` sends the lists: 0, or 24 when the source changed under it. `spoiled`: a file may have size and time of the source and another
  * content, because tar met an error that it fills with zeros, or because its last word is missing. What it said lies beside the lists of
  * directories until a comparison of all content has been there: no later try takes such a file for right.
  */
@@ -72,22 +74,20 @@ end-of-program
   found=$( (cd "$source" && find . -printf '%y %b %s %p\0') 2>/dev/null | perl "$state/gather" "$state" "$holes" 2>"$state/err.gather") || return 1
   eval "$found"
   [ "$bytes" -ge ${worthIt.bytes} ] || [ "$files" -ge ${worthIt.files} ] || return 1
+  sparse=
+  [ "$holed" -eq 0 ] || sparse=--sparse
   if deal fill 0; then
     mv "$state/list.folders" "$state/list.fill.folders"
-  elif [ -s "$state/list.holes" ]; then
-    mv "$state/list.folders" "$state/list.fill.folders" && mv "$state/list.fill" "$state/list.fill.1"
   else
     cat "$state/list.folders" "$state/list.fill" >"$state/list.fill.1"
   fi
-  [ ! -s "$state/list.holes" ] || mv "$state/list.holes" "$state/list.fill.holes"
 }
-pour_list() { # name, options of tar
+pour_list() { # name
   name=$1 tries=0
-  shift
   read -r up rest </proc/uptime
   while :; do
     {
-      tar --create --file=- --format=posix --blocking-factor=${blocks} --numeric-owner --xattrs '--xattrs-include=*' --totals "$@" \
+      tar --create --file=- --format=posix --blocking-factor=${blocks} --numeric-owner --xattrs '--xattrs-include=*' --totals $sparse \
         --checkpoint=128 "--checkpoint-action=exec=exec sh $state/tell $name ${'$'}{up%.*} $share" \
         "--directory=$source/" --no-recursion --no-unquote --null "--files-from=$state/list.$name" 2>>"$lists/said.$name"
       echo "$?" >"$state/packed.$name"
@@ -132,7 +132,6 @@ end-of-program
     wait "${'$'}{each#*:}"
     ended "${'$'}{each%%:*}" "$?"
   done
-  [ ! -s "$state/list.fill.holes" ] || [ "$worst" -ne 0 ] || { pour_list fill.holes --sparse; ended fill.holes "$?"; }
   # Last: files move the times of a directory on, and would inherit its ACLs.
   [ ! -s "$state/list.fill.folders" ] || [ "$worst" -ne 0 ] || { pour_list fill.folders; ended fill.folders "$?"; }
   [ "$known" = no ] || rm -f "$lists/said.so.far"
