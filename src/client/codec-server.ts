@@ -3,6 +3,7 @@ import { createCodec } from '../codec/codec.ts';
 import { readKeyRing, readPrivateFile } from '../codec/key-ring.ts';
 import { createCodecServer } from '../codec/server.ts';
 import type { GlobalOptions } from './connection.ts';
+import { endSignals, ignoreTwins } from './end-signals.ts';
 import { CliError } from './errors.ts';
 
 interface CodecServerCommandOptions extends GlobalOptions {
@@ -48,7 +49,8 @@ export async function serveCodec(options: CodecServerCommandOptions): Promise<vo
   const address = server.address();
   const actual = typeof address === 'object' && address !== null ? address.port : port;
   if (options.quiet !== true) process.stderr.write(`Codec server at http://${host}:${actual}, /encode and /decode\n`);
-  await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]);
+  ignoreTwins();
+  await Promise.race(endSignals.map((signal) => once(process, signal)));
   server.close();
   server.closeAllConnections();
 }

@@ -8,9 +8,10 @@ import { Connection } from '@temporalio/client';
 import { msToTs } from '@temporalio/common/lib/time.js';
 import { pcError } from './colors.ts';
 import { temporalSettings } from './connection.ts';
+import { endSignals, ignoreTwins } from './end-signals.ts';
 import { CliError } from './errors.ts';
 import { neededAttributes } from './search-attributes.ts';
-import { readMeans, runWorker, shutdownSignals } from './worker.ts';
+import { readMeans, runWorker } from './worker.ts';
 import type { WorkerCommandOptions } from './worker.ts';
 
 interface DevOptions extends WorkerCommandOptions {
@@ -177,7 +178,8 @@ function connects(host: string, number: number): Promise<boolean> {
 /** As a worker is: also by a terminal that is gone, which would leave the server behind. */
 function interrupted(): Promise<void> {
   return new Promise((resolve) => {
-    for (const signal of shutdownSignals) process.once(signal, () => resolve());
+    ignoreTwins();
+    for (const signal of endSignals) process.once(signal, () => resolve());
   });
 }
 

@@ -7,6 +7,7 @@ import { environmentTargets, targetPrefix } from '../activities/notify.ts';
 import { defaultBackupDirectory } from '../plan/names.ts';
 import type { GlobalOptions, TemporalSettings } from './connection.ts';
 import { connectClient, temporalSettings, unreachable } from './connection.ts';
+import { endSignals, ignoreTwins } from './end-signals.ts';
 import { CliError } from './errors.ts';
 import type { Identity } from './identity.ts';
 import { readIdentity } from './identity.ts';
@@ -90,9 +91,6 @@ async function refuseUnusableTargets(env: NodeJS.ProcessEnv): Promise<void> {
   }
 }
 
-/** What ends a worker in good order; node resets even what nohup has ignored. */
-export const shutdownSignals = ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGHUP'] as const;
-
 /** Runs a worker until it is told to end. */
 export async function runWorker(settings: TemporalSettings, options: WorkerCommandOptions): Promise<void> {
   const identity = await readMeans(options);
@@ -116,9 +114,10 @@ export async function runWorker(settings: TemporalSettings, options: WorkerComma
     format: options.logFormat,
     write: (line) => process.stderr.write(line),
   });
+  ignoreTwins();
   const runtime = Runtime.install({
     logger,
-    shutdownSignals: [...shutdownSignals],
+    shutdownSignals: [...endSignals],
     telemetryOptions: {
       logging: { forward: {}, filter: { core: 'WARN', other: 'ERROR' } },
       ...(metricsAddress === undefined ? {} : { metrics: prometheusAt(metricsAddress) }),

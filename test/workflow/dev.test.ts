@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import { utils } from 'ssh2';
@@ -99,6 +100,9 @@ describe('ferry dev', () => {
     const address = `127.0.0.1:${ports[0]}`;
     const started = await promisify(execFile)(process.execPath, [bin, 'start', file, '--address', address], { env });
     const { config } = await asked((client) => client.workflowService.describeNamespace({ namespace: 'default' }));
+    // What a wrapper passes on of the terminal's Ctrl-C comes a moment after that itself.
+    first.child.kill('SIGINT');
+    await sleep(20);
     first.child.kill('SIGINT');
     const code = await first.ended;
 
