@@ -189,7 +189,6 @@ export async function observe(
   }
 }
 
-/** What a program did that has ended no longer counts in `work`: less than before means that another one is at it. */
 /** Ends the pass on both machines and proves that nothing writes any more. */
 export async function endPass(jobs: Jobs, ends: PassEnds, names: TransferNames): Promise<void> {
   await Promise.all([jobs.stop(ends.source, names.job), evictWriter(ends.destination, names)]);
@@ -197,6 +196,7 @@ export async function endPass(jobs: Jobs, ends: PassEnds, names: TransferNames):
   await evictWriter(ends.destination, names);
 }
 
+/** What a program did that has ended no longer counts in `work`: less than before means that another one is at it. */
 function hasMoved(last: Seen, { bytes, step, work }: Seen): boolean {
   return bytes !== last.bytes || step !== last.step || work < last.work || work - last.work >= workThatCounts;
 }
