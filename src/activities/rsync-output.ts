@@ -131,6 +131,9 @@ export function judgeExit(code: number, stderr: string, isLive: boolean): RsyncE
   if (trouble !== undefined) return { ...trouble, why };
   if (code === 24) return { kind: isLive ? 'vanished' : 'partial', why };
   if (code === 23 && isLive && onlyChanged(stderr)) return { kind: 'vanished', why };
+  // Its two ends disagree when all names of a file that has several go away under it.
+  if (code === 2 && isLive && onlyChanged(stderr.replace(/^Invalid packet at end of run .*$/m, '')))
+    return { kind: 'again', why };
   if (code === 255) return { kind: 'link', why };
   // A machine that is short of memory or of open files for a moment.
   if ([10, 12, 20, 21, 22, 30, 35].includes(code) || code > 128 || isShortOf.test(stderr))
@@ -216,8 +219,9 @@ export function judgeTroubles(stderr: string): { kind: 'busy' | 'refused' | 'no-
 
 /** What the sender says of a file that became a symlink, a directory or shorter between being listed and being read. */
 const changedLines = [
-  /file has vanished/,
+  /(?:file|directory) has vanished/,
   /some files vanished|some files\/attrs were not transferred/,
+  /^rsync error: protocol incompatibility \(code 2\)/,
   /^IO error encountered -- skipping file deletion/,
   /failed verification -- update (?:discarded|retained|put into partial-dir)/,
   /^rsync: (?:\[sender\] .*|(?:send_files|read errors|link_stat|readlink_stat|opendir|readdir|get_xattr|rsync_xal_get|l?(?:get|list)xattr).*) \((?:2|6|20|21|40|61)\)$/,

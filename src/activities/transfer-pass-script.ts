@@ -28,7 +28,7 @@ close STDOUT or die "$!\n";
  * compare every content; else a time for `find -newerct`), lock file for a target on the same machine or `-`, `flush` (`tree` or
  * `everything`), how many streams at most, their token, `fill` (`fill` when much is still to come, `tar` when everything is and tar may
  * carry it, `alone` when another pass follows and tells right from wrong, or `-`), file with the directories that the pass of `since` met,
- * then rsync's options.
+ * `live` or `final`, then rsync's options.
  *
  * The source's file system is flushed first: pages that a memory-mapped writer dirtied are write-protected by it, so that whoever
  * writes after this moment moves the change time. The files that changed since the last pass began are compared by content, because
@@ -38,13 +38,13 @@ export const passScript = String.raw`#!/bin/sh
 set -u
 state=$1 source=$2 target=$3 since=$4 lock=$5 flush=$6 streams=$7 token=$8 fill=$9
 shift 9
-known=$1
-shift
+known=$1 mode=$2
+shift 2
 [ ! -x "$state/program/rsync" ] || PATH=$state/program:$PATH
 export LC_ALL=C RSYNC_RSH="ssh -F $state/ssh_config"
 cd / || exit 99
 echo "$*" >"$state/options"
-rm -f "$state"/out.* "$state"/err.* "$state"/list.* "$state"/sizes.* "$state"/packed.* "$state"/codes "$state"/ended "$state"/streams "$state"/steps "$state"/moment
+rm -f "$state"/out.* "$state"/err.* "$state"/list.* "$state"/sizes.* "$state"/packed.* "$state"/codes "$state"/ended "$state"/streams "$state"/steps "$state"/moment "$state"/linked
 step() { echo "$1 $(date +%s.%N)" >>"$state/steps"; }
 read -r up rest </proc/uptime
 echo "$(date +%s.%N) $up $(cat /proc/sys/kernel/random/boot_id)" >"$state/moment"
@@ -95,7 +95,7 @@ end-of-program
 }
 # Files that changed since, and those in directories that took the place of others: their own times did not move.
 list_doubtful() {
-  (cd "$source" && find . -type f -newerct "@$since" '(' -fprintf "$state/sizes.doubtful" '%s\n' , -fprintf "$state/list.doubtful" '%p\0' ')') 2>"$state/err.list"
+  (cd "$source" && find . -type f '(' -links +1 -fprintf "$state/linked" x , -newerct "@$since" -fprintf "$state/sizes.doubtful" '%s\n' -fprintf "$state/list.doubtful" '%p\0' ')') 2>"$state/err.list"
   code=$?
   [ -s "$state/list.moved" ] || return "$code"
   (cd "$source" && xargs -0 -n 100 sh -c '
@@ -108,6 +108,13 @@ list_doubtful() {
   other=$?
   [ "$other" -gt "$code" ] && code=$other
   return "$code"
+}
+# A sender that copies while it lists, and finds gone or replaced one of several names of a file that the destination has, waits for its
+# receiver, which waits for it (3.5.0 and all before). One that lists everything first does not.
+listing() {
+  [ "$mode" = live ] || return 0
+  [ -e "$state/linked" ] || (cd "$source" && find . -type f -links +1 -fprintf "$state/linked" x -quit) 2>/dev/null
+  [ ! -s "$state/linked" ] || echo --no-inc-recursive
 }
 # What is gone at the source may hold the place that the rest needs.
 full() { grep -qsE 'No space left on device|Disk quota exceeded' "$state/err.$1" "$state/err.$1".*; }
@@ -169,11 +176,12 @@ case "$fill" in
     fi
     ;;
 esac
+listing=$(listing)
 step copying
-copy rest "$@" $checksum --delete-delay "$source/" "$target"
+copy rest "$@" $checksum $listing --delete-delay "$source/" "$target"
 code=$?
 if [ "$code" -ne 0 ] && full rest; then
-  copy rest "$@" $checksum --delete-before "$source/" "$target"
+  copy rest "$@" $checksum $listing --delete-before "$source/" "$target"
   code=$?
 fi
 # All content was compared, or none was in doubt.
@@ -245,7 +253,7 @@ echo "codes=$(tr '\n' ';' <codes 2>/dev/null)"
 echo "steps=$(tr '\n' ';' <steps 2>/dev/null)"
 echo "streams=$(tr '\n' ';' <streams 2>/dev/null)"
 [ -f sizes.doubtful ] && echo "doubtful=$(wc -l <sizes.doubtful)"
-usual='file has vanished|failed verification -- update|link_stat .* failed: No such file or directory'
+usual='(file|directory) has vanished|failed verification -- update|link_stat .* failed: No such file or directory'
 for name in $(ls | sed -n 's/^\(out\|err\)\.//p' | sort -u); do
   echo "=== out $name"; tail -c 3000 "out.$name" 2>/dev/null
   # What a source in use says by the thousand comes last and is cut short, so that it hides nothing.

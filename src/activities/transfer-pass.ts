@@ -121,6 +121,7 @@ async function startPass(
             streamToken,
             there.empty && mayBeTar ? firstCopyOf(input) : isMuchToCome ? 'fill' : '-',
             `${names.lists}/${marker.base?.epoch ?? '-'}`,
+            input.mode,
             ...rsyncOptions(choice, input.limitKiBps),
           ]),
     ],

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { namesOf } from '../../src/activities/transfer-names.ts';
+import { quote } from '../../src/hosts/quote.ts';
 import type { ReplicateInput } from '../../src/plan/replicate.ts';
 import { freshName, script } from './machines.ts';
 import { seeded } from './random.ts';
@@ -46,4 +48,33 @@ describe(`passes under a writer, seed ${random.seed}`, { retry: 0 }, () => {
       expect(right).toEqual(left);
     },
   );
+
+  it('do not stand still when one of several names of a file goes away between being listed and being sent', async () => {
+    const { activities, source } = mover;
+    const request = await mover.request(freshName('writer'));
+    requests.push(request);
+    const tree = quote(request.transfer.source.path);
+    await script(source, `mkdir -p ${tree} && cd ${tree} && mkdir d && head -c 24M /dev/urandom >a && echo first >d/z && ln d/z z`);
+    const { choice } = await prepare(mover, request);
+    await once(() => activities.runPass(pass(request, choice, 1)));
+    // The large file comes before the other, and takes three seconds.
+    await script(source, `cd ${tree} && head -c 24M /dev/urandom >a && echo other >z`);
+    const { directory } = namesOf(request);
+    const away = script(
+      source,
+      `rm -f ${directory}/out.rest; until [ -e ${directory}/out.rest ]; do sleep 0.1; done; sleep 1; rm ${tree}/z; [ ! -e ${directory}/ended ]`,
+    );
+
+    const began = Date.now();
+    const slow = { limitKiBps: 8000, content: 'all' } as const;
+    const second = await once(() => activities.runPass(pass(request, choice, 2, slow)));
+    await away;
+    const took = Date.now() - began;
+    await once(() => activities.runPass(pass(request, choice, 3, { mode: 'final' })));
+    const [left, right] = await bothTrees(mover, request);
+
+    expect(second.vanished).toBe(true);
+    expect(took).toBeLessThan(60_000);
+    expect(right).toEqual(left);
+  });
 });

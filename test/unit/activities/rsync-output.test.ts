@@ -188,6 +188,21 @@ describe('the end of rsync', () => {
     [23, vanished, 'final', 'partial'],
     [23, 'rsync: [sender] send_files failed to open "/a": Permission denied (13)', 'live', 'partial'],
     [23, '', 'live', 'partial'],
+    [23, 'directory has vanished: "/a/d"\nfile has vanished: "/a/f"', 'live', 'vanished'],
+    [23, 'directory has vanished: "/a/d"', 'final', 'partial'],
+    [
+      2,
+      'file has vanished: "/a/f"\nInvalid packet at end of run (2) [sender]\nrsync error: protocol incompatibility (code 2) at main.c(937) [sender=3.5.0]',
+      'live',
+      'again',
+    ],
+    [2, 'file has vanished: "/a/f"\nInvalid packet at end of run (2) [sender]', 'final', 'broken'],
+    [
+      2,
+      'protocol version mismatch -- is your shell clean?\nrsync error: protocol incompatibility (code 2) at compat.c(1)',
+      'live',
+      'broken',
+    ],
     [
       23,
       'rsync: [generator] get_acl: sys_acl_get_file(f1, ACL_TYPE_DEFAULT): Permission denied (13)',

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -53,10 +54,17 @@ function fill(files: Record<string, number>): void {
   }
 }
 
+interface Settings {
+  streams: number;
+  known: string;
+  fill: string;
+  mode: 'live' | 'final';
+}
+
 /** Runs a pass; `since` in seconds, or a word. Answers its exit code, the codes of its steps and what rsync was asked for. */
 function run(
   since: string,
-  { streams = 1, known = 'first', fill = 'fill' }: { streams?: number; known?: string; fill?: string } = {},
+  { streams = 1, known = 'first', fill = 'fill', mode = 'live' }: Partial<Settings> = {},
 ): { code: number | null; codes: string[]; asked: string[] } {
   const argv = [
     join(folder, 'pass'),
@@ -70,6 +78,7 @@ function run(
     'abc',
     fill,
     join(folder, 'lists', known),
+    mode,
   ];
   const { status } = spawnSync('sh', [...argv, '--modify-window=-1'], {
     env: { PATH: `${join(folder, 'programs')}:${process.env['PATH'] ?? ''}`, STATE: state() },
@@ -110,6 +119,29 @@ function lastList(): string {
 function move(from: string, to: string): void {
   renameSync(join(source(), from), join(source(), to));
 }
+
+describe('the listing of rsync', () => {
+  it.each([
+    [true, 'live', 'none', true],
+    [true, 'live', 'all', true],
+    [true, 'live', longAgo, true],
+    [true, 'final', longAgo, false],
+    [false, 'live', 'all', false],
+    [false, 'live', longAgo, false],
+  ] as const)(
+    'with several names %j in a %s pass since %s is whole before it copies: %j',
+    (several, mode, since, whole) => {
+      fill({ 'a/f': 1, g: 1 });
+      if (several) linkSync(join(source(), 'a/f'), join(source(), 'h'));
+      if (since !== 'none') begin();
+      const { code, asked } = run(since, { mode });
+
+      expect(code).toBe(0);
+      expect(asked.at(-1)).toContain('--delete-delay');
+      expect(asked.at(-1)?.includes('--no-inc-recursive')).toBe(whole);
+    },
+  );
+});
 
 describe('what changed since the last pass', () => {
   it('is named so that rsync takes no name for a comment or an option', () => {
