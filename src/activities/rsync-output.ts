@@ -131,6 +131,7 @@ export function judgeExit(code: number, stderr: string, isLive: boolean): RsyncE
   if (trouble !== undefined) return { ...trouble, why };
   if (code === 24) return { kind: isLive ? 'vanished' : 'partial', why };
   if (code === 23 && isLive && onlyChanged(stderr)) return { kind: 'vanished', why };
+  if (code === 23 && onlyStale(stderr)) return { kind: 'again', why };
   // Its two ends disagree when all names of a file that has several go away under it.
   if (code === 2 && isLive && onlyChanged(stderr.replace(/^Invalid packet at end of run .*$/m, '')))
     return { kind: 'again', why };
@@ -217,6 +218,21 @@ export function judgeTroubles(stderr: string): { kind: 'busy' | 'refused' | 'no-
   return undefined;
 }
 
+/** It was a directory when it was looked at; what is none has no default ACL, and the kernel says so in these words. */
+const staleAcl =
+  /^rsync: (?:\[(?:generator|receiver)\] )?get_acl: sys_acl_get_file\(.*, ACL_TYPE_DEFAULT\): Permission denied \(13\)$/;
+
+/**
+ * True when rsync only asked for the ACL of a directory that it had itself made a further name of a file meanwhile, as it does up to 3.5.0.
+ * Nothing is amiss with what it copied, and it does not say so of the same files again.
+ */
+function onlyStale(stderr: string): boolean {
+  const lines = wordsOf(stderr).filter(
+    (line) => !line.startsWith('rsync error: some files/attrs were not transferred'),
+  );
+  return lines.length > 0 && lines.every((line) => staleAcl.test(line));
+}
+
 /** What the sender says of a file that became a symlink, a directory or shorter between being listed and being read. */
 const changedLines = [
   /(?:file|directory) has vanished/,
@@ -226,17 +242,20 @@ const changedLines = [
   /failed verification -- update (?:discarded|retained|put into partial-dir)/,
   /^rsync: (?:\[sender\] .*|(?:send_files|read errors|link_stat|readlink_stat|opendir|readdir|get_xattr|rsync_xal_get|l?(?:get|list)xattr).*) \((?:2|6|20|21|40|61)\)$/,
   /link_stat .* failed: No such file or directory/,
-  // It was a directory when it was listed; what is none has no default ACL, and the kernel says so in these words.
-  /^rsync: (?:\[(?:generator|receiver)\] )?get_acl: sys_acl_get_file\(.*, ACL_TYPE_DEFAULT\): Permission denied \(13\)$/,
+  staleAcl,
 ];
 
 /** True when nothing but the liveness of the source explains the errors; files that changed so are looked at again by the next pass. */
 function onlyChanged(stderr: string): boolean {
-  const lines = stderr
+  const lines = wordsOf(stderr);
+  return lines.length > 0 && lines.every((line) => changedLines.some((expression) => expression.test(line)));
+}
+
+function wordsOf(stderr: string): string[] {
+  return stderr
     .split('\n')
     .map((line) => line.trim())
     .filter((line) => line !== '');
-  return lines.length > 0 && lines.every((line) => changedLines.some((expression) => expression.test(line)));
 }
 
 const sayingsKept = 8;

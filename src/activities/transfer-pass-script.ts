@@ -44,7 +44,7 @@ shift 2
 export LC_ALL=C RSYNC_RSH="ssh -F $state/ssh_config"
 cd / || exit 99
 echo "$*" >"$state/options"
-rm -f "$state"/out.* "$state"/err.* "$state"/list.* "$state"/sizes.* "$state"/packed.* "$state"/codes "$state"/ended "$state"/streams "$state"/steps "$state"/moment "$state"/linked
+rm -f "$state"/out.* "$state"/err.* "$state"/list.* "$state"/sizes.* "$state"/packed.* "$state"/codes "$state"/ended "$state"/streams "$state"/steps "$state"/moment "$state"/linked "$state"/files
 step() { echo "$1 $(date +%s.%N)" >>"$state/steps"; }
 read -r up rest </proc/uptime
 echo "$(date +%s.%N) $up $(cat /proc/sys/kernel/random/boot_id)" >"$state/moment"
@@ -95,7 +95,7 @@ end-of-program
 }
 # Files that changed since, and those in directories that took the place of others: their own times did not move.
 list_doubtful() {
-  (cd "$source" && find . -type f '(' -links +1 -fprintf "$state/linked" x , -newerct "@$since" -fprintf "$state/sizes.doubtful" '%s\n' -fprintf "$state/list.doubtful" '%p\0' ')') 2>"$state/err.list"
+  (cd "$source" && find . -type f '(' -links +1 -fprintf "$state/linked" x , -fprintf "$state/files" x , -newerct "@$since" -fprintf "$state/sizes.doubtful" '%s\n' -fprintf "$state/list.doubtful" '%p\0' ')') 2>"$state/err.list"
   code=$?
   [ -s "$state/list.moved" ] || return "$code"
   (cd "$source" && xargs -0 -n 100 sh -c '
@@ -110,11 +110,12 @@ list_doubtful() {
   return "$code"
 }
 # A sender that copies while it lists, and finds gone or replaced one of several names of a file that the destination has, waits for its
-# receiver, which waits for it (3.5.0 and all before). One that lists everything first does not.
+# receiver, which waits for it (3.5.0 and all before). One that lists everything first does not, and keeps the list in its memory.
 listing() {
   [ "$mode" = live ] || return 0
-  [ -e "$state/linked" ] || (cd "$source" && find . -type f -links +1 -fprintf "$state/linked" x -quit) 2>/dev/null
-  [ ! -s "$state/linked" ] || echo --no-inc-recursive
+  [ -e "$state/files" ] ||
+    (cd "$source" && find . -type f '(' -links +1 -fprintf "$state/linked" x , -fprintf "$state/files" x ')') 2>/dev/null
+  [ ! -s "$state/linked" ] && [ "$(wc -c <"$state/files")" -gt 1000000 ] || echo --no-inc-recursive
 }
 # What is gone at the source may hold the place that the rest needs.
 full() { grep -qsE 'No space left on device|Disk quota exceeded' "$state/err.$1" "$state/err.$1".*; }
@@ -178,10 +179,10 @@ case "$fill" in
 esac
 listing=$(listing)
 step copying
-copy rest "$@" $checksum $listing --delete-delay "$source/" "$target"
+copy rest "$@" $listing $checksum --delete-delay "$source/" "$target"
 code=$?
 if [ "$code" -ne 0 ] && full rest; then
-  copy rest "$@" $checksum $listing --delete-before "$source/" "$target"
+  copy rest "$@" $listing $checksum --delete-before "$source/" "$target"
   code=$?
 fi
 # All content was compared, or none was in doubt.

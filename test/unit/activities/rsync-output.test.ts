@@ -211,7 +211,13 @@ describe('the end of rsync', () => {
     ],
     [
       23,
-      'rsync: [generator] get_acl: sys_acl_get_file(f1, ACL_TYPE_DEFAULT): Permission denied (13)',
+      'rsync: [generator] get_acl: sys_acl_get_file(f1, ACL_TYPE_DEFAULT): Permission denied (13)\nrsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1394) [sender=3.5.0]',
+      'final',
+      'again',
+    ],
+    [
+      23,
+      'rsync: [generator] get_acl: sys_acl_get_file(f1, ACL_TYPE_DEFAULT): Permission denied (13)\nrsync: [sender] send_files failed to open "/a": Permission denied (13)',
       'final',
       'partial',
     ],

@@ -121,19 +121,23 @@ function move(from: string, to: string): void {
 }
 
 describe('the listing of rsync', () => {
+  const many = 2_000_000;
   it.each([
-    [true, 'live', 'none', true],
-    [true, 'live', 'all', true],
-    [true, 'live', longAgo, true],
-    [true, 'final', longAgo, false],
-    [false, 'live', 'all', false],
-    [false, 'live', longAgo, false],
+    ['live', 'none', 2, false, true],
+    ['live', 'all', 2, false, true],
+    ['live', longAgo, 2, false, true],
+    ['final', longAgo, 2, true, false],
+    ['live', 'all', many, false, false],
+    ['live', longAgo, many, false, false],
+    ['live', 'all', many, true, true],
+    ['live', longAgo, many, true, true],
   ] as const)(
-    'with several names %j in a %s pass since %s is whole before it copies: %j',
-    (several, mode, since, whole) => {
+    'in a %s pass since %s of %d files, some with several names: %j, is whole before it copies: %j',
+    (mode, since, files, several, whole) => {
       fill({ 'a/f': 1, g: 1 });
       if (several) linkSync(join(source(), 'a/f'), join(source(), 'h'));
       if (since !== 'none') begin();
+      if (files === many) program('wc', `echo ${many}`);
       const { code, asked } = run(since, { mode });
 
       expect(code).toBe(0);
