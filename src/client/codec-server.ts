@@ -3,7 +3,7 @@ import { createCodec } from '../codec/codec.ts';
 import { readKeyRing, readPrivateFile } from '../codec/key-ring.ts';
 import { createCodecServer } from '../codec/server.ts';
 import type { GlobalOptions } from './connection.ts';
-import { endSignals, ignoreTwins } from './end-signals.ts';
+import { endSignal } from './end-signals.ts';
 import { CliError } from './errors.ts';
 
 interface CodecServerCommandOptions extends GlobalOptions {
@@ -49,8 +49,7 @@ export async function serveCodec(options: CodecServerCommandOptions): Promise<vo
   const address = server.address();
   const actual = typeof address === 'object' && address !== null ? address.port : port;
   if (options.quiet !== true) process.stderr.write(`Codec server at http://${host}:${actual}, /encode and /decode\n`);
-  ignoreTwins();
-  await Promise.race(endSignals.map((signal) => once(process, signal)));
+  await endSignal();
   server.close();
   server.closeAllConnections();
 }

@@ -8,7 +8,7 @@ import { Connection } from '@temporalio/client';
 import { msToTs } from '@temporalio/common/lib/time.js';
 import { pcError } from './colors.ts';
 import { temporalSettings } from './connection.ts';
-import { endSignals, ignoreTwins } from './end-signals.ts';
+import { endSignal } from './end-signals.ts';
 import { CliError } from './errors.ts';
 import { neededAttributes } from './search-attributes.ts';
 import { readMeans, runWorker } from './worker.ts';
@@ -30,7 +30,8 @@ export async function runDev(options: DevOptions): Promise<void> {
   await refuseTaken(options.ip, options.port, '--port');
   await refuseTaken(options.ip, options.uiPort, '--ui-port');
   mkdirSync(dirname(database), { recursive: true, mode: 0o700 });
-  const told = interrupted();
+  // Also by a terminal that is gone, which would leave the server behind.
+  const told = endSignal();
   const child = spawn(temporal, serverArguments(options, database), {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
@@ -172,14 +173,6 @@ function connects(host: string, number: number): Promise<boolean> {
       resolve(true);
     });
     socket.once('error', () => resolve(false));
-  });
-}
-
-/** As a worker is: also by a terminal that is gone, which would leave the server behind. */
-function interrupted(): Promise<void> {
-  return new Promise((resolve) => {
-    ignoreTwins();
-    for (const signal of endSignals) process.once(signal, () => resolve());
   });
 }
 

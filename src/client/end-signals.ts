@@ -17,3 +17,11 @@ export function ignoreTwins(): void {
   };
   for (const signal of endSignals) process.on(signal, bear);
 }
+
+/** Until the first of them comes. */
+export function endSignal(): Promise<void> {
+  ignoreTwins();
+  return new Promise((resolve) => {
+    for (const signal of endSignals) process.once(signal, () => resolve());
+  });
+}
