@@ -223,7 +223,7 @@ const staleAcl =
   /^rsync: (?:\[(?:generator|receiver)\] )?get_acl: sys_acl_get_file\(.*, ACL_TYPE_DEFAULT\): Permission denied \(13\)$/;
 
 /**
- * True when rsync only asked for the ACL of a directory that it had itself made a further name of a file meanwhile, as it does up to 3.5.0.
+ * True when rsync only asked for the ACL of a directory that it had itself made a further name of a file meanwhile, as 3.5.0 does.
  * Nothing is amiss with what it copied, and it does not say so of the same files again.
  */
 function onlyStale(stderr: string): boolean {
@@ -262,12 +262,9 @@ const sayingsKept = 8;
 
 /** The first error lines, without ssh's banners and rsync's closing line. */
 export function sayings(stderr: string): string {
-  const lines = stderr
-    .split('\n')
-    .map((line) => line.trim())
-    .filter(
-      (line) => line !== '' && !/^rsync error: .*\(code \d+\)/.test(line) && !/^Warning: Permanently added/.test(line),
-    );
+  const lines = wordsOf(stderr).filter(
+    (line) => !/^rsync error: .*\(code \d+\)/.test(line) && !/^Warning: Permanently added/.test(line),
+  );
   const rest = lines.length > sayingsKept ? `; and ${lines.length - sayingsKept} more lines` : '';
   return (
     lines

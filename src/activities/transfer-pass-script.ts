@@ -110,7 +110,7 @@ list_doubtful() {
   return "$code"
 }
 # A sender that copies while it lists, and finds gone or replaced one of several names of a file that the destination has, waits for its
-# receiver, which waits for it (3.5.0 and all before). One that lists everything first does not, and keeps the list in its memory.
+# receiver, which waits for it (seen with 3.5.0). One that lists everything first does not, and keeps the list in its memory.
 listing() {
   [ "$mode" = live ] || return 0
   [ -e "$state/files" ] ||
