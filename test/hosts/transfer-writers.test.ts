@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { CopyChoice } from '../../src/activities/transfer-contract.ts';
 import { namesOf } from '../../src/activities/transfer-names.ts';
 import { quote } from '../../src/hosts/quote.ts';
 import type { ReplicateInput } from '../../src/plan/replicate.ts';
@@ -24,6 +25,17 @@ describe(`passes under a writer, seed ${random.seed}`, { retry: 0 }, () => {
   afterAll(async () => {
     await mover.close();
   });
+
+  /** A directory that a line typed in it made, copied once. */
+  async function copied(line: string): Promise<{ request: ReplicateInput; choice: CopyChoice; tree: string }> {
+    const request = await mover.request(freshName('writer'));
+    requests.push(request);
+    const tree = quote(request.transfer.source.path);
+    await script(mover.source, `mkdir -p ${tree} && cd ${tree} && ${line}`);
+    const { choice } = await prepare(mover, request);
+    await once(() => mover.activities.runPass(pass(request, choice, 1)));
+    return { request, choice, tree };
+  }
 
   it.each(Array.from({ length: 3 }, () => ({ seed: random.below(2 ** 30), live: 2 + random.below(3) })))(
     'miss nothing of schedule $seed in $live live passes and a final one',
@@ -51,15 +63,9 @@ describe(`passes under a writer, seed ${random.seed}`, { retry: 0 }, () => {
 
   it('do not stand still when one of several names of a file goes away between being listed and being sent', async () => {
     const { activities, source } = mover;
-    const request = await mover.request(freshName('writer'));
-    requests.push(request);
-    const tree = quote(request.transfer.source.path);
-    await script(
-      source,
-      `mkdir -p ${tree} && cd ${tree} && mkdir d && head -c 24M /dev/urandom >a && echo first >d/z && ln d/z z`,
+    const { request, choice, tree } = await copied(
+      'mkdir d && head -c 24M /dev/urandom >a && echo first >d/z && ln d/z z',
     );
-    const { choice } = await prepare(mover, request);
-    await once(() => activities.runPass(pass(request, choice, 1)));
     // The large file comes before the other, and takes three seconds.
     await script(source, `cd ${tree} && head -c 24M /dev/urandom >a && echo other >z`);
     const { directory } = namesOf(request);
@@ -83,12 +89,7 @@ describe(`passes under a writer, seed ${random.seed}`, { retry: 0 }, () => {
 
   it('are tried again, and right, where a further name of a file takes the place of a directory', async () => {
     const { activities, source } = mover;
-    const request = await mover.request(freshName('writer'));
-    requests.push(request);
-    const tree = quote(request.transfer.source.path);
-    await script(source, `mkdir -p ${tree}/f && echo one >${tree}/a`);
-    const { choice } = await prepare(mover, request);
-    await once(() => activities.runPass(pass(request, choice, 1)));
+    const { request, choice, tree } = await copied('mkdir f && echo one >a');
     await script(source, `cd ${tree} && rmdir f && ln a f`);
 
     const final = pass(request, choice, 2, { mode: 'final' });
