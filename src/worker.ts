@@ -31,6 +31,8 @@ export interface FerryWorkerOptions {
   backup?: Plan['backup'];
   /** Activities at the same time; default 50. */
   maxActivities?: number;
+  /** Seconds that activities get to end by themselves before they are told to let go; default 10. */
+  graceSeconds?: number;
   dataConverter?: DataConverter;
 }
 
@@ -70,7 +72,7 @@ export async function createFerryWorker(options: FerryWorkerOptions): Promise<Fe
     // Progress on the screen is as old as this.
     maxHeartbeatThrottleInterval: '5s',
     // Activities are observers of units that live on the hosts: they need moments to let go, not minutes.
-    shutdownGraceTime: '10s',
+    shutdownGraceTime: (options.graceSeconds ?? 10) * 1000,
     shutdownForceTime: '30s',
     ...(options.dataConverter && { dataConverter: options.dataConverter }),
   });

@@ -217,17 +217,17 @@ async function follow(
   const interrupt = (): void => stop.abort();
   // Kept to the end: what restores the cursor ends the process when nobody else listens any more.
   process.on('SIGINT', interrupt);
-  const end = handle.result().then(
-    (outcome) => ({ outcome }),
-    (error: unknown) => ({ error }),
-  );
+  // What still waits for an answer would keep the process for as long as the server takes to have none.
+  const end = client
+    .withAbortSignal(stop.signal, () => handle.result())
+    .then(
+      (outcome) => ({ outcome }),
+      (error: unknown) => ({ error }),
+    );
   try {
     for (;;) {
       const turn = await Promise.race([end, sleep(1000, undefined, { signal: stop.signal }).catch(() => undefined)]);
-      if (turn !== undefined) {
-        if ('error' in turn) throw copyFailed(turn.error, handle.workflowId);
-        return turn.outcome;
-      }
+      if (turn !== undefined && 'outcome' in turn) return turn.outcome;
       if (stop.signal.aborted) {
         process.stderr.write(
           isOwnWork
@@ -236,6 +236,7 @@ async function follow(
         );
         return undefined;
       }
+      if (turn !== undefined) throw copyFailed(turn.error, handle.workflowId);
       if (screen !== undefined) screen.show(await readStatus(client, handle), await readActivity(client, handle));
     }
   } finally {

@@ -60,6 +60,8 @@ export async function startOwnWorker(
     dataConverter: settings.dataConverter,
     taskQueue,
     copiesOnly: true,
+    // Somebody waits at the prompt.
+    graceSeconds: 1,
     sshIdentity: identity.file,
     ...(identity.passphrase === undefined ? {} : { sshPassphrase: identity.passphrase }),
   });

@@ -24,8 +24,17 @@ describe('ferry copy', () => {
     mover = await openMover();
     // A queue of its own: other tests begin and end workers as well.
     worker = spawn('ferry', ['worker', '--copies-only', '--task-queue', queue], {
-      stdio: 'ignore',
+      stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, KUBECONFIG: '' },
+    });
+    // Until then the command takes the queue for one that nobody serves.
+    await new Promise<void>((resolve, reject) => {
+      let said = '';
+      worker.stderr?.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+        if (said.includes(`serves task queue ${queue}`)) resolve();
+      });
+      worker.once('exit', () => reject(new Error(`the worker is gone: ${said}`)));
     });
   });
   afterAll(async () => {
@@ -158,6 +167,7 @@ describe('ferry copy', () => {
       await expect.poll(said, { timeout: 60_000, interval: 100 }).toContain('copying');
       child.kill('SIGINT');
     });
+    const there = await script(mover.destination, `{ du -sm '${path}-new' 2>/dev/null || echo 0; } | cut -f1`);
     const live = await ferry([...command, '--live', '--limit', '2000']);
     const proved = await ferry(command);
     const [from, to] = [
@@ -165,7 +175,9 @@ describe('ferry copy', () => {
       await script(mover.destination, listing(`${path}-new`)),
     ];
 
-    expect(left.code).toBe(130);
+    expect(left.code, left.stderr).toBe(130);
+    // It does not keep the prompt until the pass, or the server's patience, is at its end.
+    expect(Number(there)).toBeLessThan(25);
     expect(left.stderr).toMatch(/^no worker serves task queue \S+: this command does the work itself$/m);
     expect(left.stderr).toContain('Stopped. What runs on the machines goes on; the same command takes it up again.');
     expect(live.stdout[0]).toMatch(/^fresh/);
