@@ -218,6 +218,31 @@ describe('the key of a transfer', () => {
     await thief.close();
   });
 
+  it.each([
+    ['shares one login', false, 1],
+    ['logs in for each, where none can be shared', true, 3],
+  ])('lets in a pass that copies twice: it %s', async (_name, isHindered, expected) => {
+    const { source, destination } = mover;
+    const { request, directory } = await prepared('logins');
+    const { choice } = await prepare(mover, request);
+    await once(() => mover.activities.runPass(pass(request, choice, 1)));
+    const key = await script(source, `ssh-keygen -lf '${directory}/id.pub' | cut -d' ' -f2`);
+    const logins = async (): Promise<number> =>
+      Number(await script(destination, `journalctl --sync; journalctl -q _COMM=sshd | grep -cF '${key.trim()}' || :`));
+    // The comparison of what changed, then the look at the whole tree. Nobody can listen where a directory stands.
+    const hinder = isHindered ? `mkdir '${directory}/road'` : ':';
+    await script(source, `touch '${request.transfer.source.path}/data'; ${hinder}`);
+    const before = await logins();
+
+    const { doubtful } = await once(() => mover.activities.runPass(pass(request, choice, 2)));
+    const after = await logins();
+    const [left, right] = await bothTrees(mover, request);
+
+    expect(doubtful).toBe(1);
+    expect(after - before).toBe(expected);
+    expect(right).toEqual(left);
+  });
+
   it('is gone on both machines when a transfer ends without success', async () => {
     const { request } = await prepared('abandoned');
 
