@@ -1,3 +1,4 @@
+import { dealing } from './transfer-streams.ts';
 import { changedUnderTar } from './transfer-tar.ts';
 
 /*
@@ -27,15 +28,18 @@ const minorForHoles = 31;
 const harmless = `${changedUnderTar}|: Cannot (write|open|mkdir|mknod|mkfifo): (No space left on device|Disk quota exceeded|Broken pipe)$|: Wrote only [0-9]+ of [0-9]+ bytes$|^tar: (Unexpected EOF in archive|Error is not recoverable: exiting now)$`;
 
 /**
- * Deals what find tells of a tree out to lists. Arguments: state directory, whether tar may be trusted with holes. It takes a file without
- * any blocks for a single hole, which some file systems say of data as well, so that these are left to rsync, like symlinks and sockets.
+ * Deals what find tells of a tree out to lists. Arguments: state directory, whether tar may be trusted with holes, how many streams. It
+ * takes a file without any blocks for a single hole, which some file systems say of data as well, so that these are left to rsync, like
+ * symlinks and sockets.
  */
 const gatherProgram = String.raw`
 use strict; use warnings; local $/ = "\0";
-my ($state, $holes) = @ARGV;
+${dealing}
+my ($state, $holes, $streams) = @ARGV;
 my %list;
-for my $name ("list.folders", "list.fill", "sizes.fill") { open($list{$name}, ">", "$state/$name") or die "$name: $!\n" }
+for my $name ("list.folders", "list.fill") { open($list{$name}, ">", "$state/$name") or die "$name: $!\n" }
 sub put { my ($name, $text) = @_; print { $list{$name} } $text or die "$name: $!\n" }
+begin_lists("$state/list.fill", $streams) if $streams > 1;
 my ($entries, $files, $total, $bytes, $data, $holed) = (0) x 6;
 while (my $line = <STDIN>) {
   chomp $line;
@@ -50,18 +54,20 @@ while (my $line = <STDIN>) {
   $files++; $bytes += $size; $holed++ if $isHoled;
   my $sent = $isHoled ? $there : $size;
   $data += $sent;
-  put("list.fill", "$name\0"); put("sizes.fill", "$sent\n");
+  put("list.fill", "$name\0");
+  deal($sent, "$name\0") if $streams > 1;
 }
 for (values %list) { close $_ or die "$!\n" }
-printf "entries=%d files=%d total=%.0f bytes=%.0f data=%.0f holed=%d\n", $entries, $files, $total, $bytes, $data, $holed;
+my $several = $streams > 1 && end_lists(0) ? $streams : 1;
+printf "entries=%d files=%d total=%.0f bytes=%.0f data=%.0f holed=%d several=%d\n", $entries, $files, $total, $bytes, $data, $holed, $several;
 `;
 
 /**
  * Functions of the pass's script. `gather`: true when it is worth it; then there are lists of the files and, where these are several, one of
  * the directories: each is a login at the destination, which costs as much as many a directory does. What was no hole when it was looked
  * at and is one to tar has changed since, so that the next pass compares it. ACLs travel as the attributes that they are to the kernel:
- * asked for by name they cost as much time as a small file. `pour` sends the lists: 0, or 24 when the source changed under it. `spoiled`: a file may have size and time of the source and another
- * content, because tar met an error that it fills with zeros, or because its last word is missing. What it said lies beside the lists of
+ * asked for by name they cost as much time as a small file. `pour` sends the lists: 0, or 24 when the source changed under it. `spoiled`: a
+ * file may have size and time of the source and another content, because tar met an error that it fills with zeros, or because its last word is missing. What it said lies beside the lists of
  * directories until a comparison of all content has been there: no later try takes such a file for right.
  */
 export const firstCopyFunctions = String.raw`
@@ -71,14 +77,17 @@ ${gatherProgram}
 end-of-program
   minor=$(tar --version 2>/dev/null | sed -n '1s/.* 1\.\([0-9]*\).*/\1/p')
   if [ "${'$'}{minor:-0}" -ge ${minorForHoles} ]; then holes=1; else holes=0; fi
-  found=$( (cd "$source" && find . -printf '%y %b %s %p\0') 2>/dev/null | perl "$state/gather" "$state" "$holes" 2>"$state/err.gather") || return 1
+  shares
+  found=$( (cd "$source" && find . -printf '%y %b %s %p\0') 2>/dev/null | perl "$state/gather" "$state" "$holes" "$share" 2>"$state/err.gather") || return 1
   eval "$found"
   [ "$bytes" -ge ${worthIt.bytes} ] || [ "$files" -ge ${worthIt.files} ] || return 1
   sparse=
   [ "$holed" -eq 0 ] || sparse=--sparse
-  if deal fill 0; then
+  if [ "$several" -gt 1 ]; then
+    echo "fill $several" >>"$state/streams"
     mv "$state/list.folders" "$state/list.fill.folders"
   else
+    rm -f "$state"/list.fill.[1-9]*
     cat "$state/list.folders" "$state/list.fill" >"$state/list.fill.1"
   fi
 }

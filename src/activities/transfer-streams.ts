@@ -13,47 +13,70 @@ export function streamsOf(source: { cores: number }, destination: { cores: numbe
 }
 
 /**
- * Deals the files of a list out. Arguments: sizes, a line each; names, NUL after each, in the same order; number of lists; bytes that a file should have. Large files go
- * to the list with the least to do, the largest first; small ones lie together by directory. Ends with 3 where it is not worth it: little
- * to do, one file that is nearly all of it, or less than so many bytes in a file: names cost rsync more than bytes (docs/benchmarks.md).
+ * Perl that deals files out to lists: `begin_lists(NAMES, COUNT)`, `deal(SIZE, NAME)` for every file with what ends its name, `end_lists(LEAST)`.
+ * Large files go to the list with the least to do, the largest first; small ones lie together by directory. The last answers whether it is
+ * worth it: not where there is little to do, one file that is nearly all of it, or less than so many bytes in a file: names cost rsync more
+ * than bytes (docs/benchmarks.md).
+ */
+export const dealing = String.raw`
+{
+  my ($large, $run) = (1048576, 500);
+  my (@list, @load, @late, $to, $place); my ($bytes, $files, $largest, $same) = (0, 0, 0, 0);
+  sub begin_lists { my ($names, $count) = @_; for my $i (0 .. $count - 1) { open($list[$i], ">", "$names." . ($i + 1)) or die "$!\n"; $load[$i] = 0 } }
+  sub least { my $best = 0; for my $i (1 .. $#load) { $best = $i if $load[$i] < $load[$best] } return $best }
+  sub put_into { my ($i, $n, $file) = @_; print { $list[$i] } $file or die "$!\n"; $load[$i] += $n + 16384 }
+  sub deal {
+    my ($n, $file) = @_;
+    $bytes += $n; $files++; $largest = $n if $n > $largest;
+    if ($n >= $large) { push @late, [$n, $file]; return }
+    my $here = substr($file, 0, 1 + rindex($file, "/"));
+    if (!defined $place || $here ne $place || ++$same > $run) { ($to, $place, $same) = (least(), $here, 0) }
+    put_into($to, $n, $file);
+  }
+  sub end_lists {
+    my ($worth) = @_;
+    for my $each (sort { $b->[0] <=> $a->[0] } @late) { put_into(least(), @$each) }
+    for (@list) { close $_ or die "$!\n" }
+    return $bytes >= 67108864 && $bytes >= $files * $worth && $largest < $bytes * 0.9;
+  }
+}
+`;
+
+/**
+ * Deals the files of a list out. Arguments: sizes, a line each; names, NUL after each, in the same order; number of lists. Ends with 3 where
+ * it is not worth it.
  */
 const dealProgram = String.raw`
 use strict; use warnings;
-my ($sizes, $names, $count, $least) = @ARGV;
-my ($large, $run) = (1048576, 500);
+${dealing}
+my ($sizes, $names, $count) = @ARGV;
 open(my $size, "<", $sizes) or die "$sizes: $!\n"; open(my $name, "<", $names) or die "$names: $!\n";
-my (@list, @load, @late, $to, $place); my ($bytes, $files, $largest, $same) = (0, 0, 0, 0);
-for my $i (0 .. $count - 1) { open($list[$i], ">", "$names." . ($i + 1)) or die "$!\n"; $load[$i] = 0 }
-sub least { my $best = 0; for my $i (1 .. $#load) { $best = $i if $load[$i] < $load[$best] } return $best }
-sub deal { my ($i, $file, $n) = @_; print { $list[$i] } $file or die "$!\n"; $load[$i] += $n + 16384 }
+begin_lists($names, $count);
 while (defined(my $n = <$size>)) {
   chomp $n;
   my $file = do { local $/ = "\0"; <$name> };
   defined $file or die "fewer names than sizes\n";
-  $bytes += $n; $files++; $largest = $n if $n > $largest;
-  if ($n >= $large) { push @late, [$n, $file]; next }
-  my $here = substr($file, 0, 1 + rindex($file, "/"));
-  if (!defined $place || $here ne $place || ++$same > $run) { ($to, $place, $same) = (least(), $here, 0) }
-  deal($to, $file, $n);
+  deal($n, $file);
 }
-for my $each (sort { $b->[0] <=> $a->[0] } @late) { deal(least(), $each->[1], $each->[0]) }
 { local $/ = "\0"; defined <$name> and die "more names than sizes\n" }
-for (@list) { close $_ or die "$!\n" }
-exit($bytes >= 67108864 && $bytes >= $files * $least && $largest < $bytes * 0.9 ? 0 : 3);
+exit(end_lists(32768) ? 0 : 3);
 `;
 
 /**
- * Functions of the pass's script. `deal STAGE [BYTES]`: true when the list of the stage has become several. `fan STAGE OPTIONS…`: one stream for
- * each of them; answers the code of the worst.
+ * Functions of the pass's script. `shares` tells how many streams a pass may have now. `deal STAGE`: true when the list of the stage has become
+ * several. `fan STAGE OPTIONS…`: one stream for each of them; answers the code of the worst.
  */
 export const streamFunctions = String.raw`
-deal() {
-  [ "$streams" -gt 1 ] || return 1
-  # The cap is for all that this machine sends: other passes have their share.
+# The cap is for all that this machine sends: other passes have their share.
+shares() {
+  [ "$streams" -gt 1 ] || { share=1; return; }
   passes=$(systemctl list-units --plain --no-legend --state=active,activating 'ferry-*.service' 2>/dev/null | wc -l)
   share=$((streams / (passes > 1 ? passes : 1)))
+}
+deal() {
+  shares
   [ "$share" -gt 1 ] || return 1
-  perl - "$state/sizes.$1" "$state/list.$1" "$share" "${'$'}{2:-32768}" 2>"$state/err.deal" <<'end-of-program' || { rm -f "$state/list.$1".*; return 1; }
+  perl - "$state/sizes.$1" "$state/list.$1" "$share" 2>"$state/err.deal" <<'end-of-program' || { rm -f "$state/list.$1".*; return 1; }
 ${dealProgram}
 end-of-program
   echo "$1 $share" >>"$state/streams"
