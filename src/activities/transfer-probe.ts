@@ -82,20 +82,27 @@ export function momentOf(fields: Map<string, string>): Moment {
 /** Milliseconds for which the trial of one transfer serves the others of the same machine. */
 export const digestsAreKnownFor = 10 * 60_000;
 
+/** What a trial digests: ten milliseconds and more on a fast machine. */
+const digestTrialBytes = 16 * 1024 ** 2;
+
+/**
+ * Time of the processor, not of the clock: a machine that has work to do digests slowly by the clock, and another digest each time. Bash tells
+ * it to the millisecond; where there is none, the usual digest does. sha256 is tried by the program that the verification takes.
+ */
 const digestScript = String.raw`
-trial() { # name, command: nanoseconds for 8 MiB, without those that its start takes
-  t0=$(date +%s%N); head -c 1 /dev/zero | $2 >/dev/null 2>&1 || return
-  t1=$(date +%s%N); head -c 8388608 /dev/zero | $2 >/dev/null 2>&1 || return
-  t2=$(date +%s%N); t=$((t2 - t1 - t1 + t0))
-  [ "$t" -gt 0 ] && echo "digest-$1=$t"
+spent() { # bytes, command: milliseconds
+  said=$(head -c "$1" /dev/zero | LC_ALL=C bash -c 'TIMEFORMAT="%3U %3S"; time "$@" >/dev/null 2>&1' bash $2 2>&1) || return 1
+  echo "$said" | awk 'NF == 2 { printf "%.0f\n", ($1 + $2) * 1000 }'
 }
-command -v sha256sum >/dev/null && trial sha256 sha256sum
-command -v openssl >/dev/null && trial sha256 'openssl dgst -sha256'
-command -v b2sum >/dev/null && trial blake2b b2sum
+trial() { # name, command: without what its start takes
+  start=$(spent 1 "$2") && all=$(spent ${digestTrialBytes} "$2") && [ "$all" -gt "$start" ] && echo "digest-$1=$((all - start))"
+}
+if openssl dgst -sha256 -r /dev/null >/dev/null 2>&1; then trial sha256 'openssl dgst -sha256 -r'; else trial sha256 sha256sum; fi
+trial blake2b b2sum
 :
 `;
 
-/** Bytes per second that a machine digests, by digest. Where it cannot be told the usual digest does. */
+/** Bytes per second of one processor that a machine digests, by digest. Where it cannot be told the usual digest does. */
 async function digestsOf(
   connection: HostConnection,
   memory: Lately<EndFacts['digests']>,
@@ -109,8 +116,8 @@ async function digestsOf(
 }
 
 function speed(fields: Map<string, string>, name: 'sha256' | 'blake2b'): Partial<Record<typeof name, number>> {
-  const nanoseconds = Number(fields.get(`digest-${name}`) ?? 0);
-  return nanoseconds > 0 ? { [name]: 8_388_608e9 / nanoseconds } : {};
+  const milliseconds = Number(fields.get(`digest-${name}`) ?? 0);
+  return milliseconds > 0 ? { [name]: (digestTrialBytes * 1000) / milliseconds } : {};
 }
 
 export interface SourceTree extends TreeFacts {

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CopyChoice, Verification } from '../../src/activities/transfer-contract.ts';
+import { createTransferActivities } from '../../src/activities/transfer.ts';
+import { createJobs } from '../../src/hosts/jobs.ts';
 import type { ReplicateInput } from '../../src/plan/replicate.ts';
 import { freshName, script } from './machines.ts';
 import type { Mover } from './transfer-setup.ts';
@@ -208,5 +210,25 @@ touch -h -d @1700000000.123456789 large small twin dir empty link attributed lis
     expect(full.proof).toMatch(
       /root digest \w+ on both; the destination occupies 4\d(?:\.\d)? MiB, the source \d+(?:\.\d)? MiB$/,
     );
+  });
+
+  it('all by the digest that is faster here, whatever else the machines have to do', async () => {
+    const busy = await script(
+      mover.source,
+      `for i in 1 2 3 4; do setsid sh -c 'while :; do :; done' >/dev/null 2>&1 & echo $!; done`,
+    );
+    const chosen: string[] = [];
+    try {
+      for (let round = 0; round < 6; round += 1) {
+        // A worker that has tried nothing yet.
+        const worker = createTransferActivities({ hosts: mover.hosts, jobs: createJobs() });
+        const prepared = await once(() => worker.prepareTransfer({ request, mode: 'live' }));
+        chosen.push(prepared.choice.digest);
+      }
+    } finally {
+      await script(mover.source, `kill ${busy.trim().split('\n').join(' ')}`);
+    }
+
+    expect(new Set(chosen).size).toBe(1);
   });
 });
