@@ -67,8 +67,9 @@ printf "entries=%d files=%d total=%.0f bytes=%.0f data=%.0f holed=%d several=%d\
  * the directories: each is a login at the destination, which costs as much as many a directory does. What was no hole when it was looked
  * at and is one to tar has changed since, so that the next pass compares it. ACLs travel as the attributes that they are to the kernel:
  * asked for by name they cost as much time as a small file. `pour` sends the lists: 0, or 24 when the source changed under it. `spoiled`: a
- * file may have size and time of the source and another content, because tar met an error that it fills with zeros, or because its last word is missing. What it said lies beside the lists of
- * directories until a comparison of all content has been there: no later try takes such a file for right.
+ * file may have size and time of the source and another content, because tar met an error that it fills with zeros, or because its last word
+ * is missing. What it said lies beside the lists of directories until a comparison of all content has been there: no later try takes such a
+ * file for right.
  */
 export const firstCopyFunctions = String.raw`
 gather() {
