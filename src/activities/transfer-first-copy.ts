@@ -101,7 +101,7 @@ pour_list() { # name
         --checkpoint=128 "--checkpoint-action=exec=exec sh $state/tell $name ${'$'}{up%.*} $share" \
         "--directory=$source/" --no-recursion --no-unquote --null "--files-from=$state/list.$name" 2>>"$lists/said.$name"
       echo "$?" >"$state/packed.$name"
-    } | ssh -F "$state/ssh_config" ferry "ferry-stream $token ferry-fill" >/dev/null 2>"$state/err.$name"
+    } | $remote ferry "ferry-stream $token ferry-fill" >/dev/null 2>"$state/err.$name"
     code=$?
     turned_away "$name" "$code" || break
   done

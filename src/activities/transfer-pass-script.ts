@@ -45,19 +45,17 @@ export LC_ALL=C
 # The name of a socket is short; that of a transfer need not be.
 cd "$state" || exit 99
 echo "$*" >"$state/options"
-rm -f "$state"/out.* "$state"/err.* "$state"/list.* "$state"/sizes.* "$state"/packed.* "$state"/codes "$state"/ended "$state"/streams "$state"/steps "$state"/moment "$state"/linked "$state"/files
+rm -f road "$state"/out.* "$state"/err.* "$state"/list.* "$state"/sizes.* "$state"/packed.* "$state"/codes "$state"/ended "$state"/streams "$state"/steps "$state"/moment "$state"/linked "$state"/files
 step() { echo "$1 $(date +%s.%N)" >>"$state/steps"; }
 read -r up rest </proc/uptime
 echo "$(date +%s.%N) $up $(cat /proc/sys/kernel/random/boot_id)" >"$state/moment"
 checksum=
-# Who logs in waits longer than for a look at a small tree: the copies that come one after another share a login, made meanwhile. One that
-# failed is missed by nobody: ssh then makes one of its own.
-road="ssh -F $state/ssh_config" opening=
+remote="ssh -F $state/ssh_config"
+# Who logs in waits longer than for a look at a small tree: the copies that come one after another share a login, made meanwhile. Where
+# there is none, ssh makes one of its own.
 if [ "$lock" = - ] && [ "$since" != none ]; then
-  rm -f road
-  $road -f -N -o ControlMaster=yes -S road ferry </dev/null >/dev/null 2>&1 &
-  opening=$!
-  trap '$road -S road -O exit ferry 2>/dev/null' EXIT
+  $remote -f -N -o ControlMaster=yes -S road ferry </dev/null >/dev/null 2>&1 &
+  trap '$remote -S road -O exit ferry 2>/dev/null' EXIT
 fi
 step flushing
 if [ "$flush" = tree ]; then sync -f "$source" 2>/dev/null || sync; else sync; fi
@@ -68,10 +66,10 @@ turned_away() { # name, code
   sleep "$((1 + tries / 4)).$(($$ % 10))"
 }
 copy() { # name, rsync's arguments
-  name=$1 way=$road
+  name=$1 way=$remote
   shift
   # Streams have processors of their own for what they encrypt.
-  case $name in *.*) ;; *) [ -z "$opening" ] || { wait "$opening"; way="$road -S road"; } ;; esac
+  case $name in *.*) ;; *) wait; way="$remote -S road" ;; esac
   tries=0
   while :; do
     if [ "$lock" = - ]; then RSYNC_RSH=$way rsync "$@"; else flock -n -E 97 "$lock" rsync "$@"; fi >"$state/out.$name" 2>"$state/err.$name"
