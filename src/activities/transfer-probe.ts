@@ -6,6 +6,7 @@ import type { Mount } from './mounts.ts';
 import { parseMountInfo } from './mounts.ts';
 import type { EndFacts, TreeFacts } from './rsync-options.ts';
 import { parseRsyncVersion, selinuxIsOn } from './rsync-options.ts';
+import { opensslDigests } from './tree-scan.ts';
 
 /** A moment on a machine: its clock, and what tells whether the clock was set or the machine restarted since. */
 export interface Moment {
@@ -97,7 +98,7 @@ spent() { # bytes, command: milliseconds
 trial() { # name, command: without what its start takes
   start=$(spent 1 "$2") && all=$(spent ${digestTrialBytes} "$2") && [ "$all" -gt "$start" ] && echo "digest-$1=$((all - start))"
 }
-if openssl dgst -sha256 -r /dev/null >/dev/null 2>&1; then trial sha256 'openssl dgst -sha256 -r'; else trial sha256 sha256sum; fi
+if ${opensslDigests}; then trial sha256 'openssl dgst -sha256 -r'; else trial sha256 sha256sum; fi
 trial blake2b b2sum
 :
 `;

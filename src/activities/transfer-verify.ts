@@ -7,7 +7,7 @@ import { needsHuman, transient } from './failures.ts';
 import { parseFields, runScript, tryScript } from './host-script.ts';
 import type { CopyChoice, Difference, Verification } from './transfer-contract.ts';
 import type { TransferNames } from './transfer-names.ts';
-import { treeScanProgram } from './tree-scan.ts';
+import { opensslDigests, treeScanProgram } from './tree-scan.ts';
 
 const shownDifferences = 20;
 const bucketsLookedInto = 12;
@@ -102,7 +102,7 @@ async function scan(
   await writeProgram(side);
   const script = String.raw`
 algorithm=$3
-if [ "$algorithm" = sha256 ] && command -v openssl >/dev/null && openssl dgst -sha256 -r /dev/null >/dev/null 2>&1; then algorithm=openssl; fi
+if [ "$algorithm" = sha256 ] && ${opensslDigests}; then algorithm=openssl; fi
 jobs=$(nproc)
 exec nice -n 5 perl "$6/scan.pl" "$1" "$2" "$algorithm" "$jobs" "$4" "$5" "$6"`;
   const args = [side.path, kind, choice.digest, choice.nanoseconds ? '1' : '0', seed, side.work];

@@ -1,3 +1,6 @@
+/** Line of a shell that is true where openssl digests files: faster than sha256sum, and of the same result. */
+export const opensslDigests = 'openssl dgst -sha256 -r /dev/null >/dev/null 2>&1';
+
 /**
  * Program for perl 5.10 or later that describes a tree in canonical records, independent of rsync, and digests the contents with several
  * processes. Arguments: tree, kind (metadata, sampled, full), algorithm, processes, nanoseconds (1 or 0), seed, work directory, and for
