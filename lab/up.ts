@@ -186,11 +186,11 @@ function raiseInotifyLimit(): void {
 export async function up(options: UpOptions): Promise<void> {
   if (readPid(files.keeper) !== undefined)
     throw new Error(`lab ${labName} is already up; take it down first: npm run -s lab -- down`);
-  // Its machine went down under it: what is left stands in the way, and nothing runs.
-  await endLab();
   if (process.getuid?.() !== 0) throw new Error('the lab makes machines and needs root');
   const isStacked = options.controlPlane === 'stacked';
   if (isStacked && options.light) throw new Error('--light machines have no control plane: leave --control-plane out');
+  // Its machine went down under it: what is left stands in the way, and nothing runs.
+  await endLab();
   await ensureParts(options.light ? lightParts : isStacked ? stackedParts : besideParts);
   const images = options.light ? undefined : await ensureImages(isStacked);
   raiseInotifyLimit();
