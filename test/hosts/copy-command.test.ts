@@ -79,6 +79,10 @@ describe('ferry copy', () => {
     return path;
   }
 
+  /** Mebibytes of a copy. */
+  const arrived = async (path: string): Promise<number> =>
+    Number(await script(mover.destination, `{ du -sm '${path}-new' 2>/dev/null || echo 0; } | cut -f1`));
+
   const listing = (path: string): string =>
     `cd '${path}'; find . -printf '%p %y %m %s %T@ %n\\n' | sort; sha256sum data d/a`;
 
@@ -141,10 +145,7 @@ describe('ferry copy', () => {
       await expect.poll(said, { timeout: 60_000, interval: 100 }).toContain('copying');
       child.kill('SIGINT');
     });
-    const size = `{ du -sm '${path}-new' 2>/dev/null || echo 0; } | cut -f1`;
-    await expect
-      .poll(async () => Number(await script(mover.destination, size)), { timeout: 60_000 })
-      .toBeGreaterThan(4);
+    await expect.poll(async () => arrived(path), { timeout: 60_000 }).toBeGreaterThan(4);
     const found = await ferry(command);
     const passes = found.stderr.split('\n').filter((line) => line.includes(' pass '));
 
@@ -167,7 +168,7 @@ describe('ferry copy', () => {
       await expect.poll(said, { timeout: 60_000, interval: 100 }).toContain('copying');
       child.kill('SIGINT');
     });
-    const there = await script(mover.destination, `{ du -sm '${path}-new' 2>/dev/null || echo 0; } | cut -f1`);
+    const there = await arrived(path);
     const live = await ferry([...command, '--live', '--limit', '2000']);
     const proved = await ferry(command);
     const [from, to] = [
@@ -177,7 +178,7 @@ describe('ferry copy', () => {
 
     expect(left.code, left.stderr).toBe(130);
     // It does not keep the prompt until the pass, or the server's patience, is at its end.
-    expect(Number(there)).toBeLessThan(25);
+    expect(there).toBeLessThan(25);
     expect(left.stderr).toMatch(/^no worker serves task queue \S+: this command does the work itself$/m);
     expect(left.stderr).toContain('Stopped. What runs on the machines goes on; the same command takes it up again.');
     expect(live.stdout[0]).toMatch(/^fresh/);
